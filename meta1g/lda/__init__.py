@@ -1,0 +1,1 @@
+"""Floor 4: the embedded local delivery agent: LMTP in, Maildir out."""

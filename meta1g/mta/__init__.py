@@ -1,0 +1,1 @@
+"""Floor 0: value types of mail; pure."""

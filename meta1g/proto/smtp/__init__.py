@@ -1,0 +1,1 @@
+"""SMTP and LMTP machines, both sides; pure."""

@@ -1,0 +1,1 @@
+"""Floor 2: statethreads over gevent; the only package that imports gevent."""
