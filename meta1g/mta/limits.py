@@ -1,0 +1,24 @@
+"""Protocol limits, one line each with its source.
+
+Limits that an administrator sets stand in the option tables (`conf/opt_*`);
+here are those that a standard or the design fixes.
+"""
+from typing import Final
+
+COMMAND_LINE: Final = 512  # RFC 5321 4.5.3.1.4, with CRLF
+COMMAND_LINE_EXTENDED: Final = 2048  # MAIL and RCPT with every parameter: RFC 1870, 3461, 4954, 6531 add to 512
+TEXT_LINE: Final = 1000  # RFC 5321 4.5.3.1.6, with CRLF, without the transparency dot
+TEXT_LINE_LENIENT: Final = 65536  # longest content line we pass on; Postfix's line_length_limit splits at 2048
+REPLY_LINE: Final = 4096  # RFC 5321 4.5.3.1.5 says 512; Postfix reads 2048, some servers send more
+REPLY_LINES: Final = 200  # a multi-line reply longer than this is an attack
+LOCAL_PART: Final = 64  # RFC 5321 4.5.3.1.1
+DOMAIN: Final = 255  # RFC 5321 4.5.3.1.2
+PATH: Final = 256  # RFC 5321 4.5.3.1.3, with angle brackets
+DNS_LABEL: Final = 63  # RFC 1035 2.3.4
+HEADER_SECTION: Final = 1024 * 1024  # where hops are counted: Sendmail's MaxHeadersLength is far smaller
+FRAME: Final = 16 * 1024 * 1024  # one message between processes: an envelope of 50,000 recipients
+PEER_BACKLOG: Final = 64 * 1024 * 1024  # unsent octets to a peer that does not read
+RECIPIENT_INDEX: Final = 64**6  # M1 10.3: six base64 digits
+JOURNAL_MESSAGE: Final = 256 * 1024  # larger messages become a CDB file at once, design.md 5
+JOURNAL_SEGMENT: Final = 16 * 1024 * 1024  # a segment is closed beyond this size
+LISTEN_BACKLOG: Final = 1024  # connections the kernel queues; net.core.somaxconn is 4096 on Debian 12

@@ -1,0 +1,178 @@
+"""The calling side of a link, for green threads: SMTPS and SMTPC to QMGR and SMAR.
+
+Rules
+    One green thread reads and hands each answer to who asked; messages that answer
+    nothing go to `on_message`. What is sent in one turn of the loop leaves in one write.
+    While the other process is away, calls raise LinkDown at once and the link tries
+    to reach it again and again.
+"""
+import os
+import socket
+from collections.abc import Callable
+from typing import Any, Final
+
+from meta1g.mta import limits
+from meta1g.mta.errors import FrameError, LinkDown
+from meta1g.proc.log import Log
+from meta1g.proto.rcb import PROTOCOL_VERSION, FrameReader, Hello, Vocabulary, check_hello
+from meta1g.st.netfd import NetFd, connect
+from meta1g.st.sched import Flag, Slot, TimedOut, sleep, soon, spawn
+
+_READ_SIZE: Final = 256 * 1024
+_RETRY_DELAY: Final = 0.2  # seconds between tries to connect
+_CONNECT_TIMEOUT: Final = 5.0
+_WRITE_TIMEOUT: Final = 30.0
+_IDLE: Final = 10**8  # a link may be silent for as long as it likes
+
+
+class Link:
+    """A connection to a process that listens at `path`, made again whenever it breaks.
+
+    `on_message(message, tag)` gets what is no answer, `on_up()` runs after each Hello and
+    `on_down()` when the connection is lost; neither may block for long.
+    """
+
+    def __init__(self, path: str, vocabulary: Vocabulary, name: str, process: int, log: Log) -> None:
+        self.path = path
+        self._vocabulary = vocabulary
+        self._hello = Hello(PROTOCOL_VERSION, os.getpid(), process, name)
+        self._log = log
+        self._netfd: NetFd | None = None
+        self._waiting: dict[int, Slot] = {}
+        self._tag = 0
+        self._out: list[bytes] = []
+        self._up = Flag()
+        self.on_message: Callable[[Any, int], Any] = lambda message, tag: None
+        self.on_up: Callable[[], Any] = lambda: None
+        self.on_down: Callable[[], Any] = lambda: None
+
+    def start(self) -> None:
+        """Begin to connect."""
+        spawn(self._run)
+
+    @property
+    def is_up(self) -> bool:
+        """Whether the other side has said Hello."""
+        return self._up.is_up
+
+    def wait_up(self, timeout: float) -> bool:
+        """Wait for the connection; False if there is none within `timeout` seconds."""
+        return self._up.wait(timeout)
+
+    def call(self, message: Any, timeout: float) -> Any:
+        """The answer to `message`; LinkDown if the peer is away or goes away, TimedOut if it is too slow."""
+        if not self._up.is_up:
+            raise LinkDown(f"{self.path}: not connected")
+        self._tag = self._tag % 0xFFFFFFF0 + 1
+        tag, slot = self._tag, Slot()
+        self._waiting[tag] = slot
+        try:
+            self._put(self._vocabulary.frame(message, tag))
+            return slot.get(timeout)
+        finally:
+            self._waiting.pop(tag, None)
+
+    def send(self, message: Any, tag: int = 0) -> bool:
+        """Send a message that expects no answer (or is one, with its tag); False if the peer is away."""
+        if not self._up.is_up:
+            return False
+        self._put(self._vocabulary.frame(message, tag))
+        return True
+
+    def _put(self, octets: bytes) -> None:
+        self._out.append(octets)
+        if len(self._out) == 1:
+            soon(self._flush_soon)
+
+    def _flush_soon(self) -> None:
+        # The loop's own callback may not wait, so a full socket is left to a green thread.
+        netfd, out = self._netfd, self._out
+        if netfd is None or not out:
+            return
+        octets = out[0] if len(out) == 1 else b"".join(out)
+        try:
+            sent = netfd.sock.send(octets)
+        except BlockingIOError:
+            sent = 0
+        except OSError:
+            return  # the reader sees the same and ends the connection
+        if sent == len(octets):
+            self._out = []
+        else:
+            self._out = [octets[sent:]]
+            spawn(self._drain, netfd)
+
+    def _drain(self, netfd: NetFd) -> None:
+        while self._out and netfd is self._netfd:
+            octets = b"".join(self._out)
+            if len(octets) > limits.PEER_BACKLOG:
+                self._log.error(f"func=link, path={self.path}, status=dropped, reason=peer does not read")
+                netfd.sock.shutdown(socket.SHUT_RDWR)
+                return
+            step = octets[: 1024 * 1024]
+            try:
+                netfd.write(step, _WRITE_TIMEOUT)
+            except (OSError, TimedOut):
+                return
+            self._out = [b"".join(self._out)[len(step):]] if len(b"".join(self._out)) > len(step) else []
+
+    def _run(self) -> None:
+        is_logged = False
+        while True:
+            try:
+                netfd = connect(socket.AF_UNIX, self.path, _CONNECT_TIMEOUT)
+            except (OSError, TimedOut) as error:
+                if not is_logged:
+                    self._log.info(f"func=link, path={self.path}, status={error or 'timeout'}")
+                    is_logged = True
+                sleep(_RETRY_DELAY)
+                continue
+            is_logged = False
+            self._out = []
+            self._netfd = netfd
+            reason = self._serve(netfd)
+            self._end(netfd, reason)
+            sleep(_RETRY_DELAY)
+
+    def _serve(self, netfd: NetFd) -> str:
+        reader = FrameReader(self._vocabulary)
+        greeted = False
+        try:
+            netfd.write(self._vocabulary.frame(self._hello), _WRITE_TIMEOUT)
+            while True:
+                data = netfd.read(_READ_SIZE, _IDLE)
+                if not data:
+                    return "closed"
+                for message, tag in reader.feed(data):
+                    if not greeted:
+                        check_hello(message)
+                        greeted = True
+                        self._up.raise_()
+                        self.on_up()
+                    else:
+                        self._dispatch(message, tag)
+        except (OSError, TimedOut) as error:
+            return str(error) or "timeout"
+        except FrameError as error:
+            self._log.error(f"func=link, path={self.path}, status=dropped, reason={error}")
+            return str(error)
+
+    def _dispatch(self, message: Any, tag: int) -> None:
+        slot = self._waiting.pop(tag, None) if tag else None
+        if slot is not None:
+            slot.put(message)
+        else:
+            self.on_message(message, tag)
+
+    def _end(self, netfd: NetFd, reason: str) -> None:
+        self._netfd = None
+        was_up = self._up.is_up
+        self._up.lower()
+        self._out = []
+        netfd.close()
+        waiting, self._waiting = self._waiting, {}
+        for slot in waiting.values():
+            slot.fail(LinkDown(f"{self.path}: {reason}"))
+        if was_up:
+            self._log.info(f"func=link, path={self.path}, status=down, reason={reason}")
+            self.on_down()

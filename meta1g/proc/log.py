@@ -1,0 +1,92 @@
+"""Where log lines go: syslog, or standard output, which MCP redirects to PROG.log (M1 3.5, 4.9).
+
+Rules
+    A line is fields as `mta.logfmt` makes them. Its severity stands in front as `sev=`
+    when it is an error, so that the search of M1 4.10 finds it.
+    `level` follows M1 3.5: 9 is normal operation, 12 to 14 are for tests. The classes
+    below name the level from which a line is written.
+"""
+import os
+import syslog
+import time
+from typing import Final
+
+SESSION: Final = 9  # sessions and transactions: what a postmaster wants to see
+DETAIL: Final = 12  # commands, lookups, scheduling
+DEBUG: Final = 14
+
+_FACILITIES: Final = {
+    name[4:].lower(): value for name, value in vars(syslog).items()
+    if name.startswith("LOG_") and name[4:] in {
+        "AUTH", "CRON", "DAEMON", "LPR", "MAIL", "NEWS", "USER", "UUCP",
+        "LOCAL0", "LOCAL1", "LOCAL2", "LOCAL3", "LOCAL4", "LOCAL5", "LOCAL6", "LOCAL7"}
+}
+_OPTIONS: Final = {
+    name: getattr(syslog, f"LOG_{name.upper()}") for name in ("pid", "ndelay", "cons", "nowait", "perror")
+}
+
+
+class Log:
+    """A process's log: a severity and a level decide whether a line is written."""
+
+    def __init__(self, ident: str, level: int = SESSION, fd: int = 1) -> None:
+        self.level = level
+        self._ident = ident
+        self._fd = fd
+        self._is_syslog = False
+        self._second = -1
+        self._stamp = ""
+
+    def use_syslog(self, facility: str, ident: str, options: tuple[str, ...]) -> None:
+        """Send lines to syslog from now on (M1 3.5); unknown names of options are the configuration's to refuse."""
+        flags = 0
+        for option in options:
+            flags |= _OPTIONS[option.lower()]
+        syslog.openlog(ident or self._ident, flags, _FACILITIES[facility.lower()])
+        self._is_syslog = True
+
+    def wants(self, level: int) -> bool:
+        """Whether lines of this level are written: ask before formatting costly ones."""
+        return level <= self.level
+
+    def write(self, line: str, level: int = SESSION) -> None:
+        """A line of normal operation."""
+        if level <= self.level:
+            self._put(syslog.LOG_INFO, line)
+
+    def info(self, line: str) -> None:
+        """A line about this process itself, written at every level."""
+        self._put(syslog.LOG_NOTICE, line)
+
+    def warning(self, line: str) -> None:
+        """Something to look at that does not stop mail."""
+        self._put(syslog.LOG_WARNING, "sev=WARN, " + line)
+
+    def error(self, line: str) -> None:
+        """Something failed (`sev=ERR`, M1 4.10)."""
+        self._put(syslog.LOG_ERR, "sev=ERR, " + line)
+
+    def rewind(self) -> None:
+        """Empty the log file after a copy was taken (USR2, M1 4.9.1)."""
+        if not self._is_syslog:
+            try:
+                os.ftruncate(self._fd, 0)
+                os.lseek(self._fd, 0, os.SEEK_SET)
+            except OSError:
+                pass  # a terminal or a pipe has no beginning
+
+    def _put(self, priority: int, line: str) -> None:
+        if "\n" in line:
+            line = line.replace("\n", "%0A")
+        if self._is_syslog:
+            syslog.syslog(priority, line)
+            return
+        now = time.time()
+        second = int(now)
+        if second != self._second:
+            self._second = second
+            self._stamp = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(second))
+        try:
+            os.write(self._fd, f"{self._stamp}.{int((now - second) * 1000):03d} {line}\n".encode("utf-8", "replace"))
+        except OSError:
+            pass  # a full disk must not stop mail; there is nowhere left to say it

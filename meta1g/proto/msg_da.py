@@ -1,0 +1,102 @@
+"""Messages between QMGR and SMTPC.
+
+Peers
+    QMGR: `Deliver` gives a transaction to a session (opened first when `is_new`), `CloseSession`
+    ends an idle one. SMTPC: `Delivered` with each recipient's result, `SessionEnded` when a
+    session is no more.
+"""
+from typing import Final, NamedTuple
+
+from meta1g.proto.msg_ar import Hop
+from meta1g.proto.msg_ss import Content
+from meta1g.proto.rcb import Vocabulary
+
+
+class DaRcpt(NamedTuple):
+    """A recipient to deliver to; `idx` is the one of its transaction."""
+
+    idx: int
+    address: bytes
+    params: bytes
+
+
+class Deliver(NamedTuple):
+    """Deliver one transaction by session `session` (QMGR's number for it).
+
+    `protocol` of `msg_ar.Protocol`; `hop` (exactly one) counts only when `is_new`.
+    """
+
+    session: int
+    task: int
+    protocol: int
+    size: int
+    is_new: bool
+    is_8bit: bool
+    is_utf8: bool
+    ta: str
+    mail: bytes
+    mail_params: bytes
+    rcpts: tuple[DaRcpt, ...]
+    content: tuple[Content, ...]
+    hop: tuple[Hop, ...]
+
+
+class Stage:
+    """Where in the dialog a result was decided; the names stand in logs and DSNs (M1 10.6)."""
+
+    NAMES: Final = ("CONNECT", "GREETING", "EHLO", "MAIL", "RCPT", "DATA", "final_dot", "content", "SESSION")
+    CONNECT: Final = 0
+    GREETING: Final = 1
+    EHLO: Final = 2
+    MAIL: Final = 3
+    RCPT: Final = 4
+    DATA: Final = 5
+    DOT: Final = 6
+    CONTENT: Final = 7  # our own content could not be read
+    SESSION: Final = 8  # never tried: the session ended before its turn
+
+
+class Result(NamedTuple):
+    """What became of one recipient: code 0 is delivered, 4yz later, 5yz never."""
+
+    idx: int
+    code: int
+    stage: int
+    estat: str
+    text: str
+
+
+class Delivered(NamedTuple):
+    """All results of a task. `is_open`: the session can take another one.
+
+    `is_host` marks a failure of the host rather than of the message (M1 3.8.1).
+    """
+
+    session: int
+    task: int
+    is_open: bool
+    is_host: bool
+    results: tuple[Result, ...]
+
+
+class SessionEnded(NamedTuple):
+    """The session is gone; tasks without a result were not tried."""
+
+    session: int
+
+
+class CloseSession(NamedTuple):
+    """Say QUIT when the running task is done."""
+
+    session: int
+
+
+class Ready(NamedTuple):
+    """SMTPC after Hello: how many sessions it can hold at once."""
+
+    sessions_max: int
+
+
+VOCABULARY: Final = Vocabulary({
+    1: Ready, 2: Deliver, 3: Delivered, 4: SessionEnded, 5: CloseSession,
+})

@@ -1,0 +1,99 @@
+"""The content of a message on its way in: where it ends, and whether it may pass; pure.
+
+Rules
+    Content ends at CRLF . CRLF and nowhere else. A bare CR or LF is never a line end: it
+    spoils the message, so that nothing can be smuggled past this server or the next
+    (RFC 5321 2.3.8, 4.1.1.4).
+    Octets come out as received, transparency dots included (RFC 5321 4.5.2): that is the
+    form of CDB and of the next transfer.
+"""
+from typing import Final
+
+from meta1g.mta import limits
+
+_END: Final = b"\r\n.\r\n"
+
+
+class ContentReader:
+    """Octets after DATA in, the content out.
+
+    `feed` returns what may be passed on; when `is_done`, `rest` holds the octets behind
+    the final dot. The facts `size`, `is_8bit`, `has_bare_line_end` and `longest_line`
+    (octets, CRLF not counted, transparency dot counted) grow meanwhile.
+    """
+
+    __slots__ = ("_line", "_tail", "has_bare_line_end", "is_8bit", "is_done", "longest_line", "rest", "size")
+
+    def __init__(self) -> None:
+        self._tail = b"\r\n"  # DATA's own line end: a dot may follow at once
+        self._line = -2
+        self.is_done = False
+        self.rest = b""
+        self.size = 0
+        self.is_8bit = False
+        self.has_bare_line_end = False
+        self.longest_line = 0
+
+    def feed(self, data: bytes) -> bytes:
+        """Take octets from the peer; return those that surely are content."""
+        first = self._line < 0
+        buffer = self._tail + data
+        end = buffer.find(_END)
+        if end >= 0:
+            self.is_done = True
+            self.rest = buffer[end + len(_END):]
+            piece = buffer[: end + 2]
+        else:
+            keep = len(_END) - 1
+            cut = len(buffer) - keep
+            while cut > 0 and buffer[cut - 1] == 13:  # never part CR from LF
+                cut -= 1
+            if cut < 2 and first or cut <= 0:
+                self._tail = buffer
+                return b""
+            piece, self._tail = buffer[:cut], buffer[cut:]
+        if first:
+            self._line = 0
+            piece = piece[2:]
+        if piece:
+            self._judge(piece)
+        return piece
+
+    def _judge(self, piece: bytes) -> None:
+        self.size += len(piece)
+        if not self.is_8bit and not piece.isascii():
+            self.is_8bit = True
+        lines = piece.split(b"\r\n")
+        ends = len(lines) - 1
+        if piece.count(b"\n") != ends or piece.count(b"\r") != ends:
+            self.has_bare_line_end = True
+        if ends:
+            longest = max(self._line + len(lines[0]), max(map(len, lines)))
+            self._line = len(lines[-1])
+        else:
+            longest = self._line = self._line + len(piece)
+        self.longest_line = max(longest, self.longest_line)
+
+
+def stuff(content: bytes) -> bytes:
+    """Content with a dot put before each line that begins with one, and CRLF at its end."""
+    if content and not content.endswith(b"\r\n"):
+        content += b"\r\n"
+    if content.startswith(b"."):
+        content = b"." + content
+    return content.replace(b"\r\n.", b"\r\n..")
+
+
+def unstuff(content: bytes) -> bytes:
+    """Content as the author wrote it: one dot taken from each line that begins with one.
+
+    Works on whole content or on pieces that begin at a line's start.
+    """
+    if content.startswith(b"."):
+        content = content[1:]
+    return content.replace(b"\r\n.", b"\r\n")
+
+
+def is_line_too_long(reader: ContentReader) -> bool:
+    """Whether a line is longer than we pass on."""
+    return reader.longest_line > limits.TEXT_LINE_LENIENT

@@ -1,0 +1,103 @@
+"""Accepting connections: a limit, a pause at trouble, and a stop that lets sessions finish."""
+import errno
+import socket
+from collections.abc import Callable
+from typing import Any, Final
+
+import gevent
+from gevent import get_hub
+
+from meta1g.st.netfd import NetFd
+from meta1g.st.sched import Flag, spawn
+
+_BURST: Final = 64  # connections taken per turn of the loop, so that sessions get their turn too
+_PAUSE: Final = 0.1  # seconds to wait when descriptors or memory have run out (never spin at EMFILE)
+_DRAINED: Final = (errno.EAGAIN, errno.EWOULDBLOCK)
+_ABORTED: Final = (errno.ECONNABORTED, errno.EPROTO, errno.EINTR)
+
+
+class Acceptor:
+    """Runs `serve(netfd)` in a green thread of its own for every connection to `sock`.
+
+    At most `limit` run at once; then connections wait in the kernel's queue.
+    """
+
+    def __init__(self, sock: socket.socket, limit: int, serve: Callable[[NetFd], Any]) -> None:
+        sock.setblocking(False)
+        self._sock = sock
+        self._limit = limit
+        self._serve = serve
+        self._has_room = Flag()
+        self._has_room.raise_()
+        self._idle = Flag()
+        self._idle.raise_()
+        self.active = 0
+        self.active_max = 0
+        self.accepted = 0
+        self.on_trouble: Callable[[OSError], Any] = lambda error: None
+        self._thread: Any = None
+
+    def start(self) -> None:
+        """Begin to accept."""
+        self._thread = spawn(self._run)
+
+    def stop(self) -> None:
+        """Accept no more; what runs goes on."""
+        if self._thread is not None:
+            self._thread.kill()
+
+    def wait_idle(self, timeout: float) -> bool:
+        """Wait until no connection is served any more; False if some still are after `timeout`."""
+        return self._idle.wait(timeout)
+
+    def set_limit(self, limit: int) -> None:
+        """Serve at most so many at once from now on; 0 accepts none (M1 9.1)."""
+        self._limit = limit
+        if self.active < limit:
+            self._has_room.raise_()
+        else:
+            self._has_room.lower()
+
+    def _run(self) -> None:
+        watcher = get_hub().loop.io(self._sock.fileno(), 1)
+        while True:
+            self._has_room.wait(3600)
+            get_hub().wait(watcher)
+            for _ in range(_BURST):
+                if self.active >= self._limit:
+                    self._has_room.lower()
+                    break
+                if not self._accept_one():
+                    break
+            else:
+                gevent.sleep(0)
+
+    def _accept_one(self) -> bool:
+        try:
+            sock, peer = self._sock.accept()
+        except OSError as error:
+            if error.errno in _ABORTED:
+                return True
+            if error.errno not in _DRAINED:
+                self.on_trouble(error)
+                gevent.sleep(_PAUSE)
+            return False
+        if sock.family != socket.AF_UNIX:
+            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        self.accepted += 1
+        self.active += 1
+        self.active_max = max(self.active, self.active_max)
+        self._idle.lower()
+        gevent.spawn(self._run_one, NetFd(sock, peer))
+        return True
+
+    def _run_one(self, netfd: NetFd) -> None:
+        try:
+            self._serve(netfd)
+        finally:
+            netfd.close()
+            self.active -= 1
+            if self.active < self._limit:
+                self._has_room.raise_()
+            if self.active == 0:
+                self._idle.raise_()

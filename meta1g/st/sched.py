@@ -1,0 +1,111 @@
+"""Green threads: spawn, sleep, deadlines, one-shot events (the statethreads of M1 9.3).
+
+Rules
+    Every wait takes a timeout in seconds; TimedOut says that it ran out.
+    Nothing is monkey patched: only calls into this package give way to other threads.
+"""
+import time
+from collections.abc import Callable
+from typing import Any
+
+import gevent
+from gevent import get_hub
+from gevent.event import AsyncResult
+from gevent.event import Event as _Event
+
+
+class TimedOut(Exception):
+    """The time allowed for a wait is over."""
+
+
+class Thread:
+    """Handle of a green thread."""
+
+    def __init__(self, greenlet: Any) -> None:
+        self._greenlet = greenlet
+
+    def kill(self) -> None:
+        """Raise GreenletExit in the thread at its next wait; returns at once."""
+        self._greenlet.kill(block=False)
+
+    def join(self, timeout: float) -> bool:
+        """Wait for its end; False if it still runs after `timeout`."""
+        self._greenlet.join(timeout)
+        return bool(self._greenlet.ready())
+
+
+def spawn(function: Callable[..., Any], *args: Any) -> Thread:
+    """Run `function(*args)` in a new green thread."""
+    return Thread(gevent.spawn(function, *args))
+
+
+def sleep(seconds: float) -> None:
+    """Give way to others for so long."""
+    gevent.sleep(seconds)
+
+
+def now() -> float:
+    """Seconds on the clock that deadlines use."""
+    return time.monotonic()
+
+
+def soon(function: Callable[..., Any], *args: Any) -> None:
+    """Call `function` once at the end of this turn of the loop."""
+    get_hub().loop.run_callback(function, *args)
+
+
+def every(seconds: float, function: Callable[[], Any]) -> Thread:
+    """Call `function` again and again, with this pause between the calls."""
+
+    def run() -> None:
+        while True:
+            gevent.sleep(seconds)
+            function()
+
+    return spawn(run)
+
+
+class Slot:
+    """A value that one green thread waits for and another puts there, once."""
+
+    def __init__(self) -> None:
+        self._result = AsyncResult()
+
+    def put(self, value: Any) -> None:
+        """Give the value to who waits."""
+        self._result.set(value)
+
+    def fail(self, error: Exception) -> None:
+        """Raise `error` in who waits."""
+        self._result.set_exception(error)
+
+    def get(self, timeout: float) -> Any:
+        """The value; TimedOut if none came within `timeout` seconds."""
+        try:
+            return self._result.get(timeout=timeout)
+        except gevent.Timeout:
+            raise TimedOut from None
+
+
+class Flag:
+    """A condition that can be raised, lowered and waited for."""
+
+    def __init__(self) -> None:
+        self._event = _Event()
+
+    def raise_(self) -> None:
+        """Wake everybody who waits; who comes later does not wait."""
+        self._event.set()
+
+    def lower(self) -> None:
+        """Let everybody wait again."""
+        self._event.clear()
+
+    @property
+    def is_up(self) -> bool:
+        """Whether the flag is raised."""
+        return bool(self._event.is_set())
+
+    def wait(self, timeout: float) -> bool:
+        """Wait until it is raised; False if that takes longer than `timeout` seconds."""
+        return bool(self._event.wait(timeout))
