@@ -2,7 +2,7 @@
 
 Peers
     SMTPS: `SeNew` when a client connects, `TaCommit` when the content is on stable
-    storage, `SeEnd`; `JournalOpened` when it begins a segment.
+    storage, `SeEnd`; `JournalOpen` when it begins or leaves a segment.
     QMGR: `Welcome` after its Hello, `SeAck`, `TaAck`; later `Throttle`, and orders about
     content, which only SMTPS may write: `Compose` a DSN, `Settle` content into a CDB file.
 """
@@ -96,10 +96,19 @@ class TaAck(NamedTuple):
     text: str
 
 
-class JournalOpened(NamedTuple):
-    """SMTPS writes to this segment from now on; the one named before gets no more."""
+class Segment(NamedTuple):
+    """The name of a journal segment."""
 
-    segment: str
+    name: str
+
+
+class JournalOpen(NamedTuple):
+    """SMTPS: only these segments of mine may get or hold content that I have not committed yet.
+
+    Sent after Hello and at each change; every other segment of this process is closed.
+    """
+
+    segments: tuple[Segment, ...]
 
 
 class Compose(NamedTuple):
@@ -131,10 +140,11 @@ class Settle(NamedTuple):
 
 
 class Settled(NamedTuple):
-    """Answer to Settle: the CDB file is on stable storage; or why not."""
+    """Answer to Settle: the CDB file is on stable storage; or why not. `content` is the order's."""
 
     ta: str
     error: str
+    content: tuple[Content, ...]
 
 
 class Rotate(NamedTuple):
@@ -144,6 +154,6 @@ class Rotate(NamedTuple):
 
 
 VOCABULARY: Final = Vocabulary({
-    1: Welcome, 2: Throttle, 3: SeNew, 4: SeAck, 5: SeEnd, 6: TaCommit, 7: TaAck, 8: JournalOpened,
+    1: Welcome, 2: Throttle, 3: SeNew, 4: SeAck, 5: SeEnd, 6: TaCommit, 7: TaAck, 8: JournalOpen,
     9: Compose, 10: Composed, 11: Settle, 12: Settled, 13: Rotate,
 })

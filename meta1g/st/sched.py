@@ -18,6 +18,10 @@ class TimedOut(Exception):
     """The time allowed for a wait is over."""
 
 
+class Interrupted(BaseException):
+    """Raised in a thread at its wait by `Thread.interrupt`; no handler of ordinary errors sees it."""
+
+
 class Thread:
     """Handle of a green thread."""
 
@@ -27,6 +31,10 @@ class Thread:
     def kill(self) -> None:
         """Raise GreenletExit in the thread at its next wait; returns at once."""
         self._greenlet.kill(block=False)
+
+    def interrupt(self) -> None:
+        """Raise Interrupted in the thread at its wait; returns at once."""
+        self._greenlet.kill(Interrupted, block=False)
 
     def join(self, timeout: float) -> bool:
         """Wait for its end; False if it still runs after `timeout`."""
@@ -109,3 +117,8 @@ class Flag:
     def wait(self, timeout: float) -> bool:
         """Wait until it is raised; False if that takes longer than `timeout` seconds."""
         return bool(self._event.wait(timeout))
+
+
+def current() -> Thread:
+    """The handle of the running green thread."""
+    return Thread(gevent.getcurrent())

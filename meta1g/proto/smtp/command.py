@@ -73,7 +73,8 @@ def _helo(verb: bytes, argument: bytes, syntax: Syntax) -> Command | Reply:
     name = argument.strip(b" \t")
     if not name:
         return replies.NEED_ARGUMENT
-    if not _HELO_LENIENT.fullmatch(name) or len(name) > limits.DOMAIN or (syntax.strict_ehlo and not addr.is_domain(name)):
+    is_lenient = _HELO_LENIENT.fullmatch(name) is not None and len(name) <= limits.DOMAIN
+    if not is_lenient or (syntax.strict_ehlo and not addr.is_domain(name)):
         return replies.BAD_HELO
     return Helo(name, verb == b"EHLO")
 

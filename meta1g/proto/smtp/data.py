@@ -48,7 +48,7 @@ class ContentReader:
             cut = len(buffer) - keep
             while cut > 0 and buffer[cut - 1] == 13:  # never part CR from LF
                 cut -= 1
-            if cut < 2 and first or cut <= 0:
+            if (cut < 2 and first) or cut <= 0:
                 self._tail = buffer
                 return b""
             piece, self._tail = buffer[:cut], buffer[cut:]

@@ -1,0 +1,38 @@
+"""AQ: transactions and recipients that are being worked on (M1 7.1); pure."""
+from meta1g.qmgr.state import Qmgr, Rcpt, RState, Ta
+
+
+def add(q: Qmgr, ta: Ta) -> None:
+    """Take in a transaction with its recipients."""
+    q.aq[ta.ta] = ta
+    q.aq_rcpts += len(ta.rcpts)
+
+
+def add_rcpt(q: Qmgr, ta: Ta, rcpt: Rcpt) -> None:
+    """One more recipient of a transaction in AQ."""
+    ta.rcpts[rcpt.idx] = rcpt
+    q.aq_rcpts += 1
+
+
+def drop_rcpt(q: Qmgr, ta: Ta, rcpt: Rcpt) -> None:
+    """A recipient leaves AQ; with the last one the transaction does."""
+    if ta.rcpts.pop(rcpt.idx, None) is not None:
+        q.aq_rcpts -= 1
+    if not ta.rcpts:
+        q.aq.pop(ta.ta, None)
+        q.bouncing.pop(ta.ta, None)
+
+
+def room(q: Qmgr) -> int:
+    """How many recipients AQ still takes from DEFEDB; half of it is kept for new mail."""
+    return q.settings.aq_entries_max // 2 - q.aq_rcpts
+
+
+def is_active(ta: Ta) -> bool:
+    """Whether some recipient may still get a result soon, so that a DSN should wait for it."""
+    return any(rcpt.state in (RState.ROUTING, RState.READY, RState.BUSY) for rcpt in ta.rcpts.values())
+
+
+def add_if_gone(q: Qmgr, ta: Ta) -> None:
+    """Keep a transaction whose last recipient is just being replaced."""
+    q.aq[ta.ta] = ta

@@ -1,0 +1,135 @@
+"""DSNs: which failures go into one, to whom; double bounces; pure (M1 3.8 items 5, 6, 10.6).
+
+Rules
+    A DSN is a transaction from <>. A failed DSN goes to double_bounce_address, and if that
+    fails too it ends: there are no loops.
+    The recipients a DSN is about end in the same IBDB write in which the DSN begins.
+"""
+from email.utils import formatdate
+
+from meta1g.mta import addr, logfmt
+from meta1g.mta.ids import rcpt_id, ss_id
+from meta1g.proto import dsn
+from meta1g.proto.msg_da import Stage
+from meta1g.proto.msg_ss import Compose, Composed, Content
+from meta1g.qmgr import aq, content, outcome, routing
+from meta1g.qmgr.effects import BounceCleared, Bounced, Effect, LogLine, Tell, WriteDefedb, WriteIbdb
+from meta1g.qmgr.state import Composing, Home, Incoming, Qmgr, Rcpt, RState, Ta
+from meta1g.shim.defedb import Change
+from meta1g.shim.records import Ended, Outcome, RcptEnd, RcptRec, TaNew
+
+PROCESS = 0xFF  # QMGR's own process number in transaction ids
+
+
+def send_due(q: Qmgr, now: float, out: list[Effect]) -> None:
+    """Begin the DSNs whose time has come: all results are there, or merging has taken long enough."""
+    for name in list(q.bouncing):
+        ta = q.aq[name]
+        if aq.is_active(ta) and now < ta.bounce_at:
+            continue
+        failed = [rcpt for rcpt in ta.rcpts.values() if rcpt.state is RState.BOUNCING]
+        busy = {id(rcpt) for composing in q.composing.values() for rcpt in composing.rcpts}
+        failed = [rcpt for rcpt in failed if id(rcpt) not in busy][: q.settings.dsn_errors_max]
+        if not failed:
+            del q.bouncing[name]
+            continue
+        to = _addressee(q, ta)
+        if to is None:
+            _end_double_bounce(q, ta, failed, out)
+        elif not q.smtps:
+            return
+        else:
+            _compose(q, ta, failed, to, out)
+
+
+def _addressee(q: Qmgr, ta: Ta) -> bytes | None:
+    if ta.mail:
+        return ta.mail
+    double = q.settings.double_bounce_address
+    if any(rcpt.address == double for rcpt in ta.rcpts.values()):
+        return None
+    return double
+
+
+def _end_double_bounce(q: Qmgr, ta: Ta, failed: list[Rcpt], out: list[Effect]) -> None:
+    for rcpt in failed:
+        q.counters.discarded += 1
+        out.append(LogLine(0, logfmt.fields(
+            func="q_bounce", rcpt_id=rcpt_id(ta.ta, rcpt.idx), rcpt=addr.bracketed(rcpt.address),
+            status="double bounce failed, message ends", reply=rcpt.reply)))
+        outcome.finish(q, ta, rcpt, Outcome.DISCARDED, out)
+
+
+def _compose(q: Qmgr, ta: Ta, failed: list[Rcpt], to: bytes, out: list[Effect]) -> None:
+    q.ids_next += 1
+    name = ss_id(q.ids_next, PROCESS)
+    failures = [dsn.Failure(rcpt.address, rcpt.reply, Stage.NAMES[rcpt.stage]) for rcpt in failed]
+    frame = dsn.plain(q.settings.hostname, to, name, formatdate(localtime=True), failures)
+    peer = next(iter(q.smtps))
+    q.composing[name] = Composing(ta.ta, failed, to, peer)
+    out.append(Tell(peer, Compose(
+        q.settings.dsn_header_only or not ta.mail, name, ta.ta, frame.head, frame.tail, (ta.content,))))
+
+
+def on_composed(q: Qmgr, message: Composed, now: float, out: list[Effect]) -> None:
+    """The DSN's content is on stable storage: make its envelope so, and end what it is about."""
+    composing = q.composing.get(message.ta)
+    ta = q.aq.get(composing.origin) if composing else None
+    if composing is None or ta is None:
+        return
+    if message.error:
+        del q.composing[message.ta]
+        out.append(LogLine(0, logfmt.fields(func="q_bounce", ss_ta=ta.ta, dsn=message.ta, error=message.error)))
+        q.bouncing[ta.ta] = None
+        ta.bounce_at = now + 10.0
+        return
+    place: Content = message.content[0]
+    bounce = Ta(message.ta, b"", b"", now, message.size, False, False, "", place, next_idx=1, ibdb_open=1)
+    bounce.rcpts[0] = Rcpt(0, composing.to)
+    content.hold(q, place)
+    q.iqdb[message.ta] = Incoming(bounce, None, 0)
+    begin = TaNew(now, message.size, False, False, message.ta, "", b"", b"", ta.ta,
+                  (RcptRec(0, False, False, composing.to, b"", b""),), (place,),
+                  tuple(Ended(rcpt.idx) for rcpt in composing.rcpts))
+    ends = []
+    for rcpt in composing.rcpts:
+        if rcpt.home is Home.IBDB:
+            ta.ibdb_open -= 1
+            ends.append(RcptEnd(rcpt.idx, Outcome.BOUNCED, ta.ibdb_open == 0, ta.ta))
+    out.append(LogLine(9, logfmt.fields(
+        func="q_bounce", ss_ta=ta.ta, dsn=message.ta, rcpt=addr.bracketed(composing.to), rcpts=len(composing.rcpts))))
+    out.append(WriteIbdb((begin, *ends), Bounced(message.ta), is_urgent=True))
+
+
+def on_bounced(q: Qmgr, then: Bounced, out: list[Effect]) -> None:
+    """IBDB has the DSN: the recipients it is about leave DEFEDB too, before it may be delivered."""
+    composing = q.composing[then.dsn]
+    ta = q.aq[composing.origin]
+    deletes = tuple((ta.ta, rcpt.idx) for rcpt in composing.rcpts if rcpt.home is Home.DEFEDB)
+    ended: tuple[str, ...] = ()
+    if deletes:
+        q.edbc.count[ta.ta] -= len(deletes)
+        if not q.edbc.count[ta.ta]:
+            del q.edbc.count[ta.ta]
+            ended = (ta.ta,)
+            ta.in_defedb = False
+    out.append(WriteDefedb(Change((), deletes, ended), BounceCleared(then.dsn)))
+
+
+def on_cleared(q: Qmgr, then: BounceCleared, now: float, out: list[Effect]) -> None:
+    """Nothing but the DSN is left of these recipients."""
+    composing = q.composing.pop(then.dsn)
+    ta = q.aq[composing.origin]
+    for rcpt in composing.rcpts:
+        aq.drop_rcpt(q, ta, rcpt)
+    if ta.ibdb_open == 0 and not q.edbc.count.get(ta.ta):
+        content.on_gone(q, content.gone(q, ta), out)
+    routing.admit(q, q.iqdb.pop(then.dsn).ta, now, out)
+
+
+def on_peer_gone(q: Qmgr, peer: object) -> None:
+    """An SMTP server went away: what it was composing is begun again."""
+    for name in [name for name, composing in q.composing.items() if composing.peer is peer]:
+        if name not in q.iqdb:
+            q.bouncing[q.composing.pop(name).origin] = None
+

@@ -1,0 +1,132 @@
+"""What the decider wants done: it decides, others carry out, in this order (design 3, 5); pure."""
+from typing import Any, NamedTuple
+
+from meta1g.proto.msg_ss import Content
+from meta1g.qmgr.state import PeerKey
+from meta1g.shim.defedb import Change
+from meta1g.shim.records import DeferredRcpt, DeferredTa, IbdbRecord
+
+
+class Tell(NamedTuple):
+    """Send a message to a peer; `tag` answers a question or asks one."""
+
+    peer: PeerKey
+    message: Any
+    tag: int = 0
+
+
+class WriteIbdb(NamedTuple):
+    """Write records in one piece; `then` comes back to the decider when they are on stable storage.
+
+    `is_urgent`: somebody waits; else they ride in the next flush.
+    `may_fail`: `then` comes back as failed if the disk refuses; else it is tried until it succeeds.
+    """
+
+    records: tuple[IbdbRecord, ...]
+    then: Any = None
+    is_urgent: bool = False
+    may_fail: bool = False
+
+
+class WriteDefedb(NamedTuple):
+    """Change DEFEDB; `then` as above. Tried until it succeeds."""
+
+    change: Change
+    then: Any = None
+
+
+class ReadDefedb(NamedTuple):
+    """Read a transaction with these recipients; comes back as `Loaded`."""
+
+    ta: str
+    idxs: tuple[int, ...]
+
+
+class RemoveContent(NamedTuple):
+    """The last recipient has ended and IBDB or DEFEDB says so: remove the CDB file, if there is one."""
+
+    ta: str
+    content: Content
+
+
+class RemoveSegment(NamedTuple):
+    """Nothing in this journal segment is needed any more."""
+
+    segment: str
+
+
+class LogLine(NamedTuple):
+    """Log this at `level`; 0 is an error."""
+
+    level: int
+    text: str
+
+
+Effect = Tell | WriteIbdb | WriteDefedb | ReadDefedb | RemoveContent | RemoveSegment | LogLine
+
+# What comes back from the other threads.
+
+
+class Done(NamedTuple):
+    """A write is on stable storage; `then` is the effect's. `error` is set if it `may_fail` and did."""
+
+    then: Any
+    error: str = ""
+    is_full: bool = False
+
+
+class Loaded(NamedTuple):
+    """The answer to ReadDefedb; `ta` None if the record is gone or damaged (`error` says)."""
+
+    name: str
+    ta: DeferredTa | None
+    rcpts: tuple[DeferredRcpt, ...]
+    error: str = ""
+
+
+class DiskFree(NamedTuple):
+    """Octets free where the spool lies."""
+
+    octets: int
+
+
+# What `then` may be.
+
+
+class Accepted(NamedTuple):
+    """A client's transaction."""
+
+    ta: str
+
+
+class Gone(NamedTuple):
+    """The last recipient of a transaction."""
+
+    ta: str
+    content: Content
+
+
+class Deferred(NamedTuple):
+    """Recipients are in DEFEDB."""
+
+    ta: str
+    idxs: tuple[int, ...]
+
+
+class Bounced(NamedTuple):
+    """A DSN is ours, and the recipients it is about."""
+
+    dsn: str
+
+
+class BounceCleared(NamedTuple):
+    """The recipients that a DSN is about are out of DEFEDB too."""
+
+    dsn: str
+
+
+class SettledStored(NamedTuple):
+    """DEFEDB knows that a transaction's content has its own file."""
+
+    ta: str
+    segment: str

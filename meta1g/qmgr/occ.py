@@ -1,0 +1,69 @@
+"""OCC: how many connections each address may have: the slow start of M1 3.8.1; pure.
+
+Rules
+    An address begins with `initial` connections; each success allows one more up to
+    `maximum`, each failure of the host one less. At zero nothing is tried until the
+    entry's timeout has passed; then one connection probes.
+"""
+from dataclasses import dataclass
+from typing import Final
+
+from meta1g.mta.reply import Reply
+
+TIMEOUT: Final = 60.0  # seconds an address rests at zero (octo, M1 3.8.1; the manual gives no default)
+
+
+@dataclass(slots=True)
+class OccEntry:
+    """One address: its window, how often it failed, until when it rests and why."""
+
+    limit: int
+    rests_until: float = 0.0
+    failures: int = 0
+    used: float = 0.0
+    reply: Reply | None = None
+
+
+class Occ:
+    """Entries by address; the least recently used go when there are more than `entries_max`."""
+
+    def __init__(self) -> None:
+        self._entries: dict[str, OccEntry] = {}
+
+    def __len__(self) -> int:
+        return len(self._entries)
+
+    def entry(self, ip: str, now: float, initial: int) -> OccEntry:
+        """The entry of an address, made if there is none; a rest that is over becomes a probe."""
+        entry = self._entries.get(ip)
+        if entry is None:
+            entry = self._entries[ip] = OccEntry(initial)
+        elif entry.limit == 0 and now >= entry.rests_until:
+            entry.limit = 1
+        entry.used = now
+        return entry
+
+    def succeeded(self, ip: str, now: float, initial: int, maximum: int) -> None:
+        """A delivery to this address went well."""
+        entry = self.entry(ip, now, initial)
+        entry.failures = 0
+        entry.reply = None
+        if entry.limit < maximum:
+            entry.limit += 1
+
+    def failed(self, ip: str, now: float, initial: int, reply: Reply) -> bool:
+        """The host failed; True if the address rests from now on."""
+        entry = self.entry(ip, now, initial)
+        entry.failures += 1
+        entry.reply = reply
+        entry.limit = max(entry.limit - 1, 0)
+        if entry.limit == 0:
+            entry.rests_until = now + TIMEOUT
+        return entry.limit == 0
+
+    def trim(self, entries_max: int) -> None:
+        """Forget the addresses that were used longest ago."""
+        if len(self._entries) > entries_max:
+            order = sorted(self._entries, key=lambda ip: self._entries[ip].used)
+            for ip in order[: len(order) - entries_max]:
+                del self._entries[ip]

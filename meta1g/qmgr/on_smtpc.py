@@ -1,0 +1,116 @@
+"""What SMTP clients say: results of deliveries, ends of sessions; pure."""
+from meta1g.mta.ids import rcpt_id
+from meta1g.mta.reply import Reply
+from meta1g.proto.msg_da import Delivered, Ready, Result, SessionEnded, Stage
+from meta1g.qmgr import outcome, sched
+from meta1g.qmgr.effects import Effect, LogLine
+from meta1g.qmgr.state import PeerKey, Qmgr, Rcpt, SmtpcPeer, Ta, Task
+
+_ENDED = Reply(451, "4.4.2", "Session ended before the message was sent")
+_LOST = Reply(451, "4.3.0", "Delivery was interrupted, its result is not known")
+_UNKNOWN = Reply(451, "4.3.0", "Delivery agent gave no result")
+
+Message = Ready | Delivered | SessionEnded
+
+
+def on_up(q: Qmgr, peer: PeerKey) -> None:
+    """An SMTP client is there; it says `Ready` next."""
+    q.smtpc[peer] = SmtpcPeer()
+
+
+def on_down(q: Qmgr, peer: PeerKey, now: float, out: list[Effect]) -> None:
+    """An SMTP client is gone: its sessions are, and nobody knows what its tasks came to."""
+    q.smtpc.pop(peer, None)
+    for session in [s for s in q.sessions.values() if s.peer is peer]:
+        _session_over(q, session.number, now, out, _LOST, is_lost=True)
+
+
+def on_message(q: Qmgr, peer: PeerKey, message: Message, now: float, out: list[Effect]) -> None:
+    """Anything that a client sends."""
+    match message:
+        case Delivered():
+            _on_delivered(q, message, now, out)
+        case SessionEnded():
+            _session_over(q, message.session, now, out, _ENDED, is_lost=False)
+        case Ready():
+            q.smtpc[peer].sessions_max = message.sessions_max
+            for key, site in q.sites.items():
+                if site.waiting:
+                    q.ready[key] = None
+
+
+def _session_over(
+    q: Qmgr, number: int, now: float, out: list[Effect], reply: Reply, *, is_lost: bool
+) -> None:
+    session = q.sessions.get(number)
+    if session is None:
+        return
+    task = q.tasks.pop(session.task, None)
+    sched.end_session(q, session)
+    if task is not None:
+        sched.requeue(q, task, reply, now, out, is_lost=is_lost)
+
+
+def _on_delivered(q: Qmgr, message: Delivered, now: float, out: list[Effect]) -> None:
+    task = q.tasks.pop(message.task, None)
+    session = q.sessions.get(message.session)
+    if session is not None:
+        sched.finish_task(q, session, is_open=message.is_open, now=now, out=out)
+    ta = q.aq.get(task.ta) if task is not None else None
+    if task is None or ta is None:
+        return
+    if message.is_host:
+        _host_failed(q, ta, task, message, now, out)
+        return
+    results = {result.idx: result for result in message.results}
+    is_good = False
+    for rcpt in task.rcpts:
+        result = results.get(rcpt.idx)
+        is_good |= result is not None and result.code == 0
+        _on_result(q, ta, rcpt, task, result, now, out)
+    if is_good:
+        settings = q.settings
+        q.occ.succeeded(_ip(task.rcpts[0]), now, settings.initial_connections, settings.connections_max)
+
+
+def _on_result(
+    q: Qmgr, ta: Ta, rcpt: Rcpt, task: Task, result: Result | None, now: float, out: list[Effect]
+) -> None:
+    if result is None:
+        outcome.failed(q, ta, rcpt, _UNKNOWN, now, out)
+        return
+    rcpt.stage = result.stage
+    if result.code == 0:
+        outcome.delivered(q, ta, rcpt, task.began, now, out)
+    else:
+        outcome.failed(q, ta, rcpt, Reply(result.code, result.estat, result.text), now, out)
+
+
+def _host_failed(q: Qmgr, ta: Ta, task: Task, message: Delivered, now: float, out: list[Effect]) -> None:
+    """The host, not the message, is to blame: OCC shrinks, the recipients try their next host."""
+    result = message.results[0]
+    reply = Reply(result.code, result.estat, result.text)
+    ip = _ip(task.rcpts[0])
+    rests = q.occ.failed(ip, now, q.settings.initial_connections, reply)
+    if rests:
+        out.append(LogLine(9, f"func=q_occ, ip={ip}, status=rests, reply={reply}"))
+    for rcpt in task.rcpts:
+        rcpt.stage, rcpt.reply = result.stage, reply
+        rcpt.hop += 1
+        if rcpt.hop < len(rcpt.hops):
+            sched.make_ready(q, ta, rcpt, now, out)
+        elif reply.is_temporary or result.stage < Stage.MAIL:
+            outcome.defer(q, ta, rcpt, reply, now, out)
+        else:
+            outcome.failed(q, ta, rcpt, reply, now, out)
+    if rests:
+        sched.host_rests(q, ip, reply, now, out)
+
+
+def _ip(rcpt: Rcpt) -> str:
+    return rcpt.hops[min(rcpt.hop, len(rcpt.hops) - 1)].ip
+
+
+def uncertain(ta: str, idx: int) -> LogLine:
+    """The log line that names a recipient whose last attempt's outcome is not known (design 5)."""
+    return LogLine(1, f"func=q_recover, rcpt_id={rcpt_id(ta, idx)}, status=uncertain")

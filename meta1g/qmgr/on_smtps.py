@@ -1,0 +1,156 @@
+"""What SMTP servers say, and the answers; pure."""
+from meta1g.mta import logfmt
+from meta1g.proto.msg_ss import (
+    Composed,
+    JournalOpen,
+    SeAck,
+    SeEnd,
+    SeNew,
+    Settled,
+    TaAck,
+    TaCommit,
+    Welcome,
+)
+from meta1g.proto.rcb import Hello
+from meta1g.qmgr import bounce, content, outcome, routing
+from meta1g.qmgr.effects import (
+    Accepted,
+    Effect,
+    LogLine,
+    RemoveContent,
+    SettledStored,
+    Tell,
+    WriteDefedb,
+    WriteIbdb,
+)
+from meta1g.qmgr.state import Incoming, PeerKey, Qmgr, Rcpt, SmtpsPeer, Ta
+from meta1g.shim.defedb import Change
+from meta1g.shim.records import IdsGiven, RcptRec, TaNew
+
+IDS_PER_PROCESS = 1 << 32  # ids given at once; 2**32 such gifts are left in 64 bits
+
+Message = SeNew | SeEnd | TaCommit | JournalOpen | Composed | Settled
+
+
+def on_up(q: Qmgr, peer: PeerKey, hello: Hello, now: float, out: list[Effect]) -> None:
+    """An SMTP server is there: give it ids, once the gift is on stable storage."""
+    q.smtps[peer] = SmtpsPeer(hello.process)
+    first = q.ids_next + 1
+    q.ids_next += IDS_PER_PROCESS
+    out.append(WriteIbdb((IdsGiven(q.ids_next),), ("welcome", peer, first), is_urgent=True))
+
+
+def on_welcome(q: Qmgr, peer: PeerKey, first: int, out: list[Effect]) -> None:
+    """The ids are safely given away: let the server work."""
+    if peer not in q.smtps:
+        return
+    out.append(Tell(peer, Welcome(first, first + IDS_PER_PROCESS - 1, q.settings.smtps_sessions_max)))
+    q.throttled_to = -1
+    for ta in q.aq.values():
+        if ta.in_defedb:
+            outcome.settle(q, ta, out)
+
+
+def on_down(q: Qmgr, peer: PeerKey) -> None:
+    """An SMTP server is gone, and its sessions with it."""
+    q.smtps.pop(peer, None)
+    bounce.on_peer_gone(q, peer)
+    q.settling.clear()
+
+
+def on_message(q: Qmgr, peer: PeerKey, message: Message, tag: int, now: float, out: list[Effect]) -> None:
+    """Anything that a server sends."""
+    match message:
+        case TaCommit():
+            _on_commit(q, peer, message, tag, now, out)
+        case SeNew():
+            _on_session(q, peer, message, tag, now, out)
+        case SeEnd():
+            q.icc.close(message.client_ip)
+            if peer in q.smtps:
+                q.smtps[peer].sessions -= 1
+        case JournalOpen():
+            content.on_open_segments(q, peer, frozenset(segment.name for segment in message.segments), out)
+        case Composed():
+            bounce.on_composed(q, message, now, out)
+        case Settled():
+            _on_settled(q, message, out)
+
+
+def _on_session(q: Qmgr, peer: PeerKey, message: SeNew, tag: int, now: float, out: list[Effect]) -> None:
+    settings = q.settings
+    refusal = q.icc.open(message.client_ip, now, settings.in_rate_max, settings.in_connections_max)
+    if not refusal:
+        q.counters.sessions += 1
+        q.smtps[peer].sessions += 1
+        out.append(Tell(peer, SeAck(0, "", ""), tag))
+        return
+    q.counters.refused += 1
+    text = "Too many open connections" if refusal == "open" else "Connection rate limit exceeded"
+    out.append(Tell(peer, SeAck(421, "4.7.0", f"{text}, try again later"), tag))
+
+
+def _on_commit(q: Qmgr, peer: PeerKey, message: TaCommit, tag: int, now: float, out: list[Effect]) -> None:
+    place = message.content[0]
+    refusal = _refusal(q, message)
+    if refusal is not None:
+        out.append(Tell(peer, refusal, tag))
+        if not place.segment:
+            out.append(RemoveContent(message.ta, place))
+        return
+    count = len(message.rcpts)
+    ta = Ta(message.ta, message.mail, message.mail_params, message.received, message.size, message.is_8bit,
+            message.is_utf8, message.client_ip, place, next_idx=count, ibdb_open=count)
+    ta.rcpts = {rcpt.idx: Rcpt(rcpt.idx, rcpt.address, rcpt.params) for rcpt in message.rcpts}
+    content.hold(q, place)
+    q.iqdb[message.ta] = Incoming(ta, peer, tag)
+    record = TaNew(
+        message.received, message.size, message.is_8bit, message.is_utf8, message.ta, message.client_ip,
+        message.mail, message.mail_params, "",
+        tuple([RcptRec(rcpt.idx, False, False, rcpt.address, rcpt.params, b"") for rcpt in message.rcpts]),
+        message.content, ())
+    out.append(WriteIbdb((record,), Accepted(message.ta), is_urgent=True, may_fail=True))
+
+
+def _refusal(q: Qmgr, message: TaCommit) -> TaAck | None:
+    if q.is_disk_low:
+        return TaAck(452, "4.3.1", "Insufficient disk space, try again later")
+    if q.aq_rcpts + len(message.rcpts) > q.settings.aq_entries_max:
+        return TaAck(452, "4.3.2", "Queue is full, try again later")
+    segment = message.content[0].segment
+    if message.received < q.start or (segment and segment not in q.segment_refs):
+        # Recovery may have taken its content for an orphan.
+        return TaAck(451, "4.3.0", "Content was given up, try again later")
+    return None
+
+
+def on_accepted(q: Qmgr, then: Accepted, error: str, is_full: bool, now: float, out: list[Effect]) -> None:
+    """IBDB has answered: the message is ours (M1 7.1), or the client keeps it."""
+    incoming = q.iqdb.pop(then.ta)
+    ta = incoming.ta
+    if error:
+        out.append(Tell(incoming.peer, TaAck(452 if is_full else 451, "4.3.1" if is_full else "4.3.0",
+                                             "Local storage trouble, try again later"), incoming.tag))
+        content.release(q, ta.content.segment, out)
+        if not ta.content.segment:
+            out.append(RemoveContent(ta.ta, ta.content))
+        return
+    q.counters.transactions += 1
+    q.counters.recipients += len(ta.rcpts)
+    out.append(Tell(incoming.peer, TaAck(0, "", ""), incoming.tag))
+    routing.admit(q, ta, now, out)
+
+
+def _on_settled(q: Qmgr, message: Settled, out: list[Effect]) -> None:
+    q.settling.discard(message.ta)
+    ta = q.aq.get(message.ta)
+    if message.error:
+        out.append(LogLine(0, logfmt.fields(func="q_settle", ss_ta=message.ta, error=message.error)))
+        return
+    if ta is None and message.ta not in q.edbc.count:
+        out.append(RemoveContent(message.ta, message.content[0]))
+        return
+    segment = message.content[0].segment
+    if ta is not None:
+        ta.content = ta.content._replace(offset=0, segment="")
+    out.append(WriteDefedb(Change(settled=(message.ta,)), SettledStored(message.ta, segment)))

@@ -1,0 +1,124 @@
+"""What time brings: due recipients, idle sessions, limits; and what comes back from the stores; pure."""
+from typing import Any
+
+from meta1g.mta import logfmt
+from meta1g.mta.reply import Reply
+from meta1g.proto.msg_ar import Hop
+from meta1g.proto.msg_ss import Throttle
+from meta1g.qmgr import aq, bounce, content, on_smtps, outcome, routing, sched
+from meta1g.qmgr.effects import (
+    Accepted,
+    BounceCleared,
+    Bounced,
+    Deferred,
+    DiskFree,
+    Done,
+    Effect,
+    Gone,
+    Loaded,
+    LogLine,
+    SettledStored,
+    Tell,
+)
+from meta1g.qmgr.state import NO_REPLY, Home, Qmgr, Rcpt, RState, Ta
+from meta1g.shim.records import DeferredRcpt
+
+TICK = 1.0  # seconds between two looks at limits and idle sessions
+
+
+def on_tick(q: Qmgr, now: float, out: list[Effect]) -> None:
+    """Once a second."""
+    sched.close_idle(q, now, out)
+    sched.expire(q, now, out)
+    _expire_questions(q, now, out)
+    q.occ.trim(q.settings.occ_entries_max)
+    q.icc.trim(now)
+    content.rotate_idle(q, out)
+    throttle(q, out)
+
+
+def _expire_questions(q: Qmgr, now: float, out: list[Effect]) -> None:
+    limit = now - q.settings.smar_timeout - 10.0  # SMAR itself answers within its timeout
+    for tag, (name, idx) in list(q.asked.items()):
+        ta = q.aq.get(name)
+        rcpt = ta.rcpts.get(idx) if ta is not None else None
+        if ta is None or rcpt is None:
+            del q.asked[tag]
+        elif rcpt.since < limit:
+            del q.asked[tag]
+            outcome.defer(q, ta, rcpt, Reply(451, "4.4.3", "Address resolver did not answer in time"), now, out)
+
+
+def throttle(q: Qmgr, out: list[Effect]) -> None:
+    """Slow the SMTP servers down as AQ fills up: from half of it on in proportion (M1 9.1)."""
+    settings = q.settings
+    used = (q.aq_rcpts + len(q.iqdb)) / settings.aq_entries_max
+    text = ""
+    share = min(1.0, max(0.0, 2.0 * (1.0 - used)))
+    allowed = max(int(settings.smtps_sessions_max * share), 1)
+    if q.is_disk_low:
+        text = "disk space"
+    if abs(allowed - q.throttled_to) * 20 < settings.smtps_sessions_max and not text and q.throttled_to >= 0:
+        return
+    q.throttled_to = allowed if not text else -1
+    for peer in q.smtps:
+        out.append(Tell(peer, Throttle(allowed, text)))
+
+
+def on_disk(q: Qmgr, message: DiskFree, out: list[Effect]) -> None:
+    """Free space was measured (M1 3.8 items 10, 11)."""
+    q.disk_free = message.octets
+    was_low = q.is_disk_low
+    limit = q.settings.disk_space_ok if was_low else q.settings.disk_space_min
+    q.is_disk_low = message.octets < limit
+    if q.is_disk_low != was_low:
+        out.append(LogLine(0 if q.is_disk_low else 9, logfmt.fields(
+            func="q_disk", free=message.octets, status="too little space" if q.is_disk_low else "space is back")))
+        throttle(q, out)
+
+
+def on_done(q: Qmgr, done: Done, now: float, out: list[Effect]) -> None:
+    """A write is on stable storage: take the step that waited for it."""
+    then: Any = done.then
+    match then:
+        case Accepted():
+            on_smtps.on_accepted(q, then, done.error, done.is_full, now, out)
+        case Gone():
+            content.on_gone(q, then, out)
+        case Deferred():
+            outcome.on_deferred(q, then, out)
+        case Bounced():
+            bounce.on_bounced(q, then, out)
+        case BounceCleared():
+            bounce.on_cleared(q, then, now, out)
+        case SettledStored():
+            content.release(q, then.segment, out)
+        case ("welcome", peer, first):
+            on_smtps.on_welcome(q, peer, first, out)
+
+
+def on_loaded(q: Qmgr, message: Loaded, now: float, out: list[Effect]) -> None:
+    """Recipients came from DEFEDB into AQ."""
+    record = message.ta
+    if record is None:
+        out.append(LogLine(0, logfmt.fields(func="q_load", ss_ta=message.name, error=message.error)))
+        return
+    ta = q.aq.get(record.ta)
+    if ta is None:
+        ta = Ta(record.ta, record.mail, record.mail_params, record.received, record.size, record.is_8bit,
+                record.is_utf8, record.client_ip, record.content[0], next_idx=record.next_idx, in_defedb=True)
+        aq.add(q, ta)
+    for entry in message.rcpts:
+        rcpt = rcpt_from(entry)
+        if rcpt.idx not in ta.rcpts:
+            aq.add_rcpt(q, ta, rcpt)
+            routing.start(q, ta, rcpt, now, out)
+
+
+def rcpt_from(entry: DeferredRcpt) -> Rcpt:
+    """A recipient as DEFEDB holds it."""
+    reply = Reply(entry.code, entry.estat, entry.text) if entry.code else NO_REPLY
+    hops: tuple[Hop, ...] = entry.hops
+    return Rcpt(entry.idx, entry.address, entry.params, entry.sender if entry.has_sender else None,
+                entry.is_expanded, Home.DEFEDB, RState.ROUTING, entry.tries, 0.0, entry.protocol, hops, 0,
+                entry.route_expires, entry.stage, reply, entry.is_warned)

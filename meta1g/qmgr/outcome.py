@@ -1,0 +1,137 @@
+"""A recipient's result and what follows: delivered, later, never; pure (M1 7.1).
+
+Rules
+    A recipient leaves its home store only by a record there. Content goes only after the
+    record of the last recipient is on stable storage (`Gone`).
+"""
+import random
+
+from meta1g.mta import addr, logfmt
+from meta1g.mta.ids import rcpt_id
+from meta1g.mta.reply import Reply
+from meta1g.proto.msg_da import Stage
+from meta1g.proto.msg_ss import Settle
+from meta1g.qmgr import aq, content, retry
+from meta1g.qmgr.effects import Deferred, Effect, Gone, LogLine, Tell, WriteDefedb, WriteIbdb
+from meta1g.qmgr.state import Home, Qmgr, Rcpt, RState, Ta
+from meta1g.shim.defedb import Change
+from meta1g.shim.records import DeferredRcpt, DeferredTa, Outcome, RcptEnd
+
+EXPIRED = Reply(550, "5.4.7", "Message could not be delivered for too long")
+
+
+def delivered(q: Qmgr, ta: Ta, rcpt: Rcpt, began: float, now: float, out: list[Effect]) -> None:
+    """The next server has it."""
+    q.counters.delivered += 1
+    out.append(LogLine(9, logfmt.fields(
+        func="q_upd_rcpt_ok", rcpt_id=rcpt_id(ta.ta, rcpt.idx), rcpt=addr.bracketed(rcpt.address),
+        xdelay=int(now - began), delay=int(now - ta.received))))
+    finish(q, ta, rcpt, Outcome.DELIVERED, out)
+
+
+def failed(q: Qmgr, ta: Ta, rcpt: Rcpt, reply: Reply, now: float, out: list[Effect]) -> None:
+    """A reply of class 4 or 5: later or never."""
+    if reply.is_temporary:
+        defer(q, ta, rcpt, reply, now, out)
+    else:
+        bounce(q, ta, rcpt, reply, now, out)
+
+
+def defer(q: Qmgr, ta: Ta, rcpt: Rcpt, reply: Reply, now: float, out: list[Effect]) -> None:
+    """Try again later; or give up if the message is too old."""
+    settings = q.settings
+    rcpt.reply = reply
+    if retry.is_expired(ta.received, now, settings.queue_return):
+        bounce(q, ta, rcpt, EXPIRED if not reply.text else Reply(reply.code + 100, "5.4.7", reply.text), now, out)
+        return
+    rcpt.tries += 1
+    rcpt.state, rcpt.since, rcpt.requeued = RState.STORING, now, 0
+    wait = retry.delay(rcpt.tries, settings.retry_delay_min, settings.retry_delay_max, random.random())
+    q.counters.deferred += 1
+    out.append(LogLine(9, logfmt.fields(
+        func="q_upd_rcpt_temp", rcpt_id=rcpt_id(ta.ta, rcpt.idx), rcpt=addr.bracketed(rcpt.address),
+        delay=int(now - ta.received), next_try=int(now + wait), where=Stage.NAMES[rcpt.stage], reply=reply)))
+    store_deferred(ta, [rcpt], now + wait, out)
+
+
+def store_deferred(ta: Ta, rcpts: list[Rcpt], next_try: float, out: list[Effect]) -> None:
+    """Put recipients into DEFEDB, their transaction before them if it is not there yet."""
+    puts: list[DeferredTa | DeferredRcpt] = []
+    if not ta.in_defedb:
+        ta.in_defedb = True
+        puts.append(deferred_ta(ta))
+    puts.extend(deferred_rcpt(ta, rcpt, next_try) for rcpt in rcpts)
+    out.append(WriteDefedb(Change(tuple(puts)), Deferred(ta.ta, tuple(rcpt.idx for rcpt in rcpts))))
+    for rcpt in rcpts:
+        rcpt.since = next_try
+
+
+def deferred_ta(ta: Ta) -> DeferredTa:
+    """The DEFEDB record of a transaction."""
+    return DeferredTa(ta.received, ta.size, ta.next_idx, ta.is_8bit, ta.is_utf8, ta.ta, ta.client_ip,
+                      ta.mail, ta.mail_params, (ta.content,))
+
+
+def deferred_rcpt(ta: Ta, rcpt: Rcpt, next_try: float) -> DeferredRcpt:
+    """The DEFEDB record of a recipient."""
+    return DeferredRcpt(
+        next_try, rcpt.route_expires, rcpt.idx, rcpt.tries, rcpt.protocol, rcpt.stage, rcpt.reply.code,
+        rcpt.is_warned, rcpt.sender is not None, rcpt.is_expanded, ta.ta, rcpt.address, rcpt.params,
+        rcpt.sender or b"", rcpt.reply.estat, rcpt.reply.text, rcpt.hops)
+
+
+def on_deferred(q: Qmgr, then: Deferred, out: list[Effect]) -> None:
+    """DEFEDB has them: IBDB need not answer for them any more, and they leave AQ."""
+    ta = q.aq.get(then.ta)
+    if ta is None:
+        return
+    for idx in then.idxs:
+        rcpt = ta.rcpts[idx]
+        q.edbc.add(rcpt.since, ta.ta, idx)
+        if rcpt.home is Home.IBDB:
+            q.edbc.count[ta.ta] = q.edbc.count.get(ta.ta, 0) + 1
+            ta.ibdb_open -= 1
+            out.append(WriteIbdb((RcptEnd(idx, Outcome.DEFERRED, ta.ibdb_open == 0, ta.ta),)))
+        aq.drop_rcpt(q, ta, rcpt)
+    settle(q, ta, out)
+
+
+def settle(q: Qmgr, ta: Ta, out: list[Effect]) -> None:
+    """Content of what has to stay goes from the journal into its own file (design 5)."""
+    if not ta.content.segment or ta.ta in q.settling or not q.smtps:
+        return
+    q.settling.add(ta.ta)
+    out.append(Tell(next(iter(q.smtps)), Settle(ta.ta, (ta.content,))))
+
+
+def bounce(q: Qmgr, ta: Ta, rcpt: Rcpt, reply: Reply, now: float, out: list[Effect]) -> None:
+    """It will never be delivered: the sender must hear of it (`bounce.send`)."""
+    rcpt.reply = reply
+    rcpt.state, rcpt.since = RState.BOUNCING, now
+    q.counters.bounced += 1
+    out.append(LogLine(9, logfmt.fields(
+        func="q_upd_rcpt_fail", rcpt_id=rcpt_id(ta.ta, rcpt.idx), rcpt=addr.bracketed(rcpt.address),
+        delay=int(now - ta.received), where=Stage.NAMES[rcpt.stage], reply=reply)))
+    if ta.ta not in q.bouncing:
+        q.bouncing[ta.ta] = None
+        ta.bounce_at = now + q.settings.dsn_merge_delay
+
+
+def finish(q: Qmgr, ta: Ta, rcpt: Rcpt, how: int, out: list[Effect]) -> None:
+    """A recipient has ended: write it down, and if it was the last let the content go."""
+    aq.drop_rcpt(q, ta, rcpt)
+    if rcpt.home is Home.IBDB:
+        ta.ibdb_open -= 1
+        is_last = ta.ibdb_open == 0
+        then = content.gone(q, ta) if is_last and not q.edbc.count.get(ta.ta) else None
+        out.append(WriteIbdb((RcptEnd(rcpt.idx, how, is_last, ta.ta),), then))
+        return
+    left = q.edbc.count[ta.ta] = q.edbc.count[ta.ta] - 1
+    ended: tuple[str, ...] = ()
+    gone: Gone | None = None
+    if left == 0:
+        del q.edbc.count[ta.ta]
+        ta.in_defedb = False
+        ended = (ta.ta,)
+        gone = content.gone(q, ta) if ta.ibdb_open == 0 else None
+    out.append(WriteDefedb(Change((), ((ta.ta, rcpt.idx),), ended), gone))

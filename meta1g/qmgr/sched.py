@@ -1,0 +1,214 @@
+"""The scheduler: which recipients go to which session next; pure (M1 3.8.1, 7.1).
+
+Rules
+    Sites with work take turns. A site uses an idle session before it opens another, and
+    opens no more than OCC allows. A task holds recipients of one transaction and one
+    envelope sender, as many as the protocol's limit.
+"""
+from meta1g.mta.ids import rcpt_id
+from meta1g.mta.reply import Reply
+from meta1g.proto.msg_ar import Hop, Protocol
+from meta1g.proto.msg_da import CloseSession, DaRcpt, Deliver
+from meta1g.qmgr import outcome
+from meta1g.qmgr.effects import Effect, LogLine, Tell
+from meta1g.qmgr.state import DaSession, Qmgr, Rcpt, RState, Site, SiteKey, Ta, Task
+
+IDLE_MAX = 2.0  # seconds an idle session is kept for more work; Postfix's connection cache holds 2 s too
+_RESTS = Reply(451, "4.4.1", "Host was not reachable lately")
+
+
+def make_ready(q: Qmgr, ta: Ta, rcpt: Rcpt, now: float, out: list[Effect]) -> None:
+    """Put a recipient with a route to its site; hosts that rest are passed over."""
+    while rcpt.hop < len(rcpt.hops):
+        hop = rcpt.hops[rcpt.hop]
+        entry = q.occ.entry(hop.ip, now, q.settings.initial_connections)
+        if entry.limit > 0:
+            break
+        rcpt.reply = entry.reply or _RESTS
+        rcpt.hop += 1
+    else:
+        outcome.defer(q, ta, rcpt, rcpt.reply, now, out)
+        return
+    rcpt.state, rcpt.since = RState.READY, now
+    key = (rcpt.protocol, hop.ip, hop.port)
+    site = q.sites.get(key)
+    if site is None:
+        site = q.sites[key] = Site(key, hop)
+    site.waiting.setdefault((ta.ta, rcpt.sender), []).append(rcpt)
+    q.ready[key] = None
+
+
+def schedule(q: Qmgr, now: float, out: list[Effect]) -> None:
+    """Give work to sessions until nothing more can be given."""
+    for key in list(q.ready):
+        site = q.sites[key]
+        while site.waiting and _give_one(q, site, now, out):
+            pass
+        if site.waiting:
+            # To the end of the line; it is looked at again when a session ends or gets free.
+            del q.ready[key]
+            q.ready[key] = None
+        else:
+            del q.ready[key]
+            _forget(q, site)
+
+
+def _give_one(q: Qmgr, site: Site, now: float, out: list[Effect]) -> bool:
+    session = _session(q, site, now)
+    if session is None:
+        return False
+    (name, sender), rcpts = next(iter(site.waiting.items()))
+    is_lmtp = site.key[0] != Protocol.ESMTP
+    most = q.settings.lmtp_rcpts_max if is_lmtp else q.settings.smtp_rcpts_max
+    part, rest = rcpts[:most], rcpts[most:]
+    if rest:
+        site.waiting[name, sender] = rest
+    else:
+        del site.waiting[name, sender]
+    ta = q.aq[name]
+    q.next_number += 1
+    task = Task(q.next_number, session.number, name, part, now)
+    q.tasks[task.number] = task
+    is_new = session.done == 0
+    session.task, session.done, session.since = task.number, session.done + 1, now
+    for rcpt in part:
+        rcpt.state, rcpt.since = RState.BUSY, now
+    q.counters.attempts += len(part)
+    out.append(Tell(session.peer, Deliver(
+        session.number, task.number, site.key[0], ta.size, is_new, ta.is_8bit, ta.is_utf8, name,
+        ta.mail if sender is None else sender, ta.mail_params,
+        tuple([DaRcpt(rcpt.idx, rcpt.address, rcpt.params) for rcpt in part]),
+        (ta.content,), (site.hop,) if is_new else ())))
+    return True
+
+
+def _session(q: Qmgr, site: Site, now: float) -> DaSession | None:
+    if site.idle:
+        return q.sessions[site.idle.pop()]
+    ip = site.key[1]
+    entry = q.occ.entry(ip, now, q.settings.initial_connections)
+    if site.open >= entry.limit:
+        return None
+    for peer, client in q.smtpc.items():
+        if client.sessions < client.sessions_max:
+            q.next_number += 1
+            session = DaSession(q.next_number, peer, site.key)
+            q.sessions[session.number] = session
+            site.open += 1
+            client.sessions += 1
+            return session
+    return None
+
+
+def finish_task(q: Qmgr, session: DaSession, *, is_open: bool, now: float, out: list[Effect]) -> None:
+    """The session has no task any more: keep it for more work, or end it."""
+    session.task = 0
+    if not is_open:
+        end_session(q, session)
+        return
+    settings = q.settings
+    if not settings.reuses_connections or session.done >= settings.transactions_per_session_max:
+        close_session(q, session, out)
+        return
+    site = q.sites[session.site]
+    session.since = now
+    site.idle.append(session.number)
+    if site.waiting:
+        q.ready[site.key] = None
+
+
+def close_session(q: Qmgr, session: DaSession, out: list[Effect]) -> None:
+    """Tell SMTPC to say QUIT, and forget the session."""
+    out.append(Tell(session.peer, CloseSession(session.number)))
+    end_session(q, session)
+
+
+def end_session(q: Qmgr, session: DaSession) -> None:
+    """The session is gone."""
+    q.sessions.pop(session.number, None)
+    client = q.smtpc.get(session.peer)
+    if client is not None:
+        client.sessions -= 1
+    site = q.sites.get(session.site)
+    if site is None:
+        return
+    site.open -= 1
+    if session.number in site.idle:
+        site.idle.remove(session.number)
+    if site.waiting:
+        q.ready[site.key] = None
+    _forget(q, site)
+    _wake_others(q)
+
+
+def _wake_others(q: Qmgr) -> None:
+    """A place at SMTPC is free: sites that wait for one get their turn."""
+    for key, site in q.sites.items():
+        if site.waiting:
+            q.ready[key] = None
+
+
+def close_idle(q: Qmgr, now: float, out: list[Effect]) -> None:
+    """End sessions that have had no work for a while."""
+    for session in [s for s in q.sessions.values() if not s.task and now - s.since > IDLE_MAX]:
+        close_session(q, session, out)
+
+
+def host_rests(q: Qmgr, ip: str, reply: Reply, now: float, out: list[Effect]) -> None:
+    """Nothing more goes to this address for now: what waits there tries its next host, or later."""
+    for key in [key for key in q.sites if key[1] == ip]:
+        site = q.sites[key]
+        waiting, site.waiting = site.waiting, {}
+        q.ready.pop(key, None)
+        for (name, _), rcpts in waiting.items():
+            for rcpt in rcpts:
+                rcpt.reply = reply
+                rcpt.hop += 1
+                make_ready(q, q.aq[name], rcpt, now, out)
+        _forget(q, site)
+
+
+def requeue(q: Qmgr, task: Task, reply: Reply, now: float, out: list[Effect], *, is_lost: bool) -> None:
+    """A task ended without results: its recipients go back, or are deferred if that happens too often."""
+    ta = q.aq.get(task.ta)
+    if ta is None:
+        return
+    for rcpt in task.rcpts:
+        if is_lost:
+            out.append(LogLine(1, f"func=q_requeue, rcpt_id={rcpt_id(ta.ta, rcpt.idx)}, status=uncertain"))
+        rcpt.requeued += 1
+        if rcpt.requeued > 3:
+            outcome.defer(q, ta, rcpt, reply, now, out)
+        else:
+            make_ready(q, ta, rcpt, now, out)
+
+
+def expire(q: Qmgr, now: float, out: list[Effect]) -> None:
+    """Tasks without an answer, and recipients that no session took, go to DEFEDB (M1 8.3 items 3, 8)."""
+    for task in [t for t in q.tasks.values() if now - t.began > q.settings.delivery_timeout]:
+        del q.tasks[task.number]
+        session = q.sessions.get(task.session)
+        if session is not None:
+            close_session(q, session, out)
+        ta = q.aq[task.ta]
+        for rcpt in task.rcpts:
+            outcome.defer(q, ta, rcpt, Reply(451, "4.4.2", "No result of the delivery in time"), now, out)
+    for site in list(q.sites.values()):
+        for (name, sender), rcpts in list(site.waiting.items()):
+            if now - rcpts[0].since > q.settings.scheduler_timeout:
+                del site.waiting[name, sender]
+                for rcpt in rcpts:
+                    outcome.defer(q, q.aq[name], rcpt, Reply(451, "4.4.5", "No free session in time"), now, out)
+        _forget(q, site)
+
+
+def _forget(q: Qmgr, site: Site) -> None:
+    if not site.waiting and not site.open:
+        q.sites.pop(site.key, None)
+        q.ready.pop(site.key, None)
+
+
+def site_key(rcpt: Rcpt) -> SiteKey:
+    """The site a recipient goes to now."""
+    hop: Hop = rcpt.hops[rcpt.hop]
+    return (rcpt.protocol, hop.ip, hop.port)

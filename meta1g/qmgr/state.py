@@ -1,0 +1,234 @@
+"""QMGR's tables: plain data that one thread, the decider, touches; pure (design 3).
+
+Words
+    A recipient's *home* is the store that answers for it: IBDB when it is fresh, DEFEDB
+    once it was deferred. A *site* is an address and port with a protocol; a *task* is a
+    transaction given to SMTPC.
+"""
+from collections import deque
+from dataclasses import dataclass, field
+from enum import IntEnum
+from typing import Any, Final, NamedTuple
+
+from meta1g.mta.reply import Reply
+from meta1g.proto.msg_ar import Hop
+from meta1g.proto.msg_ss import Content
+from meta1g.qmgr.edbc import Edbc
+from meta1g.qmgr.icc import Icc
+from meta1g.qmgr.occ import Occ
+
+PeerKey = Any  # a peer of the hub; handlers only pass it on
+NO_REPLY: Final = Reply(0, "", "")
+
+
+class Home(IntEnum):
+    """Which store answers for a recipient."""
+
+    IBDB = 0
+    DEFEDB = 1
+
+
+class RState(IntEnum):
+    """Where a recipient in AQ is."""
+
+    ROUTING = 0  # SMAR is asked
+    READY = 1  # waits at its site
+    BUSY = 2  # SMTPC has it
+    STORING = 3  # on its way to DEFEDB
+    BOUNCING = 4  # waits for its DSN
+
+
+class Settings(NamedTuple):
+    """The options that the decider needs (M1 3.8, 8.3); times in seconds, sizes in octets."""
+
+    hostname: str
+    aq_entries_max: int
+    retry_delay_min: float
+    retry_delay_max: float
+    queue_return: float
+    double_bounce_address: bytes
+    dsn_merge_delay: float
+    dsn_errors_max: int
+    dsn_header_only: bool
+    initial_connections: int
+    connections_max: int
+    transactions_per_session_max: int
+    lmtp_rcpts_max: int
+    smtp_rcpts_max: int
+    reuses_connections: bool
+    occ_entries_max: int
+    in_rate_max: int
+    in_connections_max: int
+    delivery_timeout: float
+    scheduler_timeout: float
+    smar_timeout: float
+    disk_space_min: int
+    disk_space_ok: int
+    smtps_sessions_max: int
+
+
+@dataclass(slots=True, eq=False)
+class Rcpt:
+    """A recipient in AQ."""
+
+    idx: int
+    address: bytes
+    params: bytes = b""
+    sender: bytes | None = None
+    is_expanded: bool = False
+    home: Home = Home.IBDB
+    state: RState = RState.ROUTING
+    tries: int = 0
+    since: float = 0.0  # when it came into this state
+    protocol: int = 0
+    hops: tuple[Hop, ...] = ()
+    hop: int = 0
+    route_expires: float = 0.0
+    stage: int = 0
+    reply: Reply = NO_REPLY
+    is_warned: bool = False
+    requeued: int = 0  # how often a session ended before its turn
+
+
+@dataclass(slots=True, eq=False)
+class Ta:
+    """A transaction with recipients in AQ; `ibdb_open` counts those whose home is IBDB."""
+
+    ta: str
+    mail: bytes
+    mail_params: bytes
+    received: float
+    size: int
+    is_8bit: bool
+    is_utf8: bool
+    client_ip: str
+    content: Content
+    rcpts: dict[int, Rcpt] = field(default_factory=dict)
+    next_idx: int = 0
+    ibdb_open: int = 0
+    in_defedb: bool = False
+    bounce_at: float = 0.0
+
+
+SiteKey = tuple[int, str, int]  # protocol, IP address (or socket), port
+
+
+@dataclass(slots=True, eq=False)
+class Site:
+    """What waits for one address, and the sessions open to it.
+
+    `waiting` holds recipients by transaction and sender, in order of arrival.
+    """
+
+    key: SiteKey
+    hop: Hop
+    waiting: dict[tuple[str, bytes | None], list[Rcpt]] = field(default_factory=dict)
+    idle: deque[int] = field(default_factory=deque)
+    open: int = 0
+
+
+@dataclass(slots=True, eq=False)
+class DaSession:
+    """A session of SMTPC as QMGR knows it; `task` 0 means idle."""
+
+    number: int
+    peer: PeerKey
+    site: SiteKey
+    task: int = 0
+    done: int = 0
+    since: float = 0.0
+
+
+@dataclass(slots=True, eq=False)
+class Task:
+    """A transaction given to SMTPC."""
+
+    number: int
+    session: int
+    ta: str
+    rcpts: list[Rcpt]
+    began: float
+
+
+@dataclass(slots=True, eq=False)
+class SmtpsPeer:
+    """A connected SMTP server process."""
+
+    process: int
+    sessions: int = 0
+    segments: frozenset[str] = frozenset()
+
+
+@dataclass(slots=True, eq=False)
+class SmtpcPeer:
+    """A connected SMTP client process."""
+
+    sessions_max: int = 0
+    sessions: int = 0
+
+
+@dataclass(slots=True, eq=False)
+class Incoming:
+    """A transaction that waits for IBDB, and who waits for the answer."""
+
+    ta: Ta
+    peer: PeerKey
+    tag: int
+
+
+@dataclass(slots=True)
+class Counters:
+    """What happened since the start, for statistics (M1 9.4)."""
+
+    sessions: int = 0
+    refused: int = 0
+    transactions: int = 0
+    recipients: int = 0
+    delivered: int = 0
+    deferred: int = 0
+    bounced: int = 0
+    discarded: int = 0
+    attempts: int = 0
+
+
+@dataclass(slots=True, eq=False)
+class Qmgr:
+    """All tables together; `start` is when QMGR began, `ids` the last counter given away."""
+
+    settings: Settings
+    start: float
+    edbc: Edbc = field(default_factory=Edbc)
+    occ: Occ = field(default_factory=Occ)
+    icc: Icc = field(default_factory=Icc)
+    iqdb: dict[str, Incoming] = field(default_factory=dict)
+    aq: dict[str, Ta] = field(default_factory=dict)
+    aq_rcpts: int = 0
+    asked: dict[int, tuple[str, int]] = field(default_factory=dict)
+    next_tag: int = 0
+    sites: dict[SiteKey, Site] = field(default_factory=dict)
+    ready: dict[SiteKey, None] = field(default_factory=dict)
+    tasks: dict[int, Task] = field(default_factory=dict)
+    sessions: dict[int, DaSession] = field(default_factory=dict)
+    next_number: int = 0
+    smtps: dict[PeerKey, SmtpsPeer] = field(default_factory=dict)
+    smtpc: dict[PeerKey, SmtpcPeer] = field(default_factory=dict)
+    smar: PeerKey = None
+    segment_refs: dict[str, int] = field(default_factory=dict)
+    settling: set[str] = field(default_factory=set)
+    bouncing: dict[str, None] = field(default_factory=dict)
+    composing: dict[str, "Composing"] = field(default_factory=dict)
+    ids_next: int = 0
+    disk_free: int = 1 << 62
+    is_disk_low: bool = False
+    throttled_to: int = -1
+    counters: Counters = field(default_factory=Counters)
+
+
+@dataclass(slots=True, eq=False)
+class Composing:
+    """A DSN that SMTPS is writing: for which recipients of which transaction, to whom."""
+
+    origin: str
+    rcpts: list[Rcpt]
+    to: bytes
+    peer: PeerKey

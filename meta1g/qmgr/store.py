@@ -1,0 +1,233 @@
+"""The threads that carry out the decider's disk effects: one for IBDB, one for DEFEDB (design 3).
+
+Rules
+    A thread takes all that waits, writes it in one piece with one flush, and reports.
+    A write that may not fail is tried again until the disk takes it; the order stays.
+"""
+import queue
+import threading
+import time
+from collections.abc import Callable
+from typing import Any, Final
+
+from meta1g.mta.errors import CorruptRecord, StoreError
+from meta1g.proc.log import Log
+from meta1g.qmgr.effects import (
+    DiskFree,
+    Done,
+    Loaded,
+    ReadDefedb,
+    RemoveContent,
+    RemoveSegment,
+    WriteDefedb,
+    WriteIbdb,
+)
+from meta1g.shim import journal
+from meta1g.shim.cdb import ContentDb
+from meta1g.shim.defedb import Defedb
+from meta1g.shim.ibdb import Ibdb
+
+_RETRY: Final = 1.0  # seconds until a refused write is tried again
+_BATCH_MAX: Final = 2000  # DEFEDB operations in one Berkeley DB transaction: bounds its locks and log
+_LAZY_WAIT: Final = 0.5  # seconds an idle thread waits before it looks at the clock
+_STOP: Final = None
+
+Report = Callable[[list[Any]], None]
+
+
+class IbdbThread:
+    """Group commit of IBDB. `commit_delay` (seconds) is how long a record that nobody waits for may wait."""
+
+    def __init__(self, ibdb: Ibdb, log: Log, commit_delay: float, records_max: int, report: Report) -> None:
+        self._ibdb = ibdb
+        self._log = log
+        self._delay = commit_delay
+        self._records_max = records_max
+        self._report = report
+        self._inbox: queue.SimpleQueue[list[WriteIbdb] | None] = queue.SimpleQueue()
+        self._is_stopping = False
+        self._thread = threading.Thread(target=self._run, name="ibdb", daemon=True)
+        self.flushes = 0
+        self.records = 0
+
+    def start(self) -> None:
+        """Begin to write."""
+        self._thread.start()
+
+    def put(self, writes: list[WriteIbdb]) -> None:
+        """Write these, in order."""
+        self._inbox.put(writes)
+
+    def stop(self) -> None:
+        """Write what waits and end."""
+        self._inbox.put(_STOP)
+        self._thread.join(30.0)
+
+    def _run(self) -> None:
+        while not self._is_stopping:
+            writes = self._collect()
+            if writes:
+                self._write(writes)
+                self._ibdb.remove_old()
+
+    def _collect(self) -> list[WriteIbdb]:
+        """All that waits; if nothing of it is urgent, what comes within the delay too."""
+        writes: list[WriteIbdb] = []
+        deadline = 0.0
+        while True:
+            try:
+                timeout = max(deadline - time.monotonic(), 0.0) if writes else None
+                more = self._inbox.get(timeout=timeout) if timeout != 0.0 else self._inbox.get_nowait()
+            except queue.Empty:
+                return writes
+            if more is _STOP:
+                self._is_stopping = True
+                return writes
+            if not writes:
+                deadline = time.monotonic() + self._delay
+            writes += more
+            if len(writes) >= self._records_max:
+                return writes
+            if deadline and any(write.is_urgent for write in more):
+                deadline = 0.0
+
+    def _write(self, writes: list[WriteIbdb]) -> None:
+        while True:
+            try:
+                self._ibdb.write([record for write in writes for record in write.records])
+                break
+            except StoreError as error:
+                self._log.error(f"func=ibdb, status={error}")
+                failed = [write for write in writes if write.may_fail]
+                writes = [write for write in writes if not write.may_fail]
+                self._report([Done(write.then, str(error), error.is_full) for write in failed])
+                if not writes:
+                    return
+                time.sleep(_RETRY)
+        self.flushes += 1
+        self.records += len(writes)
+        done = [Done(write.then) for write in writes if write.then is not None]
+        if done:
+            self._report(done)
+
+
+DiskEffect = WriteDefedb | ReadDefedb | RemoveContent | RemoveSegment
+
+
+class DefedbThread:
+    """DEFEDB's transactions and the removal of content, both off the path of fresh mail."""
+
+    def __init__(self, home: str, cache_size: int, cdb: ContentDb, log: Log, report: Report, *,
+                 checkpoint_delay: float, removes_logs: bool) -> None:
+        self._home, self._cache_size = home, cache_size
+        self._cdb = cdb
+        self._log = log
+        self._report = report
+        self._checkpoint_delay = checkpoint_delay
+        self._removes_logs = removes_logs
+        self._inbox: queue.SimpleQueue[list[DiskEffect] | None] = queue.SimpleQueue()
+        self._is_dirty = False
+        self._checkpointed = time.monotonic()
+        self._measured = 0.0
+        self._thread = threading.Thread(target=self._run, name="defedb", daemon=True)
+        self.transactions = 0
+        self.db = Defedb(home, cache_size)
+
+    def start(self) -> None:
+        """Begin to work."""
+        self._thread.start()
+
+    def put(self, effects: list[DiskEffect]) -> None:
+        """Carry these out, in order."""
+        self._inbox.put(effects)
+
+    def stop(self) -> None:
+        """Carry out what waits, checkpoint and end."""
+        self._inbox.put(_STOP)
+        self._thread.join(60.0)
+
+    def _run(self) -> None:
+        while True:
+            effects = self._collect()
+            if effects is None:
+                break
+            self._carry_out(effects)
+            self._tend()
+        self.db.close()
+
+    def _collect(self) -> list[DiskEffect] | None:
+        try:
+            effects = self._inbox.get(timeout=_LAZY_WAIT)
+        except queue.Empty:
+            return []
+        while effects is not None and len(effects) < _BATCH_MAX:
+            try:
+                more = self._inbox.get_nowait()
+            except queue.Empty:
+                break
+            if more is None:
+                self._inbox.put(None)
+                break
+            effects = effects + more
+        return effects
+
+    def _carry_out(self, effects: list[DiskEffect]) -> None:
+        writes: list[WriteDefedb] = []
+        for effect in effects:
+            if isinstance(effect, WriteDefedb):
+                writes.append(effect)
+                continue
+            self._write(writes)
+            writes = []
+            if isinstance(effect, ReadDefedb):
+                self._read(effect)
+            else:
+                self._remove(effect)
+        self._write(writes)
+
+    def _write(self, writes: list[WriteDefedb]) -> None:
+        changes = [write.change for write in writes if any(write.change)]
+        while changes:
+            try:
+                self.db.write(changes)
+                self.transactions += 1
+                self._is_dirty = True
+                break
+            except StoreError as error:
+                self._log.error(f"func=defedb, status={error}")
+                time.sleep(_RETRY)
+        done = [Done(write.then) for write in writes if write.then is not None]
+        if done:
+            self._report(done)
+
+    def _read(self, effect: ReadDefedb) -> None:
+        try:
+            ta, rcpts = self.db.load(effect.ta, effect.idxs)
+            self._report([Loaded(effect.ta, ta, tuple(rcpts), "" if ta else "no such transaction")])
+        except (StoreError, CorruptRecord) as error:
+            self._report([Loaded(effect.ta, None, (), str(error))])
+
+    def _remove(self, effect: RemoveContent | RemoveSegment) -> None:
+        try:
+            if isinstance(effect, RemoveSegment):
+                self._cdb.disk.unlink(f"{self._cdb.base}{journal.FOLDER}/{effect.segment}")
+            elif not effect.content.segment or self._cdb.has_file(effect.ta):
+                self._cdb.unlink(effect.ta)
+        except StoreError as error:
+            self._log.error(f"func=cdb, status={error}")
+
+    def _tend(self) -> None:
+        now = time.monotonic()
+        if self._is_dirty and now - self._checkpointed >= self._checkpoint_delay:
+            try:
+                self.db.checkpoint(removes_logs=self._removes_logs)
+            except StoreError as error:
+                self._log.error(f"func=defedb, status={error}")
+            self._is_dirty, self._checkpointed = False, now
+        if now - self._measured >= 1.0:
+            self._measured = now
+            try:
+                self._report([DiskFree(self._cdb.disk.free(self._cdb.base or "."))])
+            except StoreError as error:
+                self._log.error(f"func=disk, status={error}")
+

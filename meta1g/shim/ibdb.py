@@ -1,0 +1,190 @@
+"""IBDB, the envelope log: append-only files with a running number (M1 7.1, design 5).
+
+Rules
+    A file begins with magic, version and its number. A record is magic, length, CRC-32,
+    body. What follows a torn record is looked for by the magic, so that damage costs one
+    record and is reported with file and offset.
+    A file may go when every transaction that began in it or before it has ended:
+    so the oldest go first, and no end is forgotten before its beginning.
+
+Files
+    ibdb/ibdb/NNNNNNNN.ibdb: 0600 meta1q, written by QMGR alone.
+"""
+import re
+import struct
+import zlib
+from collections.abc import Callable, Iterator, Sequence
+from typing import Final
+
+from meta1g.mta.errors import CorruptRecord, FrameError, StoreError
+from meta1g.shim.records import IBDB_CODEC, VERSION, IbdbRecord, IdsGiven, RcptEnd, TaNew
+from meta1g.shim.safeio import Disk
+
+FOLDER: Final = "ibdb/ibdb"
+MODE: Final = 0o600
+_FILE_MAGIC: Final = b"M1IB"
+_FILE_HEADER: Final = struct.Struct("<4sIQ")
+_MAGIC: Final = b"\xa7IR\n"
+_HEADER: Final = struct.Struct("<4sII")
+_NAME: Final = re.compile(r"([0-9A-F]{8})\.ibdb")
+
+
+def _name(number: int) -> str:
+    return f"{number:08X}.ibdb"
+
+
+def encode(record: IbdbRecord) -> bytes:
+    """A record with its header."""
+    body = IBDB_CODEC.encode(record)
+    return _HEADER.pack(_MAGIC, len(body), zlib.crc32(body)) + body
+
+
+class Ibdb:
+    """The writer; one thread uses it.
+
+    `size_max` is the size in octets beyond which a new file begins (M1 3.8 item 7.2).
+    """
+
+    def __init__(self, disk: Disk, folder: str, size_max: int) -> None:
+        self._disk = disk
+        self._folder = folder
+        self._size_max = size_max
+        self._fd = -1
+        self._path = ""
+        self._size = 0
+        self._number = max((number for number, _ in files(disk, folder)), default=0)
+        self._began: dict[str, int] = {}
+        self._live: dict[int, int] = {}
+        self._ids_last = 0
+
+    def write(self, records: Sequence[IbdbRecord]) -> None:
+        """Append records and flush them; StoreError: none of them may be taken as stored.
+
+        After an error the file is given up, since its tail can't be trusted any more.
+        """
+        if self._fd < 0 or self._size > self._size_max:
+            self._begin()
+        buffers = [encode(record) for record in records]
+        try:
+            self._size += self._disk.append(self._fd, self._path, buffers)
+            self._disk.flush(self._fd, self._path)
+        except StoreError:
+            self._end()
+            raise
+        for record in records:
+            self._account(record)
+
+    def remove_old(self) -> int:
+        """Remove files that nothing refers to any more, the oldest first; how many went."""
+        count = 0
+        for number in sorted(self._live):
+            if number == self._number or self._live[number]:
+                break
+            self._disk.unlink(f"{self._folder}/{_name(number)}")
+            del self._live[number]
+            count += 1
+        return count
+
+    @property
+    def live(self) -> int:
+        """Transactions that have not ended here."""
+        return len(self._began)
+
+    def forget_before(self, keep: Sequence[IbdbRecord]) -> None:
+        """Start afresh after recovery: write `keep` into a new file, then remove all older ones."""
+        old = [number for number, _ in files(self._disk, self._folder)]
+        self._begin()
+        self.write(keep)
+        for number in old:
+            self._disk.unlink(f"{self._folder}/{_name(number)}")
+
+    def _account(self, record: IbdbRecord) -> None:
+        if isinstance(record, TaNew):
+            self._began[record.ta] = self._number
+            self._live[self._number] += 1
+        elif isinstance(record, RcptEnd):
+            if record.is_last and record.ta in self._began:
+                self._live[self._began.pop(record.ta)] -= 1
+        elif isinstance(record, IdsGiven):
+            self._ids_last = max(self._ids_last, record.last)
+
+    def _begin(self) -> None:
+        self._end()
+        self._number += 1
+        self._path = f"{self._folder}/{_name(self._number)}"
+        self._fd = self._disk.create(self._path, MODE)
+        self._live[self._number] = 0
+        start = [_FILE_HEADER.pack(_FILE_MAGIC, VERSION, self._number), encode(IdsGiven(self._ids_last))]
+        try:
+            self._size = self._disk.append(self._fd, self._path, start)
+            self._disk.flush_folder(self._folder)
+        except StoreError:
+            self._end()
+            raise
+
+    def _end(self) -> None:
+        if self._fd >= 0:
+            self._disk.close(self._fd)
+        self._fd = -1
+
+
+def files(disk: Disk, folder: str) -> list[tuple[int, str]]:
+    """Numbers and names of the log's files, oldest first."""
+    found = []
+    for name in disk.names(folder):
+        match = _NAME.fullmatch(name)
+        if match:
+            found.append((int(match[1], 16), name))
+    return sorted(found)
+
+
+def read(
+    disk: Disk, folder: str, on_damage: Callable[[CorruptRecord], None]
+) -> Iterator[IbdbRecord]:
+    """All records in order. Damage is told to `on_damage` and skipped; a torn tail is no damage."""
+    for _, name in files(disk, folder):
+        path = f"{folder}/{name}"
+        fd = disk.open_read(path)
+        try:
+            data = disk.read_at(fd, path, disk.size(fd, path), 0)
+        finally:
+            disk.close(fd)
+        yield from _read_file(path, data, on_damage)
+
+
+def _read_file(path: str, data: bytes, on_damage: Callable[[CorruptRecord], None]) -> Iterator[IbdbRecord]:
+    if len(data) < _FILE_HEADER.size:
+        return  # created, but never written
+    magic, version, _ = _FILE_HEADER.unpack_from(data)
+    if magic != _FILE_MAGIC or version != VERSION:
+        on_damage(CorruptRecord(path, 0, f"not an IBDB file of version {VERSION}"))
+        return
+    at = _FILE_HEADER.size
+    while at < len(data):
+        record, end, reason = _read_record(data, at)
+        if record is not None:
+            yield record
+            at = end
+            continue
+        after = data.find(_MAGIC, at + 1)
+        if after < 0:
+            return  # a torn tail: the crash came before the flush, so nothing here was promised
+        on_damage(CorruptRecord(path, at, reason))
+        at = after
+
+
+def _read_record(data: bytes, at: int) -> tuple[IbdbRecord | None, int, str]:
+    if at + _HEADER.size > len(data):
+        return None, at, "record is cut short"
+    magic, length, crc = _HEADER.unpack_from(data, at)
+    start = at + _HEADER.size
+    body = data[start : start + length]
+    if magic != _MAGIC or len(body) != length:
+        return None, at, "record is cut short or has no magic"
+    if zlib.crc32(body) != crc:
+        return None, at, "record is damaged (checksum)"
+    try:
+        record = IBDB_CODEC.decode(body)
+    except FrameError as error:
+        return None, at, str(error)
+    return record, start + length, ""  # type: ignore[return-value]

@@ -1,0 +1,143 @@
+"""Content on its way to stable storage: small messages share a flush, large ones get their file.
+
+Rules
+    A message up to JOURNAL_MESSAGE octets stays in memory until its final dot and is then
+    appended to the journal with all others that wait: one write, one flush (design 5).
+    A larger one streams into its CDB file.
+"""
+from collections.abc import Callable
+from typing import Final
+
+from meta1g.mta import limits
+from meta1g.mta.errors import StoreError
+from meta1g.proto.msg_ss import Content
+from meta1g.shim.cdb import ContentDb, ContentWriter
+from meta1g.shim.journal import Entry, JournalWriter
+from meta1g.st.block import Blocking
+from meta1g.st.sched import Slot, TimedOut, spawn
+
+_FLUSH_TIMEOUT: Final = 120.0  # seconds for the disk to take a batch
+
+
+class Store:
+    """Where this process puts content."""
+
+    def __init__(self, cdb: ContentDb, journal: JournalWriter | None, blocking: Blocking) -> None:
+        self.cdb = cdb
+        self.blocking = blocking
+        self._journal = journal
+        self._waiting: list[tuple[Entry, Slot]] = []
+        self._is_writing = False
+        self._ends_segment = False
+        self._uncommitted: dict[str, int] = {}
+        self.on_segments: Callable[[], None] = lambda: None
+        self.segment = ""
+        self.batches = 0
+        self.entries = 0
+
+    @property
+    def has_journal(self) -> bool:
+        """Whether small messages share a journal (option CDB_journal)."""
+        return self._journal is not None
+
+    def put(self, entry: Entry) -> Content:
+        """Append a message to the journal; returns when it is on stable storage. StoreError if it is not."""
+        slot = Slot()
+        self._waiting.append((entry, slot))
+        if not self._is_writing:
+            self._is_writing = True
+            spawn(self._write_all)
+        try:
+            place: Content = slot.get(_FLUSH_TIMEOUT)
+        except TimedOut:
+            raise StoreError("flush", self.segment, "the disk does not answer in time") from None
+        return place
+
+    def release(self, content: Content) -> None:
+        """QMGR has answered about this content: it is no longer ours to look after."""
+        if not content.segment:
+            return
+        self._uncommitted[content.segment] -= 1
+        if not self._uncommitted[content.segment] and content.segment != self.segment:
+            del self._uncommitted[content.segment]
+            self.on_segments()
+
+    @property
+    def open_segments(self) -> list[str]:
+        """Segments that get content or hold some that QMGR does not know yet."""
+        return sorted({*self._uncommitted, self.segment} - {""})
+
+    def rotate(self, segment: str) -> None:
+        """Begin a new segment with the next message, if `segment` is the present one."""
+        if segment == self.segment:
+            self._ends_segment = True
+
+    def _write_all(self) -> None:
+        journal = self._journal
+        assert journal is not None
+        while self._waiting:
+            batch, self._waiting = self._waiting, []
+            if self._ends_segment:
+                self._ends_segment = False
+                journal.end_segment()
+            try:
+                places = self.blocking.run(journal.write, [entry for entry, _ in batch])
+            except StoreError as error:
+                for _, slot in batch:
+                    slot.fail(error)
+                continue
+            self.batches += 1
+            self.entries += len(batch)
+            self._uncommitted[journal.segment] = self._uncommitted.get(journal.segment, 0) + len(batch)
+            if journal.segment != self.segment:
+                if not self._uncommitted.get(self.segment, 1):
+                    del self._uncommitted[self.segment]
+                self.segment = journal.segment
+                self.on_segments()
+            for (_, slot), place in zip(batch, places, strict=True):
+                slot.put(place)
+        self._is_writing = False
+
+
+class Incoming:
+    """One message's content as it arrives."""
+
+    def __init__(self, store: Store, ta: str) -> None:
+        self._store = store
+        self._ta = ta
+        self._pieces: list[bytes] = []
+        self._held = 0
+        self._file: ContentWriter | None = None
+        self._limit = limits.JOURNAL_MESSAGE if store.has_journal else 0
+        self.size = 0
+
+    def append(self, piece: bytes) -> None:
+        """The next piece; StoreError if the disk refuses."""
+        self._pieces.append(piece)
+        self._held += len(piece)
+        self.size += len(piece)
+        if self._held > max(self._limit, limits.JOURNAL_MESSAGE):
+            self._spill()
+
+    def commit(self) -> Content:
+        """Put all of it on stable storage; where it lies. StoreError if that fails."""
+        if self._file is None and self._store.has_journal:
+            return self._store.put(Entry(self._ta, self._pieces))
+        self._spill()
+        assert self._file is not None
+        self._store.blocking.run(self._file.commit)
+        return Content(0, self.size, "")
+
+    def abort(self) -> None:
+        """Throw away what came."""
+        if self._file is not None:
+            self._store.blocking.run(self._file.abort)
+            self._file = None
+        self._pieces = []
+
+    def _spill(self) -> None:
+        run = self._store.blocking.run
+        if self._file is None:
+            self._file = run(self._store.cdb.writer, self._ta)
+        data, self._pieces, self._held = b"".join(self._pieces), [], 0
+        run(self._file.append, data)

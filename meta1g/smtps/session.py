@@ -1,0 +1,274 @@
+"""One connection of a client: octets to the machine, its questions to policy and the other processes."""
+import time
+from email.utils import formatdate
+
+from meta1g import __version__
+from meta1g.mta import addr, logfmt
+from meta1g.mta.errors import LinkDown, StoreError
+from meta1g.mta.reply import Reply
+from meta1g.proc.log import DETAIL, SESSION
+from meta1g.proto.msg_ar import CheckConnect, CheckMail, CheckRcpt
+from meta1g.proto.msg_ss import Rcpt, TaCommit
+from meta1g.proto.smtp import replies
+from meta1g.proto.smtp.server import (
+    Chunk,
+    Closed,
+    ContentEnd,
+    DataAsked,
+    Event,
+    MailAsked,
+    RcptAsked,
+    Reset,
+    SmtpServer,
+    State,
+)
+from meta1g.proto.smtp.tally import Tally
+from meta1g.smtps.incoming import Incoming
+from meta1g.smtps.policy import Policy
+from meta1g.smtps.setting import Setting
+from meta1g.smtps.trace import Client, HeaderScanner, received
+from meta1g.st.netfd import NetFd
+from meta1g.st.sched import Interrupted, TimedOut
+
+_READ_SIZE = 64 * 1024
+
+
+class Transaction:
+    """An envelope while it is being received."""
+
+    def __init__(self, ta: str, asked: MailAsked) -> None:
+        self.ta = ta
+        self.mail = asked.address
+        self.is_8bit = asked.is_8bit
+        self.rcpts: list[Rcpt] = []
+        self.incoming: Incoming | None = None
+        self.scanner = HeaderScanner()
+        self.error: Reply | None = None
+
+
+class Session:
+    """Serves one client from greeting to end."""
+
+    def __init__(self, netfd: NetFd, setting: Setting) -> None:
+        self._netfd = netfd
+        self._set = setting
+        self._machine = SmtpServer(setting.options, Tally(setting.tally_limits))
+        self._policy = Policy(setting.policy_flags)
+        self._ip = _client_ip(netfd)
+        self._client_name = ""
+        self._ta: Transaction | None = None
+        self._se = ""
+        self.is_busy = False
+
+    def run(self) -> None:
+        """The whole session; returns when the connection may be closed."""
+        reason = "error"
+        try:
+            reason = self._greet() or self._dialog()
+        except TimedOut:
+            reason = self._last_words(replies.TIMEOUT)
+        except Interrupted:
+            reason = self._last_words(replies.SHUTDOWN)
+        except OSError as error:
+            reason = f"{error.strerror}"
+        finally:
+            self._drop_transaction()
+            if self._se:
+                self._set.qmgr.close_session(self._se, self._ip)
+                self._set.log.write(f"ss_se={self._se}, client_ip={self._ip}, status=end, reason={reason}", DETAIL)
+
+    def _greet(self) -> str | None:
+        """Greet the client; a reason if the session ends here."""
+        setting = self._set
+        try:
+            self._se = setting.ids.take()
+            ack = setting.qmgr.open_session(self._se, self._ip)
+            refusal = Reply(ack.code, ack.estat, ack.text) if ack.code else None
+        except (LinkDown, TimedOut):
+            refusal = replies.NO_QMGR
+        if refusal is None and setting.policy_flags.use_access:
+            verdict = setting.smar.ask(CheckConnect(self._ip))
+            self._client_name = verdict.client_name
+            refusal = self._policy.on_connect(verdict).reply
+        if refusal is None and not setting.allows_early_data and self._netfd.has_input():
+            refusal = replies.EARLY_TALKER
+        name = self._client_name or ("" if setting.policy_flags.use_access else "Hostname_Not_Determined")
+        stat = refusal or 0
+        setting.log.write(
+            logfmt.fields(ss_se=self._se, client_ip=self._ip, client_name=name or None, stat=stat), SESSION)
+        if refusal is not None:
+            return self._last_words(refusal)
+        self._machine.greet(setting.greeting)
+        return None
+
+    def _dialog(self) -> str:
+        machine, netfd, timeout = self._machine, self._netfd, self._set.io_timeout
+        while True:
+            event = machine.next_event()
+            if event is not None:
+                closed = self._handle(event)
+                if closed is not None:
+                    netfd.write(machine.take_output(), timeout)
+                    return str(closed.reply)
+                continue
+            output = machine.take_output()
+            if output:
+                netfd.write(output, timeout)
+            if self._set.is_stopping and machine.state is not State.DATA:
+                raise Interrupted
+            data = netfd.read(_READ_SIZE, timeout)
+            if not data:
+                return "connection closed by client"
+            machine.feed(data)
+
+    def _handle(self, event: Event) -> Closed | None:
+        match event:
+            case Chunk():
+                self._on_chunk(event.octets)
+            case MailAsked():
+                return self._machine.answer(self._on_mail(event))
+            case RcptAsked():
+                return self._machine.answer(self._on_rcpt(event))
+            case DataAsked():
+                return self._machine.answer(self._on_data())
+            case ContentEnd():
+                self.is_busy = True
+                try:
+                    return self._machine.answer(self._on_end(event))
+                finally:
+                    self.is_busy = False
+                    self._drop_transaction()
+            case Reset():
+                self._drop_transaction()
+            case Closed():
+                return event
+        return None
+
+    def _on_mail(self, asked: MailAsked) -> Reply:
+        try:
+            ta = self._set.ids.take()
+        except LinkDown:
+            return replies.NO_QMGR
+        decision_reply = self._check_mail(asked.address)
+        reply = decision_reply or replies.MAIL_OK
+        if decision_reply is None and self._set.is_full:
+            reply = replies.NO_SPACE
+        self._log(ta=ta, mail=addr.bracketed(asked.address), stat=_stat(reply))
+        if reply.is_positive:
+            self._ta = Transaction(ta, asked)
+        return reply
+
+    def _check_mail(self, address: bytes) -> Reply | None:
+        if not address:
+            self._policy.on_null_sender()
+            return None
+        question = CheckMail(
+            self._set.policy_flags.use_access, self._policy.skips_mail_checks, self._ip, address)
+        return self._policy.on_mail(self._set.smar.ask(question)).reply
+
+    def _on_rcpt(self, asked: RcptAsked) -> Reply:
+        ta = self._ta
+        assert ta is not None
+        address = asked.address
+        if address == b"postmaster":  # RFC 5321 4.5.1
+            address += b"@" + self._set.options.hostname.encode("ascii", "replace")
+        question = CheckRcpt(self._set.policy_flags.use_access, self._ip, ta.mail, address)
+        decision = self._policy.on_rcpt(asked.address, self._set.smar.ask(question))
+        reply = decision.reply or replies.RCPT_OK
+        index = len(ta.rcpts)
+        self._log(ta=ta.ta, rcpt=addr.bracketed(address), idx=index, stat=_stat(reply),
+                  status="discarded" if decision.is_discarded else None)
+        if decision.reply is None and not decision.is_discarded:
+            ta.rcpts.append(Rcpt(index, address, b""))
+        return reply
+
+    def _on_data(self) -> Reply:
+        ta, setting = self._ta, self._set
+        assert ta is not None
+        if setting.is_full:
+            return replies.NO_SPACE
+        ta.incoming = Incoming(setting.store, ta.ta)
+        helo = self._machine.helo
+        client = Client(helo.name if helo else b"", self._client_name, self._ip)
+        ta.incoming.append(received(
+            client, setting.options.hostname, __version__, self._machine.protocol, ta.ta, formatdate(localtime=True)))
+        return replies.START_DATA
+
+    def _on_chunk(self, octets: bytes) -> None:
+        ta = self._ta
+        assert ta is not None and ta.incoming is not None
+        if ta.error is not None:
+            return
+        ta.scanner.feed(octets)
+        try:
+            ta.incoming.append(octets)
+        except StoreError as error:
+            ta.error = self._store_trouble(error)
+
+    def _on_end(self, end: ContentEnd) -> Reply:
+        ta = self._ta
+        assert ta is not None and ta.incoming is not None
+        facts = ta.scanner.facts()
+        reply = end.fault or ta.error
+        if reply is None and ta.scanner.is_too_large:
+            reply = replies.HEADER_TOO_LARGE
+        if reply is None and facts.hops > self._set.hops_max:
+            reply = replies.TOO_MANY_HOPS
+        if reply is None:
+            reply = self._commit(ta, end, facts.hops)
+        self._log(ta=ta.ta, msgid=facts.message_id or None, size=end.size, stat=_stat(reply))
+        return reply
+
+    def _commit(self, ta: Transaction, end: ContentEnd, hops: int) -> Reply:
+        assert ta.incoming is not None
+        accepted = Reply(250, "2.0.0", f"Ok, id {ta.ta}")
+        if self._policy.discards or not ta.rcpts:
+            self._log(ta=ta.ta, status="discarded")
+            return accepted
+        now = time.time()
+        try:
+            content = ta.incoming.commit()
+        except StoreError as error:
+            return self._store_trouble(error)
+        ack = self._set.qmgr.commit(TaCommit(
+            now, hops, content.length, end.is_8bit, False, self._se, ta.ta, self._ip, ta.mail, b"",
+            tuple(ta.rcpts), (content,)))
+        self._set.store.release(content)
+        if ack.code:
+            # If the answer was lost QMGR may have the envelope, so the content stays for it to judge.
+            return Reply(ack.code, ack.estat, ack.text)
+        ta.incoming = None
+        return accepted
+
+    def _store_trouble(self, error: StoreError) -> Reply:
+        self._set.log.error(f"func=smtps, ss_se={self._se}, status={logfmt.clean(error)}")
+        return replies.NO_SPACE if error.is_full else replies.LOCAL_ERROR
+
+    def _drop_transaction(self) -> None:
+        ta, self._ta = self._ta, None
+        if ta is not None and ta.incoming is not None:
+            ta.incoming.abort()
+
+    def _last_words(self, reply: Reply) -> str:
+        self._machine.close(reply)
+        try:
+            self._netfd.write(self._machine.take_output(), 1.0)
+        except (OSError, TimedOut):
+            pass
+        return str(reply)
+
+    def _log(self, ta: str, **named: object) -> None:
+        if self._set.log.wants(SESSION):
+            self._set.log.write(logfmt.fields(ss_se=self._se, ss_ta=ta, **named), SESSION)
+
+
+def _stat(reply: Reply) -> object:
+    return 0 if reply.is_positive else reply
+
+
+def _client_ip(netfd: NetFd) -> str:
+    peer = netfd.peer
+    if not isinstance(peer, tuple):
+        return "local"
+    ip = str(peer[0])
+    return ip[7:] if ip.startswith("::ffff:") and "." in ip else ip

@@ -1,0 +1,42 @@
+"""What all sessions of one SMTP server share."""
+from dataclasses import dataclass
+
+from meta1g.proc.log import Log
+from meta1g.proto.smtp.server import ServerOptions
+from meta1g.proto.smtp.tally import TallyLimits
+from meta1g.smtps.incoming import Store
+from meta1g.smtps.peers import Ids, Qmgr, Smar
+from meta1g.smtps.policy import PolicyFlags
+
+
+@dataclass(slots=True)
+class Setting:
+    """Configuration, peers and store; `io_timeout` in seconds, `greeting` complete with CRLF.
+
+    `is_stopping` and `is_full` change while the process runs.
+    """
+
+    options: ServerOptions
+    tally_limits: TallyLimits
+    policy_flags: PolicyFlags
+    greeting: bytes
+    io_timeout: float
+    hops_max: int
+    allows_early_data: bool
+    log: Log
+    ids: Ids
+    qmgr: Qmgr
+    smar: Smar
+    store: Store
+    is_stopping: bool = False
+    is_full: bool = False
+
+
+def greeting_octets(text: str, hostname: str, version: str) -> bytes:
+    """The greeting of M1 3.10 item 5: verbatim if it begins with 220 and ends in CRLF, else completed."""
+    if text.startswith("220") and text.endswith("\r\n"):
+        return text.encode("utf-8", "replace")
+    text = text or f"ESMTP meta1g-{version}"
+    if text.endswith("\r\n"):  # a multi-line text brings its own codes from the second line on
+        return f"220-{hostname}{text}".encode("utf-8", "replace")
+    return f"220 {hostname} {text}\r\n".encode("utf-8", "replace")

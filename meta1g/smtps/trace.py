@@ -1,0 +1,65 @@
+"""The Received field that this server adds, and what it reads in a header; pure (M1 10.5)."""
+import re
+from typing import Final, NamedTuple
+
+from meta1g.mta import limits, logfmt
+
+_RECEIVED: Final = re.compile(rb"^received[ \t]*:", re.IGNORECASE | re.MULTILINE)
+_MESSAGE_ID: Final = re.compile(
+    rb"^message-id[ \t]*:[ \t]*(?:\r\n[ \t]+)?(<[^\r\n>]{1,250}>)", re.IGNORECASE | re.MULTILINE
+)
+
+
+class Client(NamedTuple):
+    """What is known of the client: `name` is empty when it was not looked up or not confirmed."""
+
+    helo: bytes
+    name: str
+    ip: str
+
+
+def received(client: Client, host: str, version: str, protocol: str, ta: str, date: str) -> bytes:
+    """The complete field with CRLF, folded; `date` is in RFC 5322 form."""
+    ip = f"IPv6:{client.ip}" if ":" in client.ip else client.ip
+    name = f"{logfmt.clean(client.name.rstrip('.'))} " if client.name else ""
+    helo = client.helo.decode("ascii", "replace") or "unknown"
+    return (
+        f"Received: from {helo} ({name}[{ip}])\r\n"
+        f"\tby {host} (meta1g-{version}) with {protocol}\r\n"
+        f"\tid {ta}; {date}\r\n"
+    ).encode("ascii", "replace")
+
+
+class HeaderFacts(NamedTuple):
+    """`hops` counts Received fields, `message_id` is for the log (empty if there is none)."""
+
+    hops: int
+    message_id: bytes
+
+
+class HeaderScanner:
+    """Looks at a message's header while its pieces pass by."""
+
+    __slots__ = ("_is_over", "_seen", "is_too_large")
+
+    def __init__(self) -> None:
+        self._seen = b""
+        self._is_over = False
+        self.is_too_large = False
+
+    def feed(self, piece: bytes) -> None:
+        """The next piece of content."""
+        if self._is_over:
+            return
+        self._seen = self._seen + piece if self._seen else piece
+        end = 0 if self._seen.startswith(b"\r\n") else self._seen.find(b"\r\n\r\n")
+        if end >= 0:
+            self._is_over = True
+            self._seen = self._seen[: end + 2]
+        elif len(self._seen) > limits.HEADER_SECTION:
+            self._is_over = self.is_too_large = True
+
+    def facts(self) -> HeaderFacts:
+        """What the header said."""
+        found = _MESSAGE_ID.search(self._seen)
+        return HeaderFacts(len(_RECEIVED.findall(self._seen)), found[1] if found else b"")
