@@ -21,6 +21,7 @@ class Syntax(NamedTuple):
 
     space_after_colon: bool = False
     strict_ehlo: bool = False
+    is_lmtp: bool = False
 
 
 class Helo(NamedTuple):
@@ -62,6 +63,8 @@ def parse_command(line: bytes, syntax: Syntax) -> Command | Reply:
     word, _, argument = line.partition(b" ")
     verb = word.upper()
     parse = _VERBS.get(verb)
+    if verb in _GREETINGS and (verb == b"LHLO") is not syntax.is_lmtp:  # RFC 2033 4.1
+        parse = None
     if parse is None:
         return replies.NOT_IMPLEMENTED if verb in _NOT_IMPLEMENTED else replies.UNKNOWN_COMMAND
     if len(line) + 2 > limits.COMMAND_LINE and verb not in (b"MAIL", b"RCPT"):
@@ -76,7 +79,7 @@ def _helo(verb: bytes, argument: bytes, syntax: Syntax) -> Command | Reply:
     is_lenient = _HELO_LENIENT.fullmatch(name) is not None and len(name) <= limits.DOMAIN
     if not is_lenient or (syntax.strict_ehlo and not addr.is_domain(name)):
         return replies.BAD_HELO
-    return Helo(name, verb == b"EHLO")
+    return Helo(name, verb != b"HELO")
 
 
 def _mail(verb: bytes, argument: bytes, syntax: Syntax) -> Command | Reply:
@@ -152,6 +155,7 @@ def _some(verb: bytes, argument: bytes, syntax: Syntax) -> Command | Reply:
 _VERBS: Final[dict[bytes, Callable[[bytes, bytes, Syntax], Command | Reply]]] = {
     b"EHLO": _helo,
     b"HELO": _helo,
+    b"LHLO": _helo,
     b"MAIL": _mail,
     b"RCPT": _rcpt,
     b"DATA": _alone,
@@ -162,5 +166,6 @@ _VERBS: Final[dict[bytes, Callable[[bytes, bytes, Syntax], Command | Reply]]] = 
     b"VRFY": _some,
 }
 _NOT_IMPLEMENTED: Final = frozenset(
-    (b"EXPN", b"TURN", b"ETRN", b"SEND", b"SOML", b"SAML", b"STARTTLS", b"AUTH", b"BDAT", b"LHLO")
+    (b"EXPN", b"TURN", b"ETRN", b"SEND", b"SOML", b"SAML", b"STARTTLS", b"AUTH", b"BDAT")
 )
+_GREETINGS: Final = frozenset((b"EHLO", b"HELO", b"LHLO"))

@@ -223,6 +223,16 @@ class SmtpServer:
         self._put(reply)
         return self.close(over) if over is not None else None
 
+    def answer_each(self, each: list[Reply]) -> None:
+        """LMTP's decision about content: one reply for each accepted recipient, in order (RFC 2033 4.2)."""
+        if not isinstance(self._pending, ContentEnd):
+            raise LocalProtocolError("there is no content to answer for")
+        self._pending = None
+        self._move(Ev.END)
+        self._tally.transaction_ended(is_accepted=any(reply.is_positive for reply in each))
+        for reply in each:
+            self._put(reply)
+
     def _put(self, reply: Reply) -> None:
         if self._options.soft_bounce:
             reply = reply.softened()

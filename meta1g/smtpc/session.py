@@ -1,0 +1,266 @@
+"""One session with a server: connect, talk, report each task's results (M1 3.11, 8.6)."""
+import socket
+from collections import deque
+
+from meta1g.mta import addr, logfmt
+from meta1g.mta.errors import CorruptRecord, RemoteProtocolError, StoreError
+from meta1g.mta.ids import da_id
+from meta1g.mta.reply import Reply
+from meta1g.proc.log import SESSION
+from meta1g.proto.msg_ar import Hop, Protocol
+from meta1g.proto.msg_da import Deliver, Delivered, Result, SessionEnded, Stage
+from meta1g.proto.smtp.client import (
+    Answered,
+    Ask,
+    ContentWanted,
+    Envelope,
+    Finished,
+    Ready,
+    Refused,
+    SmtpClient,
+)
+from meta1g.smtpc.setting import Setting
+from meta1g.st.netfd import NetFd, connect
+from meta1g.st.sched import Flag, TimedOut
+
+_READ_SIZE = 32 * 1024
+_IDLE_CHECK = 3600.0  # QMGR ends idle sessions; this is only a bound
+_STAGES = {
+    Ask.GREETING: Stage.GREETING, Ask.EHLO: Stage.EHLO, Ask.HELO: Stage.EHLO, Ask.MAIL: Stage.MAIL,
+    Ask.RCPT: Stage.RCPT, Ask.DATA: Stage.DATA, Ask.DOT: Stage.DOT, Ask.RSET: Stage.MAIL, Ask.QUIT: Stage.SESSION,
+}
+_MYSELF = Reply(550, "5.4.6", "Server greets with our own name: mail would loop")
+
+
+class SessionLost(Exception):
+    """The session can't go on: `reply` says why, `stage` when."""
+
+    def __init__(self, reply: Reply, stage: int) -> None:
+        super().__init__(str(reply))
+        self.reply = reply
+        self.stage = stage
+
+
+class Refusal(SessionLost):
+    """The server itself ended the session, by 421."""
+
+
+class Session:
+    """A session that QMGR opened; tasks come one after another."""
+
+    def __init__(self, first: Deliver, setting: Setting) -> None:
+        self.number = first.session
+        self._set = setting
+        self._protocol = first.protocol
+        self._hop: Hop = first.hop[0]
+        self._name = da_id(first.session, setting.process, first.session)
+        self._tasks: deque[Deliver] = deque([first])
+        self._has_work = Flag()
+        self._is_closing = False
+        self._netfd: NetFd | None = None
+        self._machine = SmtpClient(setting.hostname, is_lmtp=first.protocol != Protocol.ESMTP)
+        self._current: Deliver | None = None
+        self._done = 0
+
+    def add(self, task: Deliver) -> None:
+        """One more task."""
+        self._tasks.append(task)
+        self._has_work.raise_()
+
+    def close(self) -> None:
+        """Say QUIT when there is nothing left to do."""
+        self._is_closing = True
+        self._has_work.raise_()
+
+    def run(self) -> None:
+        """The whole session; reports to QMGR whatever happens."""
+        try:
+            self._connect()
+            self._await_ready()
+            while self._wait_for_task():
+                self._current = self._tasks.popleft()
+                self._deliver(self._current)
+                self._current = None
+            self._quit()
+        except SessionLost as lost:
+            self._report_lost(lost)
+        finally:
+            if self._netfd is not None:
+                self._netfd.close()
+            self._set.report(SessionEnded(self.number))
+
+    def _wait_for_task(self) -> bool:
+        while not self._tasks and not self._is_closing:
+            self._has_work.lower()
+            self._has_work.wait(_IDLE_CHECK)
+        return bool(self._tasks)
+
+    # Beginning
+
+    def _connect(self) -> None:
+        setting, hop = self._set, self._hop
+        try:
+            if self._protocol == Protocol.LMTP_UNIX:
+                where = hop.ip or setting.lmtp_socket
+                self._netfd = connect(socket.AF_UNIX, where, setting.io_timeout)
+            else:
+                where = setting.connect_only_to or hop.ip
+                port = hop.port or setting.remote_port
+                family = socket.AF_INET6 if ":" in where else socket.AF_INET
+                self._netfd = connect(family, (where, port), setting.io_timeout)
+                where = f"{where}, port={port}"
+        except (OSError, TimedOut) as error:
+            reason = error.strerror if isinstance(error, OSError) else "timeout"
+            self._log(status="not connected", addr=hop.ip, port=hop.port, host=hop.name or None, reason=reason)
+            raise SessionLost(Reply(451, "4.4.1", f"Connect to {_shown(hop)}: {reason}"), Stage.CONNECT) from None
+        self._set.log.write(f"da_se={self._name}, status=connected, addr={where}", SESSION)
+
+    def _await_ready(self) -> None:
+        event = self._next()
+        if isinstance(event, Refused):
+            raise Refusal(event.reply, _STAGES[event.ask])
+        assert isinstance(event, Ready)
+        first_word = event.greeting.text.split(" ", 1)[0].lower()
+        if not self._set.talks_to_itself and first_word == self._set.hostname.lower():
+            raise SessionLost(_MYSELF, Stage.GREETING)
+
+    # A transaction
+
+    def _deliver(self, task: Deliver) -> None:
+        rcpts = tuple(rcpt.address for rcpt in task.rcpts)
+        self._machine.begin(Envelope(task.mail, rcpts, task.size, task.is_8bit))
+        while True:
+            event = self._next()
+            match event:
+                case ContentWanted():
+                    self._send_content(task)
+                case Finished():
+                    self._done += 1
+                    self._report(task, event, is_open=True)
+                    return
+                case Refused():
+                    raise Refusal(event.reply, _STAGES[event.ask])
+
+    def _send_content(self, task: Deliver) -> None:
+        assert self._netfd is not None
+        setting = self._set
+        try:
+            if task.content[0].segment:
+                self._write(b"".join(setting.cdb.pieces(task.ta, task.content[0])) + self._dot())
+                return
+            for piece in setting.blocking_pieces(task.ta, task.content[0]):
+                self._write(piece)
+            self._write(self._dot())
+        except (StoreError, CorruptRecord) as error:
+            # Without the final dot the server must forget what it got (RFC 5321 4.1.1.4).
+            setting.log.error(f"da_se={self._name}, ss_ta={task.ta}, where=content, status={logfmt.clean(error)}")
+            code, estat = (554, "5.6.0") if isinstance(error, CorruptRecord) else (451, "4.3.0")
+            raise SessionLost(Reply(code, estat, "Message content could not be read"), Stage.CONTENT) from None
+
+    def _dot(self) -> bytes:
+        self._machine.end_content()
+        return self._machine.take_output()
+
+    # Octets
+
+    def _next(self) -> object:
+        """The machine's next event; SessionLost if the connection or the protocol breaks."""
+        machine, netfd, timeout = self._machine, self._netfd, self._set.io_timeout
+        assert netfd is not None
+        try:
+            while True:
+                event = machine.next_event()
+                if event is not None:
+                    return event
+                output = machine.take_output()
+                if output:
+                    netfd.write(output, timeout)
+                data = netfd.read(_READ_SIZE, timeout)
+                if not data:
+                    raise self._lost("connection closed by server")
+                machine.feed(data)
+        except TimedOut:
+            raise self._lost("timeout") from None
+        except OSError as error:
+            raise self._lost(error.strerror or "error") from None
+        except RemoteProtocolError as error:
+            raise self._lost(str(error)) from None
+
+    def _write(self, data: bytes) -> None:
+        assert self._netfd is not None
+        try:
+            self._netfd.write(data, self._set.io_timeout)
+        except TimedOut:
+            raise self._lost("timeout") from None
+        except OSError as error:
+            raise self._lost(error.strerror or "error") from None
+
+    def _lost(self, reason: str) -> SessionLost:
+        awaits = self._machine.awaits
+        stage = _STAGES[awaits] if awaits is not None else Stage.DATA
+        return SessionLost(Reply(451, "4.4.2", f"{_shown(self._hop)}: {reason}"), stage)
+
+    # Reports
+
+    def _report(self, task: Deliver, finished: Finished, *, is_open: bool) -> None:
+        results = []
+        for answered in finished.results:
+            rcpt = task.rcpts[answered.at]
+            reply = answered.reply
+            stage = _STAGES[answered.ask]
+            code = 0 if answered.ask is Ask.DOT and reply.code // 100 == 2 else _failure_code(answered)
+            results.append(Result(rcpt.idx, code, stage, reply.estat, reply.text))
+            self._log_rcpt(task, rcpt.address, stage, code, reply)
+        self._set.report(Delivered(self.number, task.task, is_open, False, tuple(results)))
+
+    def _report_lost(self, lost: SessionLost) -> None:
+        self._log(status="lost", where=Stage.NAMES[lost.stage], reply=lost.reply)
+        task = self._current
+        if task is None:
+            self._report_unreachable(lost)
+        elif lost.stage == Stage.MAIL and self._done and not isinstance(lost, Refusal):
+            return  # the server had closed the idle connection: SessionEnded gives the task back untried
+        else:
+            finished = self._machine.abandon(lost.reply)
+            if finished is not None:
+                self._report(task, finished, is_open=False)
+
+    def _report_unreachable(self, lost: SessionLost) -> None:
+        if not self._tasks or lost.stage > Stage.EHLO:
+            return
+        task, reply = self._tasks.popleft(), lost.reply
+        results = tuple(Result(rcpt.idx, reply.code, lost.stage, reply.estat, reply.text) for rcpt in task.rcpts)
+        for rcpt in task.rcpts:
+            self._log_rcpt(task, rcpt.address, lost.stage, reply.code, reply)
+        self._set.report(Delivered(self.number, task.task, False, True, results))
+
+    def _quit(self) -> None:
+        """Say QUIT; the reply matters to nobody (M1 8.6 item 3.3)."""
+        if self._netfd is None:
+            return
+        self._machine.quit()
+        try:
+            self._netfd.write(self._machine.take_output(), 1.0)
+            if self._set.reads_quit_reply:
+                self._next()
+        except (OSError, TimedOut, SessionLost):
+            pass
+
+    # Log
+
+    def _log_rcpt(self, task: Deliver, address: bytes, stage: int, code: int, reply: Reply) -> None:
+        self._log(ss_ta=task.ta, mail=addr.bracketed(task.mail), rcpt=addr.bracketed(address),
+                  where=Stage.NAMES[stage], addr=self._hop.ip, size=task.size, stat=code, reply=reply)
+
+    def _log(self, **named: object) -> None:
+        if self._set.log.wants(SESSION):
+            self._set.log.write(logfmt.fields(da_se=self._name, **named), SESSION)
+
+
+def _failure_code(answered: Answered) -> int:
+    """4yz and 5yz as they are; anything that is no proper answer counts as temporary."""
+    return answered.reply.code if answered.reply.code >= 400 else 451
+
+
+def _shown(hop: Hop) -> str:
+    return f"{hop.name}[{hop.ip}]" if hop.name else hop.ip or "local mailer"

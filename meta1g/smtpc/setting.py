@@ -1,0 +1,36 @@
+"""What all sessions of one SMTP client process share."""
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from meta1g.proc.log import Log
+from meta1g.proto.msg_ss import Content
+from meta1g.shim.cdb import ContentDb
+from meta1g.st.block import Blocking
+
+
+@dataclass(slots=True)
+class Setting:
+    """Configuration (M1 3.11, 8.6), content and the way back to QMGR.
+
+    `io_timeout` in seconds; `connect_only_to` empty unless set; `report` sends a message to QMGR.
+    """
+
+    hostname: str
+    process: int
+    io_timeout: float
+    remote_port: int
+    connect_only_to: str
+    lmtp_socket: str
+    talks_to_itself: bool
+    reads_quit_reply: bool
+    cdb: ContentDb
+    blocking: Blocking
+    log: Log
+    report: Callable[[Any], Any]
+
+    def blocking_pieces(self, ta: str, content: Content) -> Iterator[bytes]:
+        """The content piece by piece, each read on a native thread: files may not be in the page cache."""
+        pieces = self.cdb.pieces(ta, content)
+        while (piece := self.blocking.run(next, pieces, b"")) != b"":
+            yield piece
