@@ -1,0 +1,126 @@
+"""Questions that decisions yield, and their answers; pure.
+
+Rules
+    A decision is a generator. It yields a MapAsk, a DnsAsks or a Fork and is sent the
+    answer; what it returns is the decision. So every decision can be tested, replayed
+    and explained without I/O, and whoever runs it may wait as it likes.
+    Times are seconds of the clock that the cache was given.
+"""
+from collections.abc import Generator
+from enum import Enum
+from typing import Any, Final, NamedTuple, TypeVar
+
+from meta1g.maps.map import Result
+
+T = TypeVar("T")
+FOREVER: Final = float("inf")
+
+
+class Rtype:
+    """DNS record types that mail needs (RFC 1035 3.2.2, RFC 3596)."""
+
+    A: Final = 1
+    CNAME: Final = 5
+    SOA: Final = 6
+    PTR: Final = 12
+    MX: Final = 15
+    TXT: Final = 16
+    AAAA: Final = 28
+
+
+TYPE_NAMES: Final = {number: name for name, number in vars(Rtype).items() if isinstance(number, int)}
+
+
+class DnsAsk(NamedTuple):
+    """One DNS question: a name in lower case without a trailing dot, and a record type."""
+
+    name: str
+    rtype: int
+
+
+class Status(Enum):
+    """What became of a DNS question."""
+
+    OK = "ok"
+    NODATA = "nodata"
+    NXDOMAIN = "nxdomain"
+    TEMP = "temp"
+
+
+class Mx(NamedTuple):
+    """One MX record."""
+
+    preference: int
+    host: str
+
+
+class DnsAnswer(NamedTuple):
+    """Answer to a DnsAsk, good until `expires`.
+
+    `records` holds addresses or names, `mx` MX records; `reason` says why a TEMP answer is one. `is_secure`
+    is the AD bit of the resolver.
+    """
+
+    status: Status
+    expires: float
+    records: tuple[str, ...] = ()
+    mx: tuple[Mx, ...] = ()
+    reason: str = ""
+    is_secure: bool = False
+
+
+class MapAsk(NamedTuple):
+    """The first entry among `keys` in the map that plays this role."""
+
+    role: str
+    keys: tuple[bytes, ...]
+
+
+class DnsAsks(NamedTuple):
+    """DNS questions to be asked at the same time; the answers are a list in the same order."""
+
+    asks: tuple[DnsAsk, ...]
+
+
+class Fork(NamedTuple):
+    """Decisions to be made side by side; the answers are a list in the same order."""
+
+    works: "tuple[Work[Any], ...]"
+
+
+class Note(NamedTuple):
+    """A line for the log; the answer is None."""
+
+    text: str
+
+
+Ask = MapAsk | DnsAsks | Fork | Note
+Work = Generator[Ask, Any, T]
+
+MAILERTABLE: Final = "mailertable"
+ALIASES: Final = "aliases"
+LOCAL_USERS: Final = "local_user_map"
+ACCESS: Final = "access_map"
+
+
+def look(role: str, keys: tuple[bytes, ...]) -> Work[Result]:
+    """Ask a map, typed."""
+    result: Result = yield MapAsk(role, keys)
+    return result
+
+
+def dns(*asks: DnsAsk) -> Work[list[DnsAnswer]]:
+    """Ask DNS, typed."""
+    answers: list[DnsAnswer] = yield DnsAsks(asks)
+    return answers
+
+
+def fork(works: list[Work[T]]) -> Work[list[T]]:
+    """Run decisions side by side, typed."""
+    answers: list[T] = yield Fork(tuple(works))
+    return answers
+
+
+def note(text: str) -> Work[None]:
+    """Have an error logged: a map entry that makes no sense."""
+    yield Note(text)

@@ -1,0 +1,389 @@
+"""The DNS thread: many questions in flight over UDP, TCP when an answer is cut (RFC 7766).
+
+Rules
+    Identical questions in flight are asked once. Each query has a random id and leaves
+    from one of several random ports, which are exchanged now and then; an answer counts
+    only if address, port, id and question fit (RFC 5452 9).
+    A query that gets no answer in `timeout` goes to the next nameserver, `retries` times.
+    A nameserver that missed DEAD_AFTER answers in a row is asked last for DEAD_TIME.
+    Every question is answered: at the latest with TEMP when its tries are used up.
+    Callbacks run on this thread and must not block.
+"""
+import heapq
+import itertools
+import os
+import random
+import selectors
+import socket
+import threading
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Final
+
+from meta1g.smar import wire
+from meta1g.smar.ask import DnsAnswer, DnsAsk, Status
+from meta1g.smar.cache import TtlCache
+from meta1g.smar.lane import Lane, TcpLane, UdpLane
+
+Callback = Callable[[DnsAnswer], None]
+
+IN_FLIGHT_MAX: Final = 2000  # queries that wait for an answer; more wait in line
+WAITING_MAX: Final = 100_000  # questions in line; beyond that the answer is TEMP at once
+LANES: Final = 8  # sockets, thus random ports, per nameserver at a time
+LANE_QUERIES: Final = 5000  # a socket is closed after so many queries and another port taken
+DEAD_AFTER: Final = 3  # answers missed in a row until a nameserver is asked last
+DEAD_TIME: Final = 10.0  # seconds until it is tried again
+TEMP_TTL: Final = 5.0  # seconds a failure is remembered: RFC 2308 7.1 allows up to 300
+TTL_MAX: Final = 86_400  # seconds: RFC 8767 suggests a week at most, a day heals mistakes sooner
+NEGATIVE_MAX: Final = 3_600  # seconds: RFC 2308 5 recommends one to three hours
+_SELECT_MAX: Final = 0.5
+_TCP_IDLE: Final = 10.0  # seconds: RFC 7766 6.2.3, an idle client should close
+
+
+@dataclass(frozen=True, slots=True)
+class DnsConf:
+    """Options of the DNS section (M1 3.9.2 item 4, 8.4)."""
+
+    nameservers: tuple[tuple[str, int], ...]
+    timeout: float = 5.0
+    retries: int = 3
+    use_tcp: bool = False
+    use_connect: bool = False
+    use_dnssec: bool = False
+
+
+@dataclass(slots=True)
+class DnsCounts:
+    """What the thread has done (M1 9.4)."""
+
+    questions: int = 0
+    queries: int = 0
+    answers: int = 0
+    timeouts: int = 0
+    tcp: int = 0
+    refused: int = 0
+    in_flight: int = 0
+    in_flight_max: int = 0
+    bad_replies: int = 0
+
+
+@dataclass(slots=True, eq=False)
+class _Query:
+    """A question on its way; `ask` changes while a CNAME chain is followed."""
+
+    key: DnsAsk
+    ask: DnsAsk
+    callbacks: list[Callback] = field(default_factory=list)
+    tries: int = 0
+    links: int = 0
+    ttl: int = TTL_MAX
+    server: int = -1
+    lane: Lane | None = None
+    number: int = 0
+    deadline: float = 0.0
+    is_tcp: bool = False
+    is_secure: bool = True
+    reason: str = "timeout"
+
+
+class _Server:
+    """A nameserver with its sockets and its health."""
+
+    def __init__(self, address: tuple[str, int]) -> None:
+        self.address = address
+        self.family = socket.AF_INET6 if ":" in address[0] else socket.AF_INET
+        self.lanes: list[UdpLane] = []
+        self.tcp: TcpLane | None = None
+        self.missed = 0
+        self.dead_until = 0.0
+
+
+class DnsThread:
+    """Asks nameservers and fills the cache; one thread, any number of askers."""
+
+    def __init__(self, conf: DnsConf, cache: TtlCache[DnsAnswer], clock: Callable[[], float],
+                 rng: random.Random) -> None:
+        self._conf = conf
+        self._cache = cache
+        self._clock = clock
+        self._rng = rng
+        self._servers = [_Server(address) for address in conf.nameservers]
+        self._queries: dict[DnsAsk, _Query] = {}
+        self._line: deque[_Query] = deque()
+        self._timers: list[tuple[float, int, _Query]] = []
+        self._order = itertools.count()
+        self._new: deque[tuple[DnsAsk, Callback]] = deque()
+        self._selector = selectors.DefaultSelector()
+        self._wake_read, self._wake_write = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
+        self._selector.register(self._wake_read, selectors.EVENT_READ, None)
+        self._is_awake = False
+        self._is_stopping = False
+        self.counts = DnsCounts()
+        self._thread = threading.Thread(target=self._run, name="dns", daemon=True)
+
+    def start(self) -> None:
+        """Begin to ask."""
+        self._thread.start()
+
+    def stop(self) -> None:
+        """End the thread; what is in flight is answered with TEMP."""
+        self._is_stopping = True
+        self._wake()
+        self._thread.join(2.0)
+
+    def ask(self, question: DnsAsk, callback: Callback) -> None:
+        """Have `callback` called with the answer, from this thread; any thread may ask."""
+        self._new.append((question, callback))
+        if not self._is_awake:
+            self._is_awake = True
+            self._wake()
+
+    def _wake(self) -> None:
+        try:
+            os.write(self._wake_write, b"!")
+        except BlockingIOError:
+            pass
+
+    def _run(self) -> None:
+        while not self._is_stopping:
+            self._take_new()
+            self._start_waiting()
+            timeout = _SELECT_MAX
+            if self._timers:
+                timeout = min(timeout, max(0.0, self._timers[0][0] - self._clock()))
+            for key, mask in self._selector.select(timeout):
+                if key.data is None:
+                    os.read(self._wake_read, 4096)
+                    self._is_awake = False  # after the read: an octet written before it is seen by `_take_new`
+                else:
+                    self._serve(key.data, mask)
+            self._expire()
+        self._shut()
+
+    def _shut(self) -> None:
+        self._take_new()
+        for query in list(self._queries.values()):
+            self._finish_temp(query, "shutting down")
+        for server in self._servers:
+            for lane in (*server.lanes, *((server.tcp,) if server.tcp else ())):
+                self._drop(lane)
+
+    def _take_new(self) -> None:
+        now = self._clock()
+        while self._new:
+            question, callback = self._new.popleft()
+            self.counts.questions += 1
+            cached = self._cache.get(question, now)
+            if cached is not None:
+                callback(cached)
+                continue
+            query = self._queries.get(question)
+            if query is not None:
+                query.callbacks.append(callback)
+                continue
+            query = _Query(question, question, [callback], is_tcp=self._conf.use_tcp)
+            if len(self._line) >= WAITING_MAX:
+                callback(DnsAnswer(Status.TEMP, now, reason="too many questions"))
+                continue
+            self._queries[question] = query
+            self._line.append(query)
+
+    def _start_waiting(self) -> None:
+        while self._line and self.counts.in_flight < IN_FLIGHT_MAX:
+            query = self._line.popleft()
+            self.counts.in_flight += 1
+            self.counts.in_flight_max = max(self.counts.in_flight_max, self.counts.in_flight)
+            self._send(query)
+
+    # sending
+
+    def _send(self, query: _Query) -> None:
+        """Send a query to the best nameserver; the timer sees to it when that fails."""
+        now = self._clock()
+        query.deadline = now + self._conf.timeout
+        heapq.heappush(self._timers, (query.deadline, next(self._order), query))
+        if not self._servers:
+            query.tries = self._conf.retries
+            return self._again(query, "no nameserver is configured")
+        query.server = self._pick(query, now)
+        server = self._servers[query.server]
+        try:
+            query.lane = self._tcp_lane(server) if query.is_tcp else self._udp_lane(server)
+            query.number = query.lane.take(query, self._rng)
+            octets = wire.encode(query.ask, query.number, dnssec=self._conf.use_dnssec)
+        except ValueError:
+            return self._finish(query, DnsAnswer(Status.NXDOMAIN, now + NEGATIVE_MAX, reason="not a DNS name"))
+        except OSError as error:
+            return self._again(query, error.strerror or "socket error")
+        self.counts.queries += 1
+        self._put(query.lane, octets, query)
+        return None
+
+    def _put(self, lane: Lane, octets: bytes, query: _Query) -> None:
+        try:
+            is_whole = lane.send(octets)
+        except OSError as error:
+            self._miss(self._servers[query.server])
+            if isinstance(lane, TcpLane):
+                self._lose(lane, error.strerror or "connection lost")
+            else:
+                self._again(query, error.strerror or "send failed")
+            return
+        if not is_whole:
+            self._selector.modify(lane.sock, selectors.EVENT_READ | selectors.EVENT_WRITE, lane)
+
+    def _pick(self, query: _Query, now: float) -> int:
+        """The first healthy nameserver after the one that was asked last; the least dead one if none is."""
+        count = len(self._servers)
+        first = (query.server + 1) % count
+        ring = [(first + step) % count for step in range(count)]
+        return min(ring, key=lambda at: (self._servers[at].dead_until > now, ring.index(at)))
+
+    def _udp_lane(self, server: _Server) -> UdpLane:
+        for lane in [one for one in server.lanes if one.used >= LANE_QUERIES and not one.waiting]:
+            self._drop(lane)
+        fresh = [lane for lane in server.lanes if lane.used < LANE_QUERIES and not lane.is_full]
+        if len(fresh) < LANES:
+            lane = UdpLane(server.address, server.family, use_connect=self._conf.use_connect)
+            server.lanes.append(lane)
+            self._selector.register(lane.sock, selectors.EVENT_READ, lane)
+            return lane
+        return self._rng.choice(fresh)
+
+    def _tcp_lane(self, server: _Server) -> TcpLane:
+        if server.tcp is None:
+            server.tcp = TcpLane(server.address, server.family)
+            self._selector.register(server.tcp.sock, selectors.EVENT_READ | selectors.EVENT_WRITE, server.tcp)
+        self.counts.tcp += 1
+        return server.tcp
+
+    # receiving
+
+    def _serve(self, lane: Lane, mask: int) -> None:
+        try:
+            if mask & selectors.EVENT_WRITE and lane.flush():
+                self._selector.modify(lane.sock, selectors.EVENT_READ, lane)
+            packets = lane.receive() if mask & selectors.EVENT_READ else []
+        except OSError as error:
+            self._lose(lane, error.strerror or "connection closed")
+            return
+        lane.last_used = self._clock()
+        for octets in packets:
+            self._receive(lane, octets)
+
+    def _lose(self, lane: Lane, reason: str) -> None:
+        """A socket is broken: its queries go elsewhere."""
+        self._drop(lane)
+        queries = list(lane.waiting.values())
+        if queries:
+            self._miss(self._servers[queries[0].server])
+        for query in queries:
+            self._again(query, reason)
+
+    def _receive(self, lane: Lane, octets: bytes) -> None:
+        query = lane.waiting.get(int.from_bytes(octets[:2], "big"))
+        if query is None:
+            self.counts.bad_replies += 1
+            return
+        try:
+            reply = wire.decode(octets, query.ask)
+        except wire.BadReply:
+            self.counts.bad_replies += 1  # forged or broken: the real one may still come
+            return
+        self.counts.answers += 1
+        server = self._servers[query.server]
+        server.missed, server.dead_until = 0, 0.0
+        self._settle(query, reply)
+
+    def _settle(self, query: _Query, reply: wire.Reply) -> None:
+        if reply.is_cut and not query.is_tcp:
+            query.is_tcp = True
+            query.server -= 1  # the same nameserver again
+            self._release(query)
+            self._send(query)
+            return
+        if reply.is_refused or reply.is_cut:
+            self.counts.refused += reply.is_refused
+            self._again(query, reply.reason)
+            return
+        query.ttl = min(query.ttl, reply.ttl)
+        query.is_secure = query.is_secure and reply.is_secure
+        if reply.alias:
+            self._follow(query, reply.alias)
+            return
+        now = self._clock()
+        limit = TTL_MAX if reply.status is Status.OK else NEGATIVE_MAX
+        ttl = TEMP_TTL if reply.status is Status.TEMP else min(query.ttl, limit)
+        self._finish(query, DnsAnswer(reply.status, now + ttl, reply.records, reply.mx, reply.reason, query.is_secure))
+
+    def _follow(self, query: _Query, name: str) -> None:
+        """The chain leaves the reply: ask for its end (RFC 1034 5.3.3)."""
+        query.links += 1
+        if query.links > wire.CNAME_MAX:
+            self._finish_temp(query, "CNAME chain is too long or a loop")
+            return
+        self._release(query)
+        query.ask = DnsAsk(name, query.ask.rtype)
+        query.tries, query.server, query.is_tcp = 0, -1, self._conf.use_tcp
+        self._send(query)
+
+    # ends
+
+    def _again(self, query: _Query, reason: str) -> None:
+        """This try has failed: the next one, or the end."""
+        self._release(query)
+        query.reason = reason
+        if query.tries >= self._conf.retries:
+            self._finish_temp(query, reason)
+            return
+        query.tries += 1
+        query.is_tcp = self._conf.use_tcp or query.is_tcp
+        self._line.appendleft(query)  # sent by the loop, so that a refusing nameserver cannot recurse
+        self.counts.in_flight -= 1
+
+    def _expire(self) -> None:
+        now = self._clock()
+        while self._timers and self._timers[0][0] <= now:
+            deadline, _, query = heapq.heappop(self._timers)
+            if query.lane is None or query.deadline != deadline:
+                continue  # answered, or sent again since
+            self.counts.timeouts += 1
+            self._miss(self._servers[query.server])
+            self._again(query, "timeout")
+        for server in self._servers:
+            lane = server.tcp
+            if lane is not None and not lane.waiting and lane.last_used < now - _TCP_IDLE and not self._conf.use_tcp:
+                self._drop(lane)
+
+    def _miss(self, server: _Server) -> None:
+        server.missed += 1
+        if server.missed >= DEAD_AFTER:
+            server.dead_until = self._clock() + DEAD_TIME
+
+    def _release(self, query: _Query) -> None:
+        if query.lane is not None:
+            query.lane.waiting.pop(query.number, None)
+            query.lane = None
+
+    def _drop(self, lane: Lane) -> None:
+        for server in self._servers:
+            if lane is server.tcp:
+                server.tcp = None
+            elif lane in server.lanes:
+                server.lanes.remove(lane)
+            else:
+                continue
+            self._selector.unregister(lane.sock)
+            lane.sock.close()
+
+    def _finish_temp(self, query: _Query, reason: str) -> None:
+        self._finish(query, DnsAnswer(Status.TEMP, self._clock() + TEMP_TTL, reason=reason))
+
+    def _finish(self, query: _Query, answer: DnsAnswer) -> None:
+        self._release(query)
+        if self._queries.pop(query.key, None) is not None:
+            self.counts.in_flight -= 1
+        self._cache.put(query.key, answer, answer.expires, self._clock())
+        for callback in query.callbacks:
+            callback(answer)

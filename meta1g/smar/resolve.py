@@ -1,0 +1,68 @@
+"""A recipient becomes targets: aliases, then a route for each address (M1 3.9.3, 7.2); pure."""
+from typing import NamedTuple
+
+from meta1g.mta import addr
+from meta1g.proto.msg_ar import Hop, Protocol, Target
+from meta1g.smar.alias import Member, complete, expand
+from meta1g.smar.ask import Work, fork
+from meta1g.smar.mx import Shuffle
+from meta1g.smar.route import Host, Route, find_route, no_route
+from meta1g.smar.setup import Setup
+
+
+class Destination(NamedTuple):
+    """An address with its route; `sender` replaces the envelope's unless None."""
+
+    address: bytes
+    sender: bytes | None
+    route: Route
+
+    def target(self, now: float, shuffle: "Shuffle[Host]") -> Target:
+        """The answer for QMGR, with the order of hosts drawn and the rest of the TTL."""
+        route = self.route
+        hops: tuple[Hop, ...] = route.hops(shuffle)
+        reply = route.reply
+        return Target(
+            route.protocol, route.seconds(now), reply.code, self.sender is not None, self.address, self.sender or b"",
+            reply.estat, reply.text, hops,
+        )
+
+
+def resolve(setup: Setup, address: bytes, *, is_expanded: bool) -> Work[list[Destination]]:
+    """Where mail for a recipient goes. `is_expanded` asks for alias expansion."""
+    address = complete(address, setup.hostname)  # RFC 5321 4.1.1.3: postmaster may lack a domain
+    members = [Member(address)]
+    if is_expanded and setup.has_aliases:
+        members = yield from expand(setup, address)
+    if len(members) == 1:
+        destination = yield from _destination(setup, members[0])
+        return [destination]
+    wanted = {_route_key(setup, member.address): member.address for member in members if not member.reply.code}
+    routes = yield from fork([find_route(setup, one) for one in wanted.values()])
+    known = dict(zip(wanted, routes, strict=True))
+    return [
+        Destination(member.address, member.sender,
+                    no_route(member.reply) if member.reply.code else known[_route_key(setup, member.address)])
+        for member in members
+    ]
+
+
+def _destination(setup: Setup, member: Member) -> Work[Destination]:
+    if member.reply.code:
+        return Destination(member.address, member.sender, no_route(member.reply))
+    route = yield from find_route(setup, member.address)
+    return Destination(member.address, member.sender, route)
+
+
+def _route_key(setup: Setup, address: bytes) -> bytes:
+    """What the route depends on: the domain, unless the mailertable knows local parts."""
+    order = setup.mailertable
+    if order.full_address or order.star or order.detail_plus or order.detail_star:
+        return address.lower()
+    return addr.split(address)[1].lower()
+
+
+def unresolved(address: bytes, route: Route) -> Target:
+    """The target of an address that could not be looked at."""
+    reply = route.reply
+    return Target(Protocol.ESMTP, 0, reply.code, False, address, b"", reply.estat, reply.text, ())

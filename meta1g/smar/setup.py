@@ -1,0 +1,50 @@
+"""What decisions have to know of the configuration; pure values.
+
+A new Setup replaces the old one when maps are reopened (M1 4.8), since a map may be there
+now that was not before.
+"""
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+from meta1g.maps.order import LOCALPART, MAILERTABLE, QUALIFIED, Order
+from meta1g.smar.mt import Family
+
+
+class Dnsbl(NamedTuple):
+    """One DNS blacklist (M1 3.9.2 item 5)."""
+
+    domain: str
+    tag: str
+
+
+@dataclass(frozen=True, slots=True)
+class AliasFlags:
+    """Flags of the aliases map (M1 3.9.2 item 3.3)."""
+
+    localpart: bool = True
+    local_domains: bool = False
+    all_domains: bool = False
+    replace_macros: bool = False
+    preserve_domain: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Setup:
+    """The configuration as decisions see it.
+
+    `hostname` completes unqualified addresses; `own_names` are cut out of MX lists. `has_aliases`
+    and `has_local_users` say whether those maps are there to be asked.
+    """
+
+    hostname: bytes
+    own_names: frozenset[str] = frozenset()
+    delimiters: bytes = b"+"
+    mailertable: Order = MAILERTABLE
+    has_aliases: bool = False
+    aliases: AliasFlags = field(default_factory=AliasFlags)
+    alias_qualified: Order = QUALIFIED
+    alias_localpart: Order = LOCALPART
+    has_local_users: bool = False
+    local_users: Order = LOCALPART
+    family: Family = Family.IPV4_PREFERRED
+    dnsbls: tuple[Dnsbl, ...] = ()
