@@ -82,14 +82,15 @@ def _old(text: str) -> MtEntry:
     hosts = match[3].strip()
     if protocol == Protocol.LMTP:
         if not hosts and not port:
-            return MtEntry(Protocol.LMTP_UNIX)
+            return MtEntry(Protocol.LMTP_UNIX, has_mx_lookup=False)
         if not hosts or not port:
             raise MtError("lmtp needs a port and a host, or neither: `lmtp:` or `port^lmtp:host`")
     if not hosts:
         raise MtError("a host name or [address] is missing")
+    has_mx_lookup = protocol == Protocol.ESMTP
     if hosts.startswith("["):
-        return MtEntry(protocol, port, ips=_ip_list(hosts))
-    return MtEntry(protocol, port, _host(hosts), has_mx_lookup=protocol == Protocol.ESMTP)
+        return MtEntry(protocol, port, ips=_ip_list(hosts), has_mx_lookup=has_mx_lookup)
+    return MtEntry(protocol, port, _host(hosts), has_mx_lookup=has_mx_lookup)
 
 
 def _ip_list(text: str) -> tuple[str, ...]:

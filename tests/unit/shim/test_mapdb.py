@@ -1,0 +1,122 @@
+import os
+import shutil
+import subprocess
+import threading
+from pathlib import Path
+
+import pytest
+
+from meta1g.mta.errors import StoreError
+from meta1g.shim import bdb
+from meta1g.shim.mapdb import MapDb, write_map
+
+ENTRIES = [(b"key", b"value"), (b"other", b"two words"), (b"empty", b"")]
+
+
+@pytest.mark.parametrize("nul", [False, True])
+def test_both_forms(tmp_path: Path, nul: bool) -> None:
+    path = str(tmp_path / "a.db")
+    assert write_map(path, ENTRIES, nul=nul) == 3
+    found = MapDb(path)
+    assert found.get(b"none") is None
+    assert [found.get(key) for key, _ in ENTRIES] == [value for _, value in ENTRIES]
+    assert found.get(b"none") is None
+    assert sorted(found.items()) == sorted(ENTRIES)
+    raw = bdb.open_readonly(path)
+    assert raw.get(b"key\0" if nul else b"key") == (b"value\0" if nul else b"value")
+
+
+def test_reopen_sees_the_new_file(tmp_path: Path) -> None:
+    path = str(tmp_path / "a.db")
+    write_map(path, [(b"k", b"1")])
+    found = MapDb(path)
+    assert found.get(b"k") == b"1"
+    write_map(path, [(b"k", b"2")], nul=True)
+    assert found.get(b"k") == b"1"  # M1 4.8: until told
+    found.reopen()
+    assert found.get(b"k") == b"2"
+    os.unlink(path)
+    with pytest.raises(StoreError) as caught:
+        found.reopen()
+    assert caught.value.path == path
+    assert found.get(b"k") == b"2"
+
+
+def test_errors(tmp_path: Path) -> None:
+    with pytest.raises(StoreError, match="No such file"):
+        MapDb(str(tmp_path / "none.db"))
+    (tmp_path / "text.db").write_text("no database")
+    with pytest.raises(StoreError):
+        MapDb(str(tmp_path / "text.db"))
+    with pytest.raises(StoreError):
+        write_map(str(tmp_path / "no" / "a.db"), ENTRIES)
+
+
+def test_failed_write_leaves_the_old_map(tmp_path: Path) -> None:
+    path = tmp_path / "a.db"
+    write_map(str(path), ENTRIES)
+
+    def broken():  # type: ignore[no-untyped-def]
+        yield b"k", b"v"
+        raise ValueError("bad line")
+
+    with pytest.raises(ValueError, match="bad line"):
+        write_map(str(path), broken())
+    assert MapDb(str(path)).get(b"key") == b"value"
+    assert os.listdir(tmp_path) == ["a.db"]
+
+
+def test_readers_and_reopening_in_parallel(tmp_path: Path) -> None:
+    path = str(tmp_path / "a.db")
+    entries = [(b"k%d" % n, b"v%d" % n) for n in range(1000)]
+    write_map(path, entries)
+    found = MapDb(path)
+    wrong: list[object] = []
+    stop = threading.Event()
+
+    def read() -> None:
+        while not stop.is_set():
+            wrong.extend((key, value) for key, value in entries[:200] if found.get(key) != value)
+
+    threads = [threading.Thread(target=read) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for turn in range(30):
+        write_map(path, entries, nul=bool(turn % 2))
+        found.reopen()
+    stop.set()
+    for thread in threads:
+        thread.join()
+    assert wrong == []
+
+
+@pytest.mark.peer
+@pytest.mark.parametrize("kind", ["hash", "btree"])
+def test_postmap(tmp_path: Path, kind: str) -> None:
+    postmap = shutil.which("postmap") or shutil.which("postmap", path="/usr/sbin")
+    if postmap is None:
+        pytest.skip("postmap (package postfix) is not installed")
+    (tmp_path / "conf").mkdir()
+    (tmp_path / "conf" / "main.cf").write_text("compatibility_level = 3.6\n")
+    text = tmp_path / "map"
+    text.write_text("localhost lmtp:\nOther.Dom { host = a.b }\n")
+    subprocess.run([postmap, "-c", str(tmp_path / "conf"), f"{kind}:{text}"], check=True, timeout=30)
+    found = MapDb(f"{text}.db")
+    assert found.get(b"localhost") == b"lmtp:"
+    assert found.get(b"other.dom") == b"{ host = a.b }"
+    assert found.get(b"none") is None
+    write_map(f"{text}.db", [(b"ours", b"1")])
+    asked = subprocess.run([postmap, "-c", str(tmp_path / "conf"), "-q", "ours", f"hash:{text}"],
+                           capture_output=True, check=True, timeout=30)
+    assert asked.stdout == b"1\n"
+
+
+@pytest.mark.peer
+def test_db_load(tmp_path: Path) -> None:
+    tool = shutil.which("db5.3_load")
+    if tool is None:
+        pytest.skip("db5.3_load (package db5.3-util) is not installed")
+    path = str(tmp_path / "a.db")
+    subprocess.run([tool, "-T", "-t", "hash", path], input=b"key\nvalue\n", check=True, timeout=30)
+    assert MapDb(path).get(b"key") == b"value"
+    subprocess.run(["db5.3_verify", path], check=True, timeout=30)

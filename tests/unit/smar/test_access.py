@@ -1,0 +1,175 @@
+from dataclasses import replace
+from typing import Any
+
+import pytest
+from play import SETUP, Play
+
+from meta1g.proto.msg_ar import Action, CheckConnect, CheckMail, CheckRcpt, Verdict
+from meta1g.smar.access import check_connect, check_mail, check_rcpt
+from meta1g.smar.setup import Dnsbl, Setup
+
+NONE, OK, RELAY, REJECT, DISCARD, CONT = range(6)
+assert Action.CONT == CONT
+MT = {b"my.dom": b"lmtp:", b"static.dom": b"[192.0.2.50]", b"gate.dom": b"gone.dom"}
+ALIASES = {b"known": b"local:"}
+ACCESS = {  # M1 3.9.3, 4.4, 4.5: the examples, with documentation addresses where the text lost them
+    b"cltresolve:tempptr": b"error:451 4.7.1 reverse lookup failed",
+    b"mxbadip:127.": b"error:551 5.7.1 Bad IP address in MX/A list",
+    b"mxbadip:192.0.2.66": b"error:551 5.7.1 Bad IP address in MX/A list",
+    b"from:@spammer.domain": b"error:551 5.7.1 No spammers",
+    b"from:@.spammer.domain": b"error:551 5.7.1 No spammers in subdomains either",
+    b"to:root": b"error:551 5.7.1 No mail to root",
+    b"to:abuse": b"quick:ok",
+    b"cltaddr:10.": b"error:551 5.7.1 No direct mail from 10.x.y.z",
+    b"cltname:spammer.domain.": b"quick:error:551 5.7.1 No mail from spammers",
+    b"to:@primary.domain": b"relay",
+    b"to:user1@other.domain": b"relay",
+    b"to:@other.domain": b"error:451 4.3.3 Try main MX server",
+    b"cltaddr:192.0.2.": b"relay",
+    b"cltaddr:192.0.2.1": b"quick:relay",
+    b"cltaddr:192.0.2.2": b"cont",
+    b"cltaddr:192.0.2.3": b"quick:reject",
+    b"cltaddr:192.0.2.4": b"nonsense",
+    b"cltname:.cont.domain.": b"cont",
+    b"from:relay@a.dom": b"relay",
+    b"from:dis@a.dom": b"quick:discard",
+    b"list:127.0.0.2": b"error:550 5.7.1 listed",
+    b"list:temp": b"error:451 4.7.1 temporary lookup failure",
+}
+DNS = {
+    "1.100.51.198.in-addr.arpa PTR": "mail.good.dom", "mail.good.dom A": "203.0.113.9 198.51.100.1",
+    "2.100.51.198.in-addr.arpa PTR": "wrong.dom", "wrong.dom A": "203.0.113.1",
+    "3.100.51.198.in-addr.arpa PTR": "temp",
+    "4.100.51.198.in-addr.arpa PTR": "tempa.dom", "tempa.dom A": "temp",
+    "5.100.51.198.in-addr.arpa PTR": "spammer.domain", "spammer.domain A": "198.51.100.5",
+    "6.100.51.198.in-addr.arpa PTR": "x.cont.domain", "x.cont.domain A": "198.51.100.6",
+    "7.100.51.198.in-addr.arpa PTR": "bad..name two.dom", "two.dom A": "198.51.100.7",
+    "2.2.0.192.in-addr.arpa PTR": "spammer.domain",
+    "1.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.8.b.d.0.1.0.0.2.ip6.arpa PTR": "six.dom",
+    "six.dom AAAA": "2001:db8:0:0::1",
+    "a.dom A": "192.0.2.5", "evil.dom MX": [(10, "mx.evil.dom")], "mx.evil.dom A": "192.0.2.5 127.0.0.1",
+    "sub.spammer.domain A": "192.0.2.5",
+    "none.dom MX": "nx", "temp.dom MX": "temp", "null.dom MX": [(0, "")], "ip.dom MX": [(5, "192.0.2.1")],
+    "loop.dom MX": [(10, "host.my.dom")],
+    "8.100.51.198.bl.dom A": "127.0.0.2",
+    "9.100.51.198.bl.dom A": "temp", "8.100.51.198.bl.dom TXT": "",
+}
+MAPS: dict[str, Any] = {"mailertable": MT, "aliases": ALIASES, "access_map": ACCESS}
+
+
+def shown(v: Verdict) -> str:
+    text = "quick:" * v.quick + ("none", "ok", "relay", "reject", "discard", "cont")[v.action]
+    return text + (f" {v.code} {v.estat}" if v.code else "")
+
+
+CONNECT = [
+    ("198.51.100.1", "none", "mail.good.dom", "ok"),
+    ("::ffff:198.51.100.1", "none", "mail.good.dom", "ok"),
+    ("198.51.100.2", "none", "", "no"),
+    ("198.51.100.3", "reject 451 4.7.1", "", "tempptr"),
+    ("198.51.100.4", "none", "", "tempa"),
+    ("198.51.100.5", "quick:reject 551 5.7.1", "spammer.domain", "ok"),
+    ("198.51.100.6", "cont", "x.cont.domain", "ok"),
+    ("198.51.100.7", "none", "two.dom", "ok"),
+    ("198.51.100.99", "none", "", "no"),
+    ("2001:db8::1", "none", "six.dom", "ok"),
+    ("10.1.2.3", "reject 551 5.7.1", "", "no"),
+    ("192.0.2.9", "relay", "", "no"),
+    ("192.0.2.1", "quick:relay", "", "no"),
+    ("192.0.2.2", "none", "", "no"),
+    ("192.0.2.3", "quick:reject 550 5.7.0", "", ""),
+    ("192.0.2.4", "reject 451 4.3.5", "", "no"),
+    ("", "none", "", "no"),
+]
+
+
+@pytest.mark.parametrize(("ip", "wanted", "name", "resolved"), CONNECT)
+def test_connect(ip: str, wanted: str, name: str, resolved: str) -> None:
+    play = Play(MAPS, DNS)
+    found = play.run(check_connect(SETUP, CheckConnect(ip)))
+    assert (shown(found), found.client_name, found.resolve) == (wanted, name, resolved)
+    assert bool(play.notes) == ("4.3.5" in wanted)
+
+
+def test_dnsbl() -> None:
+    setup = replace(SETUP, dnsbls=(Dnsbl("other.dom", "o"), Dnsbl("bl.dom", "list")))
+    play = Play(MAPS, DNS)
+    assert shown(play.run(check_connect(setup, CheckConnect("198.51.100.8")))) == "reject 550 5.7.1"
+    assert shown(play.run(check_connect(setup, CheckConnect("198.51.100.9")))) == "reject 451 4.7.1"
+    assert shown(play.run(check_connect(setup, CheckConnect("198.51.100.1")))) == "none"
+    assert shown(play.run(check_connect(setup, CheckConnect("192.0.2.1")))) == "quick:relay"
+
+
+MAIL = [
+    (b"", "none", False, True),
+    (b"u@a.dom", "none", False, True),
+    (b"u@static.dom", "none", False, True),
+    (b"u@gate.dom", "none", False, True),  # routing is specified via mailertable
+    (b"known@my.dom", "none", True, True),
+    (b"nobody@my.dom", "reject 553 5.1.8", True, False),
+    (b"u@none.dom", "reject 553 5.1.8", False, True),
+    (b"u@ip.dom", "reject 553 5.1.8", False, True),  # M1 6.3.1
+    (b"u@temp.dom", "reject 451 4.1.8", False, True),
+    (b"u@null.dom", "reject 550 5.7.27", False, True),
+    (b"u@loop.dom", "none", False, True),
+    (b"u@spammer.domain", "reject 551 5.7.1", False, True),
+    (b"u@sub.spammer.domain", "reject 551 5.7.1", False, True),
+    (b"u@evil.dom", "reject 551 5.7.1", False, True),
+    (b"relay@a.dom", "ok", False, True),
+    (b"dis@a.dom", "quick:discard", False, True),
+    (b"u@[192.0.2.66]", "reject 551 5.7.1", False, True),
+    (b"postmaster@my.dom", "none", True, True),
+]
+
+
+@pytest.mark.parametrize(("address", "wanted", "is_local", "known"), MAIL)
+def test_mail(address: bytes, wanted: str, is_local: bool, known: bool) -> None:
+    found = Play(MAPS, DNS).run(check_mail(SETUP, CheckMail(True, False, "192.0.2.1", address)))
+    assert (shown(found), found.is_local, found.exists) == (wanted, is_local, known)
+
+
+def test_mail_without_access_or_skipped() -> None:
+    play = Play({**MAPS, "access_map": "temp"}, DNS)
+    for address, wanted in ((b"u@evil.dom", "none"), (b"u@none.dom", "reject 553 5.1.8")):
+        assert shown(play.run(check_mail(SETUP, CheckMail(False, False, "192.0.2.1", address)))) == wanted
+    for address, is_local, known in ((b"u@none.dom", False, True), (b"nobody@my.dom", True, False)):
+        found = play.run(check_mail(SETUP, CheckMail(True, True, "192.0.2.1", address)))
+        assert (shown(found), found.is_local, found.exists) == ("none", is_local, known)
+
+
+RCPT = [
+    (b"known@my.dom", "none", True, True),
+    (b"KNOWN@MY.DOM", "none", True, True),
+    (b"nobody@my.dom", "none", True, False),
+    (b"postmaster@my.dom", "none", True, True),
+    (b"Postmaster", "none", True, True),
+    (b"u@far.dom", "none", False, True),
+    (b"u@primary.domain", "relay", False, True),
+    (b"u@sub.primary.domain", "none", False, True),
+    (b"root@my.dom", "reject 551 5.7.1", True, False),
+    (b"abuse@far.dom", "quick:ok", False, True),
+    (b"user1@other.domain", "relay", False, True),  # M1 4.5
+    (b"user9@other.domain", "reject 451 4.3.3", False, True),
+]
+
+
+@pytest.mark.parametrize(("address", "wanted", "is_local", "known"), RCPT)
+def test_rcpt(address: bytes, wanted: str, is_local: bool, known: bool) -> None:
+    play = Play(MAPS, DNS)
+    found = play.run(check_rcpt(SETUP, CheckRcpt(True, "192.0.2.1", b"", address)))
+    assert (shown(found), found.is_local, found.exists) == (wanted, is_local, known)
+    assert not play.asked  # M1 3.12.2: nothing at RCPT needs DNS
+    plain = play.run(check_rcpt(SETUP, CheckRcpt(False, "192.0.2.1", b"", address)))
+    assert (plain.action, plain.is_local, plain.exists) == (Action.NONE, is_local, known)
+
+
+@pytest.mark.parametrize("role", ["mailertable", "aliases", "access_map"])
+def test_broken_map(role: str) -> None:
+    play = Play({**MAPS, role: "temp"}, DNS)
+    setup: Setup = SETUP
+    rcpt = play.run(check_rcpt(setup, CheckRcpt(True, "192.0.2.1", b"", b"known@my.dom")))
+    mail = play.run(check_mail(setup, CheckMail(True, False, "192.0.2.1", b"known@my.dom")))
+    assert (shown(rcpt), shown(mail)) == ("reject 451 4.3.0", "reject 451 4.3.0")
+    if role == "access_map":
+        connect = play.run(check_connect(setup, CheckConnect("198.51.100.1")))
+        assert shown(connect) == "reject 451 4.3.0"
