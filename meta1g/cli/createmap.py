@@ -37,6 +37,7 @@ Each line has a key, white space and a value; one colon after the key is dropped
 Keys are changed to lower case, since they are looked up so. A line that begins with white space
 continues the one before. The map is replaced at once: programs see the old or the new one, and
 nothing is changed if the text has errors. Running programs read the new map after the signal USR1.
+Run by root, the map keeps the owner of the old one, or gets that of its folder.
 """
 
 
@@ -122,12 +123,9 @@ def merge(found: Iterable[Entry | Problem], *, warn: bool, replace: bool) -> tup
 @click.option("-r", "--replace", is_flag=True, help="A later entry replaces an earlier one with the same key.")
 @click.option("-n", "--nul", is_flag=True, help="End keys and values with a NUL, as sendmail and Postfix do.")
 @click.option("-q", "--quiet", is_flag=True, help="Don't say how many entries were written.")
-@click.option("--allow-root", is_flag=True, help="Run as root; the map gets the owner of the old one or of its folder.")
 @click.version_option(None, "-V", "--version", message=VERSION)
-def main(path: str, warn: bool, replace: bool, nul: bool, quiet: bool, allow_root: bool) -> None:
+def main(path: str, warn: bool, replace: bool, nul: bool, quiet: bool) -> None:
     """Command line."""
-    if os.getuid() == 0 and not allow_root:
-        _fail(os.EX_NOPERM, "don't run this as root: use `runas USER createmap ...`, or --allow-root")
     entries, messages, is_good = merge(read_entries(sys.stdin.buffer), warn=warn, replace=replace)
     for message in messages:
         click.echo(f"createmap: {message}", err=True)

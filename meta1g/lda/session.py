@@ -114,10 +114,8 @@ class Session:
 
     def _deliver(self, address: bytes, user: str, content: bytes) -> Reply:
         setting = self._set
-        trace = (
-            b"Return-Path: " + addr.bracketed(self._mail) + b"\nDelivered-To: " + address
-            + f"\nReceived: by {setting.options.hostname} (meta1g lda) with LMTP; {formatdate(localtime=True)}\n".encode()
-        )
+        received = f"Received: by {setting.options.hostname} (meta1g lda) with LMTP; {formatdate(localtime=True)}\n"
+        trace = b"Return-Path: %b\nDelivered-To: %b\n%b" % (addr.bracketed(self._mail), address, received.encode())
         try:
             name = setting.blocking.run(setting.maildirs.deliver, user, trace, content)
         except StoreError as error:

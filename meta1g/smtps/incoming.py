@@ -28,7 +28,6 @@ class Store:
         self._journal = journal
         self._waiting: list[tuple[Entry, Slot]] = []
         self._is_writing = False
-        self._ends_segment = False
         self._uncommitted: dict[str, int] = {}
         self.on_segments: Callable[[], None] = lambda: None
         self.segment = ""
@@ -68,18 +67,19 @@ class Store:
         return sorted({*self._uncommitted, self.segment} - {""})
 
     def rotate(self, segment: str) -> None:
-        """Begin a new segment with the next message, if `segment` is the present one."""
-        if segment == self.segment:
-            self._ends_segment = True
+        """Leave `segment`, so that QMGR may remove it; not while something in it is under way."""
+        if self._journal is None or segment != self.segment or self._is_writing or self._uncommitted.get(segment):
+            return
+        self._journal.end_segment()
+        self._uncommitted.pop(segment, None)
+        self.segment = ""
+        self.on_segments()
 
     def _write_all(self) -> None:
         journal = self._journal
         assert journal is not None
         while self._waiting:
             batch, self._waiting = self._waiting, []
-            if self._ends_segment:
-                self._ends_segment = False
-                journal.end_segment()
             try:
                 places = self.blocking.run(journal.write, [entry for entry, _ in batch])
             except StoreError as error:

@@ -60,6 +60,11 @@ class Session:
         self._se = ""
         self.is_busy = False
 
+    @property
+    def is_in_content(self) -> bool:
+        """Whether a transaction is so far that an orderly stop should let it end."""
+        return self.is_busy or self._machine.state is State.DATA
+
     def run(self) -> None:
         """The whole session; returns when the connection may be closed."""
         reason = "error"

@@ -1,0 +1,271 @@
+"""meta1g-ctl: the administrator's one handle on an instance (design 7)."""
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from typing import Any, Final, NoReturn
+
+import click
+
+from meta1g import __version__
+from meta1g.cli import control, instance
+from meta1g.conf.errors import ConfErrors
+from meta1g.conf.load import MODULES, Config, check_services, load_file
+from meta1g.mcp import status as mcp_status
+from meta1g.mta.errors import LinkDown
+
+DEFAULT_CONF: Final = "/etc/meta1/meta1.conf"
+_START_TIMEOUT: Final = 60.0
+_STOP_TIMEOUT: Final = 300.0  # every process has 60 s before MCP kills it
+_POLL: Final = 0.02
+
+
+def _fail(text: str, code: int) -> NoReturn:
+    click.echo(f"meta1g-ctl: {text}", err=True)
+    raise SystemExit(code)
+
+
+def _load(path: str) -> Config:
+    """The configuration, or the end of this program with all its mistakes."""
+    try:
+        config = load_file(path)
+        errors = check_services(config)
+    except ConfErrors as error:
+        click.echo(str(error), err=True)
+        raise SystemExit(os.EX_CONFIG) from None
+    except OSError as error:
+        _fail(f"{path}: {error.strerror}; choose a configuration with -f, or make one with meta1g-ctl init DIR",
+              os.EX_NOINPUT)
+    if errors:
+        click.echo("\n".join(map(str, errors)), err=True)
+        raise SystemExit(os.EX_CONFIG)
+    return config
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+@click.option("-f", "conf", default=DEFAULT_CONF, show_default=True, metavar="CONF", help="configuration file")
+@click.version_option(__version__)
+@click.pass_context
+def main(context: click.Context, conf: str) -> None:
+    """Set up, start, stop and watch a meta1g mail server.
+
+    \b
+    A first server of your own:
+      meta1g-ctl init ./mail
+      meta1g-ctl -f ./mail/etc/meta1.conf start
+    """
+    context.obj = os.path.abspath(conf)
+
+
+@main.command()
+@click.argument("directory")
+@click.option("--port", default=2525, show_default=True, help="port to listen on at 127.0.0.1")
+@click.option("--hostname", default=None, help="name of this server and a local domain [this host's name]")
+@click.option("--user", default=None, help="as root: user for all daemons [the meta1 users, else nobody]")
+def init(directory: str, port: int, hostname: str | None, user: str | None) -> None:
+    """Make an instance in DIRECTORY: configuration, maps, spool, log folder."""
+    try:
+        what = instance.plan(directory, port, hostname, user)
+        instance.make(what)
+    except instance.InitError as error:
+        _fail(str(error), os.EX_CANTCREAT)
+    click.echo(f"instance made in {what.base}; start it with: meta1g-ctl -f {what.conf} start")
+
+
+@main.command()
+@click.pass_obj
+def check(conf: str) -> None:
+    """Check the configuration; exit code 78 if it is wrong."""
+    _load(conf)
+    click.echo(f"{conf}: ok")
+
+
+@main.command()
+@click.pass_obj
+def start(conf: str) -> None:
+    """Start all processes; returns when each is ready to work."""
+    config = _load(conf)
+    folder = config.queue_directory
+    running = mcp_status.read(folder)
+    log = os.path.join(config.log_directory, "mcp.log")
+    if running is None:
+        _launch(conf, config, log)
+    deadline = time.monotonic() + _START_TIMEOUT
+    while time.monotonic() < deadline:
+        running = mcp_status.read(folder)
+        if running is not None and not running["stopping"]:
+            failed = [p["name"] for p in running["processes"] if p["state"] == "failed"]
+            if failed:
+                _give_up(conf, config, f"{', '.join(failed)} can't be started", log)
+            if _is_ready(config, running):
+                return
+        elif _launched is not None and _launched.poll() is not None:
+            _fail(f"mcp ended with code {_launched.returncode}: {_last_line(log)}; see {log}", os.EX_UNAVAILABLE)
+        time.sleep(_POLL)
+    _give_up(conf, config, f"not everything was ready after {int(_START_TIMEOUT)} seconds", log)
+
+
+_launched: "subprocess.Popen[bytes] | None" = None
+
+
+def _launch(conf: str, config: Config, log: str) -> None:
+    global _launched
+    try:
+        fd = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o640)
+        _launched = subprocess.Popen(
+            [instance.program_path(), "mcp", "-f", conf, "-L", config.log_directory], cwd=config.queue_directory,
+            stdin=subprocess.DEVNULL, stdout=fd, stderr=fd, start_new_session=True)
+    except OSError as error:
+        _fail(f"{error.filename}: {error.strerror}", os.EX_CANTCREAT)
+    except instance.InitError as error:
+        _fail(str(error), os.EX_UNAVAILABLE)
+    os.close(fd)
+
+
+def _is_ready(config: Config, running: dict[str, Any]) -> bool:
+    """Whether all our own programs say so; foreign ones only have to be there."""
+    own = {service.label for service in config.services if service.keyword in MODULES}
+    return bool(running["processes"]) and all(
+        p["state"] in ("ready", "idle") or (p["state"] == "started" and p["name"] not in own)
+        for p in running["processes"])
+
+
+def _give_up(conf: str, config: Config, reason: str, log: str) -> NoReturn:
+    running = mcp_status.read(config.queue_directory)
+    lines = [reason]
+    for process in (running or {}).get("processes", []):
+        if process["state"] not in ("ready", "idle"):
+            path = os.path.join(config.log_directory, f"{process['name']}.log")
+            how = process["last_exit"] or process["state"]
+            lines.append(f"{process['name']} ({how}): {_last_line(path)}; see {path}")
+    _stop(config)
+    _fail("\n  ".join(lines) + f"\n  see {log}", os.EX_UNAVAILABLE)
+
+
+def _last_line(path: str) -> str:
+    try:
+        with open(path, encoding="utf-8", errors="replace") as file:
+            lines = [line.strip() for line in file if line.strip()]
+    except OSError as error:
+        return str(error.strerror)
+    return lines[-1] if lines else "nothing was logged"
+
+
+@main.command()
+@click.pass_obj
+def stop(conf: str) -> None:
+    """Stop in order: finish transactions, flush; returns when the last process is gone."""
+    _stop(_load(conf))
+
+
+def _stop(config: Config) -> None:
+    running = mcp_status.read(config.queue_directory)
+    if running is None:
+        return
+    pids = [running["pid"], *(p["pid"] for p in running["processes"] if p["pid"])]
+    try:
+        os.kill(running["pid"], signal.SIGTERM)
+    except PermissionError:
+        _fail(f"no right to stop mcp (pid {running['pid']}); run this as its user", os.EX_NOPERM)
+    except ProcessLookupError:
+        pass
+    deadline = time.monotonic() + _STOP_TIMEOUT
+    while time.monotonic() < deadline:
+        if not any(_is_alive(pid) for pid in pids):
+            return
+        time.sleep(_POLL)
+    _fail(f"still running after {int(_STOP_TIMEOUT)} seconds: {' '.join(str(p) for p in pids if _is_alive(p))}",
+          os.EX_TEMPFAIL)
+
+
+def _is_alive(pid: int) -> bool:
+    try:
+        with open(f"/proc/{pid}/stat", encoding="ascii", errors="replace") as file:
+            return file.read().rpartition(")")[2].split()[0] != "Z"
+    except OSError:
+        return False
+
+
+@main.command()
+@click.pass_context
+def restart(context: click.Context) -> None:
+    """Stop, then start."""
+    context.invoke(stop)
+    context.invoke(start)
+
+
+@main.command()
+@click.pass_obj
+def reload(conf: str) -> None:
+    """Check the new configuration, reopen maps, apply what changed; a wrong one changes nothing."""
+    config = _load(conf)
+    running = mcp_status.read(config.queue_directory)
+    if running is None:
+        _fail("not running; start it with meta1g-ctl start", os.EX_UNAVAILABLE)
+    before = os.stat(os.path.join(config.queue_directory, mcp_status.STATUS_FILE)).st_mtime_ns
+    os.kill(running["pid"], signal.SIGHUP)
+    deadline = time.monotonic() + _START_TIMEOUT
+    while time.monotonic() < deadline:
+        now = os.stat(os.path.join(config.queue_directory, mcp_status.STATUS_FILE)).st_mtime_ns
+        running = mcp_status.read(config.queue_directory)
+        if now != before and running is not None and _is_ready(config, running):
+            return
+        time.sleep(_POLL)
+    _fail("the processes did not get ready again in time; see meta1g-ctl status", os.EX_TEMPFAIL)
+
+
+@main.command()
+@click.option("--json", "as_json", is_flag=True, help="for scripts")
+@click.pass_obj
+def status(conf: str, as_json: bool) -> None:
+    """One line for each process; exit code 0 when all are ready, 3 when not running."""
+    config = _load(conf)
+    running = mcp_status.read(config.queue_directory)
+    queue = _queue_status(config) if running is not None else {}
+    if as_json:
+        click.echo(json.dumps(_as_json(running, queue)))
+    elif running is None:
+        click.echo("not running")
+    else:
+        for line in _lines(running, queue):
+            click.echo(line)
+    raise SystemExit(3 if running is None else 0 if _is_ready(config, running) else 1)
+
+
+def _queue_status(config: Config) -> dict[str, Any]:
+    try:
+        path = config.queue_path(config.module("qmgr").control_socket)
+        return control.ask(os.path.join(config.queue_directory, path), "status")
+    except LinkDown as error:
+        return {"error": str(error)}
+
+
+def _as_json(running: dict[str, Any] | None, queue: dict[str, Any]) -> dict[str, Any]:
+    if running is None:
+        return {"running": False, "processes": []}
+    mcp = {"name": "mcp", "number": 0, "pid": running["pid"], "state": "ready",
+           "uptime": int(time.time() - running["began"])}
+    connections = queue.get("connections", {})
+    processes = [{**p, "connections": connections.get(p["keyword"], 0)} for p in running["processes"]]
+    return {"running": True, "processes": [mcp, *processes], "queue": queue}
+
+
+def _lines(running: dict[str, Any], queue: dict[str, Any]) -> list[str]:
+    lines = [f"{'mcp':<10} pid {running['pid']:<8} ready     up {int(time.time() - running['began'])} s"]
+    sizes = queue.get("queues", {})
+    for process in running["processes"]:
+        line = f"{process['name']:<10} pid {process['pid']:<8} {process['state']:<9} up {process['uptime']} s"
+        if process["restarts"]:
+            line += f", restarts {process['restarts']}"
+        if process["keyword"] in ("smtps", "smtpc"):
+            line += f", connections {queue.get('connections', {}).get(process['keyword'], '?')}"
+        if process["keyword"] == "qmgr":
+            line += f", active {sizes.get('aq', '?')}, deferred {sizes.get('deferred', '?')}"
+        lines.append(line)
+    return lines
+
+
+if __name__ == "__main__":
+    sys.exit(main())

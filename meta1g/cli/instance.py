@@ -1,0 +1,205 @@
+"""Making an instance: folders, configuration, maps (`meta1g-ctl init`, design 7)."""
+import grp
+import os
+import pwd
+import socket
+import subprocess
+import sys
+from dataclasses import dataclass
+from typing import Final
+
+from meta1g.cli.createmap import merge, read_entries
+from meta1g.shim import layout
+from meta1g.shim.mapdb import write_map
+
+ACCOUNTS: Final = {"smtps": "meta1s", "qmgr": "meta1q", "smtpc": "meta1c", "smar": "meta1m", "lda": "meta1"}
+
+_CONF: Final = """\
+# Configuration of a meta1g instance, made by meta1g-ctl init; see meta1.conf(5).
+hostname = "{host}";
+queue_directory = "{base}/spool";
+log_directory = "{base}/log";
+CDB_base_directory = "{base}/spool/";
+
+smar {{
+  map passwd {{ type = passwd; }}
+  local_user_map {{ name = passwd; flags = {{ implicitly_match_detail }} }}
+  start_action = wait; {smar_user}
+  restart_dependencies = {{ smtps, qmgr }}
+  path = "{program}"; arguments = "meta1g smar -f {conf}";
+}}
+
+qmgr {{
+  # Connections from one address: MeTA1's defaults are 100 open ones and 100 a minute.
+  smtps {{ connections_max = 10000; connection_rate_max = 10000000; }}
+  start_action = wait; {qmgr_user}
+  restart_dependencies = {{ smtps, smtpc, smar }}
+  path = "{program}"; arguments = "meta1g qmgr -f {conf}";
+}}
+
+lda {{
+  maildir_base = "{base}/maildir";
+  listen_socket {{ type = unix; path = lmtpsock; umask = 007; {lmtp_owner}}}
+  start_action = accept; {lda_user}
+  path = "{program}"; arguments = "meta1g lda -f {conf}";
+}}
+
+smtpc {{
+  start_action = wait; {smtpc_user}
+  path = "{program}"; arguments = "meta1g smtpc -f {conf}";
+}}
+
+smtps {{
+  flags = {{ 8bitmime, access, require_EHLO_before_MAIL }}
+  {cdb_gid}listen_socket {{ type = inet; address = 127.0.0.1; port = {port}; }}
+  start_action = pass; pass_fd_socket = smtps/smtpsfd; {smtps_user}
+  path = "{program}"; arguments = "meta1g smtps -f {conf}";
+}}
+"""
+
+_MT: Final = """\
+# Mailertable, see mailertable(5): where mail goes instead of where DNS says.
+localhost lmtp:
+{host} lmtp:
+"""
+
+_ACCESS: Final = """\
+# Access map, see access(5). After a change: meta1g createmap -F {etc}/access.db < {etc}/access
+# Clients on this machine pass the checks of sender addresses, but may not relay; to let them,
+# write quick:relay instead of quick:ok.
+cltaddr:127.               quick:ok
+cltaddr:0:0:0:0:0:0:0:1    quick:ok
+"""
+
+_ALIASES: Final = """\
+# Aliases of local addresses, see aliases(5). After a change:
+# meta1g createmap -F {etc}/aliases.db < {etc}/aliases
+postmaster:     local:
+"""
+
+
+class InitError(Exception):
+    """An instance can't be made: what is wrong and how to mend it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What to make: `user` None means the caller's own account, "" the meta1 users."""
+
+    base: str
+    port: int
+    host: str
+    user: str | None
+
+    @property
+    def conf(self) -> str:
+        """Path of the configuration file."""
+        return os.path.join(self.base, "etc", "meta1.conf")
+
+
+def plan(base: str, port: int, host: str | None, user: str | None) -> Plan:
+    """Decide about users; InitError if one is missing."""
+    name = host or socket.getfqdn()
+    if os.geteuid() != 0:
+        if user and user != pwd.getpwuid(os.geteuid()).pw_name:
+            raise InitError(f"only root can make an instance for user {user}; run it as {user}")
+        return Plan(os.path.abspath(base), port, name, None)
+    if user is None:
+        try:
+            layout.owners(None)
+            user = ""
+        except KeyError:
+            user = "nobody"
+    else:
+        try:
+            pwd.getpwnam(user)
+        except KeyError:
+            raise InitError(f"user {user} does not exist; create it or choose another with --user") from None
+    return Plan(os.path.abspath(base), port, name, user)
+
+
+def make(what: Plan) -> None:
+    """Create the folders, the configuration and the maps. InitError."""
+    if os.path.exists(what.conf):
+        raise InitError(f"{what.conf} is there already; remove {what.base} or choose another folder")
+    who = layout.owners(what.user or None) if what.user is not None else None
+    try:
+        for folder, owner in (("", None), ("etc", None), ("spool", None), ("log", None), ("maildir", "meta1")):
+            path = os.path.join(what.base, folder).rstrip("/")
+            if folder == "":
+                os.makedirs(path, 0o755, exist_ok=True)
+            else:
+                ids = (who[owner][0], who[owner][1]) if who and owner else None
+                layout.make_folder(path, 0o700 if owner else 0o755, ids)
+        layout.create("queue", os.path.join(what.base, "spool"), who)
+        _write_all(what, who)
+    except OSError as error:
+        raise InitError(f"{error.filename or what.base}: {error.strerror}") from None
+    if who is not None:
+        _check_reach(what, who)
+
+
+def _write_all(what: Plan, who: layout.Owner | None) -> None:
+    etc = os.path.join(what.base, "etc")
+    _write(os.path.join(etc, "mt"), _MT.format(host=what.host), who, "meta1m")
+    for name, text in (("access", _ACCESS), ("aliases", _ALIASES)):
+        _write(os.path.join(etc, name), text.format(etc=etc), who, "meta1m")
+        _create_map(os.path.join(etc, name), who)
+    _write(what.conf, _CONF.format(**_values(what, who)), who, "meta1")
+
+
+def _values(what: Plan, who: layout.Owner | None) -> dict[str, object]:
+    program = program_path()
+    values: dict[str, object] = {
+        "base": what.base, "host": what.host, "port": what.port, "program": program, "conf": what.conf,
+        "cdb_gid": f"CDB_gid = {who['meta1c'][1]};\n  " if who else "", "lmtp_owner": "",
+    }
+    for service, account in ACCOUNTS.items():
+        name = what.user or account
+        values[f"{service}_user"] = f"user = {name};" if who else ""
+    if who:
+        user = what.user or "meta1"
+        values["lmtp_owner"] = f"user = {user}; group = {grp.getgrgid(who['meta1c'][1]).gr_name}; "
+    return values
+
+
+def program_path() -> str:
+    """The installed `meta1g` beside this interpreter. InitError if there is none."""
+    path = os.path.join(os.path.dirname(sys.executable), "meta1g")
+    if not os.path.exists(path):
+        raise InitError(f"{path} is missing; install the package with pip, or run make in the checkout")
+    return path
+
+
+def _write(path: str, text: str, who: layout.Owner | None, owner: str) -> None:
+    fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o644)
+    with os.fdopen(fd, "w", encoding="utf-8") as file:
+        file.write(text)
+    if who is not None:
+        os.chown(path, *who[owner])
+    os.chmod(path, 0o644)
+
+
+def _create_map(path: str, who: layout.Owner | None) -> None:
+    with open(path, "rb") as file:
+        entries, _, _ = merge(read_entries(file), warn=False, replace=False)
+    write_map(path + ".db", entries.items(), mode=0o644, owner=who["meta1m"] if who else None)
+
+
+def _check_reach(what: Plan, who: layout.Owner) -> None:
+    """The daemons must be able to run the interpreter, read the package and reach the instance."""
+    uid, gid = who["meta1m"]
+    script = "import os, sys, meta1g.proc.start; os.stat(sys.argv[1])"
+    try:
+        done = subprocess.run(
+            [sys.executable, "-c", script, what.conf], user=uid, group=gid, extra_groups=[], cwd="/",
+            stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=60, check=False)
+        reason = done.stderr.strip().splitlines()[-1] if done.returncode else ""
+    except OSError as error:
+        reason = str(error)
+    if reason:
+        user = pwd.getpwuid(uid).pw_name
+        raise InitError(
+            f"user {user} can't run {sys.executable} or read {what.conf}: {reason}\n"
+            "Use a Python that all users may execute (/usr/bin/python3), install the package where they may read it, "
+            "and choose a folder that they can reach (not below /root or a folder of mode 700).")

@@ -1,0 +1,48 @@
+"""`meta1g PROGRAM ...`: every program by one name, so that none shadows other people's (design 7).
+
+Each is imported only when it is asked for: a daemon loads no more than it needs.
+"""
+import importlib
+import os
+import sys
+from typing import Final
+
+DAEMONS: Final = {name: f"meta1g.{name}.main" for name in ("mcp", "qmgr", "smar", "smtps", "smtpc", "lda")}
+TOOLS: Final = {name: f"meta1g.cli.{name}" for name in ("mailq", "qmgrctl", "createmap", "runas", "smconf")}
+
+_USAGE: Final = f"""usage: meta1g PROGRAM [options]
+
+Daemons, normally started by mcp:  {' '.join(DAEMONS)}
+Tools for you:                     {' '.join(TOOLS)}
+
+`meta1g PROGRAM --help` (a daemon: -h) explains each. `meta1g-ctl` starts and stops everything.
+"""
+
+
+def main() -> None:
+    """Entry point of `meta1g`."""
+    arguments = sys.argv[1:]
+    name = arguments[0] if arguments else ""
+    if name in ("-h", "--help", ""):
+        sys.stdout.write(_USAGE)
+        raise SystemExit(0 if name else os.EX_USAGE)
+    raise SystemExit(run(name, arguments[1:]))
+
+
+def run(name: str, arguments: list[str]) -> int:
+    """Run one program; its exit code."""
+    if name in DAEMONS:
+        module = importlib.import_module(DAEMONS[name])
+        from meta1g.proc.start import run as run_daemon  # noqa: PLC0415 - tools do not need it
+
+        return run_daemon(name, module.main, arguments)
+    if name in TOOLS:
+        module = importlib.import_module(TOOLS[name])
+        code: int | None = module.main.main(arguments, prog_name=f"meta1g {name}", standalone_mode=True)
+        return code or 0
+    sys.stderr.write(f"meta1g: no program {name!r}\n\n{_USAGE}")
+    return os.EX_USAGE
+
+
+if __name__ == "__main__":
+    main()

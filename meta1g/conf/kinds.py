@@ -1,0 +1,250 @@
+"""Kinds of values: text as written to a value, and back (M1 3.2.1, 8.1.1); pure."""
+import ipaddress
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Final
+
+from meta1g.conf.parse import Value
+from meta1g.mta import addr
+
+_NUMBER: Final = re.compile(r"0[xX][0-9A-Fa-f]+|[0-9]+")
+_PART: Final = re.compile(r"\s*(0[xX][0-9A-Fa-f]+|[0-9]+)\s*([A-Za-z]*)")
+_TIME_UNITS: Final = {"w": 604800, "d": 86400, "h": 3600, "m": 60, "s": 1}
+_SIZE_UNITS: Final = {"b": 1, "kb": 1 << 10, "mb": 1 << 20, "gb": 1 << 30}
+_TRUE: Final = frozenset(("1", "true", "on"))
+_FALSE: Final = frozenset(("0", "false", "off"))
+_NEGATIONS: Final = ("not_", "dont_", "no_", "-", "!", "~")
+
+
+class BadValue(ValueError):
+    """A value is not of its kind: what was expected, and a hint."""
+
+    def __init__(self, expected: str, hint: str = "", value: Value | None = None) -> None:
+        super().__init__(expected)
+        self.expected = expected
+        self.hint = hint
+        self.value = value
+
+
+@dataclass(frozen=True, slots=True)
+class Kind:
+    """How one kind is read and written; `is_list` takes several values."""
+
+    name: str
+    read: Callable[[list[Value]], Any]
+    write: Callable[[Any], str]
+    is_list: bool = False
+    words: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class PathValue:
+    """A path; a default is relative to the folder its kind names, an explicit one to the queue (M1 3.6)."""
+
+    text: str
+    is_explicit: bool = False
+
+
+def _one(values: list[Value]) -> Value:
+    if len(values) != 1:
+        raise BadValue("expected one value", "", values[1] if values else None)
+    return values[0]
+
+
+def number(text: str) -> int:
+    """`0x` hexadecimal, `0` octal, or decimal; BadValue if it is none."""
+    if not _NUMBER.fullmatch(text):
+        raise BadValue("expected a number")
+    if text[:2].lower() == "0x":
+        return int(text, 16)
+    if len(text) > 1 and text[0] == "0":
+        if set(text) & {"8", "9"}:
+            raise BadValue("expected a number", "a leading 0 makes it octal, which has no 8 and 9")
+        return int(text, 8)
+    return int(text)
+
+
+def _units(text: str, units: dict[str, int], default: str, what: str) -> int:
+    at, total = 0, 0
+    text = text.strip()
+    hint = f"units are {', '.join(units)}".replace("kb", "KB").replace("mb", "MB").replace("gb", "GB")
+    while at < len(text):
+        match = _PART.match(text, at)
+        if match is None:
+            raise BadValue(f"expected a {what}", hint)
+        unit = match[2].lower()
+        if unit not in units and unit:
+            raise BadValue(f"expected a {what}, found unit {match[2]}", hint)
+        total += number(match[1]) * (units[unit] if unit else units.get(default, 1))
+        at = match.end()
+    if not text:
+        raise BadValue(f"expected a {what}", hint)
+    return total
+
+
+def _in_range(value: int, low: int, high: int | None) -> int:
+    if value < low or (high is not None and value > high):
+        raise BadValue(f"{value} is out of range", f"from {low} to {high}" if high is not None else f"at least {low}")
+    return value
+
+
+def count(low: int = 0, high: int | None = None) -> Kind:
+    """A plain number."""
+    return Kind("number", lambda values: _in_range(number(_one(values).text), low, high), str)
+
+
+def time(low: int = 0, high: int | None = None) -> Kind:
+    """A duration in seconds."""
+    return Kind("time", lambda v: _in_range(_units(_one(v).text, _TIME_UNITS, "s", "time"), low, high), _write_time)
+
+
+def _write_time(value: int) -> str:
+    parts = []
+    for unit, seconds in _TIME_UNITS.items():
+        amount, value = divmod(value, seconds)
+        if amount:
+            parts.append(f"{amount}{unit}")
+    return " ".join(parts) or "0s"
+
+
+def size(unit: str = "b", low: int = 0, high: int | None = None) -> Kind:
+    """A size in octets; a bare number is in `unit`."""
+    return Kind("size", lambda v: _in_range(_units(_one(v).text, _SIZE_UNITS, unit, "size"), low, high),
+                lambda value: _write_size(value))
+
+
+def _write_size(value: int) -> str:
+    for unit, octets in (("GB", 1 << 30), ("MB", 1 << 20), ("KB", 1 << 10)):
+        if value and value % octets == 0:
+            return f"{value // octets}{unit}"
+    return f"{value}B"
+
+
+def _read_boolean(values: list[Value]) -> bool:
+    word = _one(values).text.lower()
+    if word not in _TRUE | _FALSE:
+        raise BadValue("expected a boolean", "1, true, on or 0, false, off")
+    return word in _TRUE
+
+
+BOOLEAN: Final = Kind("boolean", _read_boolean, lambda value: "true" if value else "false")
+
+
+def quote(text: str) -> str:
+    """A string as the grammar wants it."""
+    for raw, escaped in (("\\", "\\\\"), ('"', '\\"'), ("\r", "\\r"), ("\n", "\\n"), ("\t", "\\t")):
+        text = text.replace(raw, escaped)
+    return f'"{text}"'
+
+
+def _read_string(values: list[Value]) -> str:
+    value = _one(values)
+    if not value.is_quoted and len(value.words) > 1:
+        raise BadValue("expected one word or a quoted string", 'put it in "..."')
+    return value.text
+
+
+STRING: Final = Kind("string", _read_string, quote)
+CONDITION: Final = Kind("condition", lambda values: _one(values).text, lambda text: text)
+PATH: Final = Kind("path", lambda v: PathValue(_read_string(v), True), lambda value: quote(value.text))
+
+
+def enum(*words: str) -> Kind:
+    """One of these words, without regard to case."""
+
+    def read(values: list[Value]) -> str:
+        text = _read_string(values).lower()
+        for word in words:
+            if word.lower() == text:
+                return word
+        raise BadValue(f"expected one of {', '.join(words)}")
+
+    return Kind("word", read, str, words=words)
+
+
+def flags(*words: str, on: tuple[str, ...] = ()) -> Kind:
+    """A set of these words in lower case; those in `on` are set unless negated (M1 8.1.1)."""
+    known = {word.lower(): word for word in words}
+
+    def read(values: list[Value]) -> frozenset[str]:
+        found = {word.lower() for word in on}
+        for value in values:
+            name, is_on = _negation(value.text.lower(), known)
+            if name not in known:
+                raise BadValue(f"unknown flag {value.text}", f"flags are {', '.join(words)}", value)
+            (found.add if is_on else found.discard)(name)
+        return frozenset(found)
+
+    def write(value: frozenset[str]) -> str:
+        shown = [known[name] for name in known if name in value]
+        shown += [f"no_{word}" for word in on if word.lower() not in value]
+        return "{ " + ", ".join(shown) + " }" if shown else "{ }"
+
+    return Kind("flags", read, write, is_list=True, words=words)
+
+
+def _negation(word: str, known: dict[str, str]) -> tuple[str, bool]:
+    if word in known:
+        return word, True
+    for prefix in _NEGATIONS:
+        if word.startswith(prefix):
+            return word[len(prefix):], False
+    return word, True
+
+
+def many(kind: Kind, low: int = 0, high: int | None = None) -> Kind:
+    """A list of values of `kind`."""
+
+    def read(values: list[Value]) -> tuple[Any, ...]:
+        found = []
+        for value in values:
+            try:
+                found.append(kind.read([value]))
+            except BadValue as error:
+                raise BadValue(error.expected, error.hint, value) from None
+        if len(found) < low or (high is not None and len(found) > high):
+            raise BadValue(f"expected at least {low} values" if high is None else f"expected {low} to {high} values")
+        return tuple(found)
+
+    return Kind(f"list of {kind.name}s", read, lambda v: "{ " + ", ".join(map(kind.write, v)) + " }", is_list=True)
+
+
+def ip(*, v4: bool = True, v6: bool = True) -> Kind:
+    """An IP address as text."""
+    what = "an IP address" if v4 and v6 else "an IPv4 address" if v4 else "an IPv6 address"
+
+    def read(values: list[Value]) -> str:
+        try:
+            address = ipaddress.ip_address(_read_string(values))
+        except ValueError:
+            raise BadValue(f"expected {what}") from None
+        if address.version not in ([4] * v4 + [6] * v6):
+            raise BadValue(f"expected {what}")
+        return str(address)
+
+    return Kind("IP address", read, quote)
+
+
+def _read_address(values: list[Value]) -> str:
+    text = _read_string(values)
+    bare = text[1:-1] if text.startswith("<") and text.endswith(">") else text
+    if addr.parse_mailbox(bare.encode()) is None:
+        raise BadValue("expected a mail address", "in the form <user@domain>")
+    return bare
+
+
+ADDRESS: Final = Kind("mail address", _read_address, lambda value: quote(f"<{value}>"))
+PORT: Final = Kind("port", lambda values: _in_range(number(_one(values).text), 1, 65535), str)
+
+
+def power_of_two(low: int, high: int) -> Kind:
+    """A number that is a power of 2."""
+
+    def read(values: list[Value]) -> int:
+        value = _in_range(number(_one(values).text), low, high)
+        if value & (value - 1):
+            raise BadValue(f"{value} is not a power of 2", f"such as {1 << value.bit_length() - 1}")
+        return value
+
+    return Kind("number", read, str)

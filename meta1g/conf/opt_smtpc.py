@@ -1,0 +1,79 @@
+"""Options of the SMTP client (M1 3.11, 8.6) and of the embedded local delivery agent."""
+from dataclasses import dataclass
+
+from meta1g.conf import kinds
+from meta1g.conf.kinds import PathValue
+from meta1g.conf.opt_global import LOG_LEVEL, LogConf
+from meta1g.conf.opt_tls import SocketConf, TlsConf
+from meta1g.conf.spec import named, opt, sub
+
+NOW_FLAGS = ("read_QUIT_reply", "talk_to_myself")
+PLANNED_FLAGS = ("smtps", "timing", "separate_final_dot_and_QUIT")
+
+
+@dataclass(frozen=True, slots=True)
+class ClientFeatures:
+    """A class of session features."""
+
+    name: str = ""
+    flags: frozenset[str] = opt("flags", kinds.flags("starttls", *NOW_FLAGS, *PLANNED_FLAGS, on=("starttls",)),
+                                frozenset({"starttls"}), m1="3.11(5.1)", help="see the manual")
+    tls: TlsConf | None = sub("tls", TlsConf, m1="3.11(5.2)", optional=True, help="TLS options")
+
+
+@dataclass(frozen=True, slots=True)
+class ClientProxy(SocketConf):
+    """The proxy to use."""
+
+    proxy_key: str = opt("proxy_key", kinds.STRING, "", m1="3.11(7)", help="shared key")
+
+
+@dataclass(frozen=True, slots=True)
+class SmtpcConf:
+    """The SMTP client."""
+
+    name: str = ""
+    io_timeout: int = opt("IO_timeout", kinds.time(1), 300, m1="3.11(1)", help="wait for the server",
+                          source="RFC 5321 4.5.3.2")
+    lmtp_socket: PathValue = opt("LMTP_socket", kinds.PATH, PathValue("lmtpsock"), m1="3.11(2)",
+                                 help="socket of the local mailer")
+    log_level: int = opt("log_level", LOG_LEVEL, 9, m1="3.11(3)", help="how much is logged")
+    tls: TlsConf | None = sub("tls", TlsConf, m1="3.11(4)", planned=True, optional=True, help="STARTTLS")
+    session_features: tuple[ClientFeatures, ...] = named("session_features", ClientFeatures, m1="3.11(5)",
+                                                         planned=True, help="classes of features")
+    wait_for_server: int = opt("wait_for_server", kinds.time(), 4, m1="3.11(6)", help="wait for QMGR",
+                               source="formats.md")
+    proxy: ClientProxy | None = sub("proxy", ClientProxy, m1="3.11(7)", planned=True, optional=True, help="a proxy")
+    connect_only_to: str = opt("connect_only_to", kinds.ip(), "", m1="8.6(1)", help="send all mail there")
+    debug_level: int = opt("debug_level", kinds.count(), 0, m1="8.6(2)", planned=True, help="debug level")
+    flags: frozenset[str] = opt("flags", kinds.flags(*NOW_FLAGS, *PLANNED_FLAGS), frozenset(), m1="8.6(3)",
+                                help="see the manual")
+    wait_threads_max: int = opt("wait_threads_max", kinds.count(1), 100, m1="8.6(4)", planned=True,
+                                help="waiting threads")
+    wait_threads_min: int = opt("wait_threads_min", kinds.count(1), 5, m1="8.6(5)", planned=True,
+                                help="waiting threads")
+    module_timeout: int = opt("module_timeout", kinds.time(1), 60, m1="8.6(6)", planned=True, help="wait for QMGR",
+                              source="meta1g")
+    remote_port: int = opt("remote_port", kinds.PORT, 25, m1="8.6(7)", help="port to connect to")
+    threads_max: int = opt("threads_max", kinds.count(1), 500, m1="", source="new in meta1g; Postfix has 100 processes",
+                           help="sessions at once")
+    log: LogConf | None = sub("log", LogConf, m1="3.5", optional=True, help="syslog")
+
+
+@dataclass(frozen=True, slots=True)
+class LdaConf:
+    """The embedded local delivery agent: LMTP in, Maildir out (new in meta1g)."""
+
+    name: str = ""
+    maildir_base: PathValue = opt("maildir_base", kinds.PATH, PathValue("maildir"), m1="",
+                                  help="folder with a Maildir for each user")
+    users: str = opt("users", kinds.enum("passwd", "table"), "passwd", m1="", help="who has a mailbox")
+    user_table: PathValue = opt("user_table", kinds.PATH, PathValue("users"), m1="", help="names, one a line")
+    extra_users: tuple[str, ...] = opt("extra_users", kinds.many(kinds.STRING), ("postmaster",), m1="",
+                                       help="names that exist besides")
+    address_delimiter: str = opt("address_delimiter", kinds.STRING, "+", m1="", help="divides user and detail")
+    io_timeout: int = opt("IO_timeout", kinds.time(1), 300, m1="", help="wait for the client")
+    threads_max: int = opt("threads_max", kinds.count(1), 500, m1="", help="sessions at once")
+    message_size_max: int = opt("message_size_max", kinds.size("kb", 1024), 1 << 30, m1="", help="size of a message")
+    log_level: int = opt("log_level", LOG_LEVEL, 9, m1="", help="how much is logged")
+    log: LogConf | None = sub("log", LogConf, m1="3.5", optional=True, help="syslog")

@@ -1,0 +1,168 @@
+"""Options of the SMTP server (M1 3.10, 8.5, 8.5.1)."""
+from dataclasses import dataclass
+
+from meta1g.conf import kinds
+from meta1g.conf.kinds import PathValue
+from meta1g.conf.opt_global import LOG_LEVEL, LogConf
+from meta1g.conf.opt_tls import SocketConf, TlsConf
+from meta1g.conf.spec import named, opt, sub
+
+NOW_FLAGS = ("8bitmime", "access", "allow_data_before_greeting", "allow_space_after_colon_for_MAIL_and_RCPT",
+             "delay_checks", "lmtp_does_not_imply_relaying", "require_EHLO_before_MAIL", "soft_bounce",
+             "strict_EHLO_checks")
+PLANNED_FLAGS = ("delay_greylisting_error_until_DATA", "greylisting", "fullgreylisting", "rcpt_conf",
+                 "lookup_session_conf", "smtps", "xverp", "prdr", "background", "serialize_accept")
+_CANONICAL = kinds.enum("simple", "relaxed")
+
+
+@dataclass(frozen=True, slots=True)
+class AuthConf:
+    """AUTH."""
+
+    flags: frozenset[str] = opt(
+        "flags", kinds.flags("noplaintext", "noactive", "nodictionary", "forward_secrecy", "noanonymous",
+                             "pass_credentials", "mutual_auth"), frozenset(), m1="3.10(1.1)", help="see Cyrus SASL")
+    trusted_mechanisms: str = opt("trusted_mechanisms", kinds.STRING, "", m1="3.10(1.2)", help="who may relay")
+    user_realm: str | None = opt("user_realm", kinds.STRING, m1="3.10(1.3)", help="realm")
+
+
+@dataclass(frozen=True, slots=True)
+class SignConf:
+    """A DKIM key."""
+
+    keyfile: PathValue | None = opt("keyfile", kinds.PATH, m1="3.10(3.8.1)", help="private key", required=True)
+    domain: str = opt("domain", kinds.STRING, "", m1="3.10(3.8.2)", help="d=", required=True)
+    selector: str = opt("selector", kinds.STRING, "", m1="3.10(3.8.3)", help="s=", required=True)
+    from_: str = opt("from", kinds.STRING, "", m1="3.10(3.8.4)", help="whose From: it signs; default entry without it")
+
+
+@dataclass(frozen=True, slots=True)
+class DkimConf:
+    """DKIM signing."""
+
+    signature_method: str = opt("signature_method", kinds.enum("rsa-sha256", "rsa-sha1"), "rsa-sha256",
+                                m1="3.10(3.1)", help="method")
+    body_canonicalization: str = opt("body_canonicalization", _CANONICAL, "simple", m1="3.10(3.2)", help="of the body")
+    header_canonicalization: str = opt("header_canonicalization", _CANONICAL, "simple", m1="3.10(3.3)",
+                                       help="of the header")
+    ignore_errors: bool = opt("ignore_errors", kinds.BOOLEAN, False, m1="3.10(3.4)", help="accept unsigned then")
+    sign_header: tuple[str, ...] = opt("sign_header", kinds.many(kinds.STRING), (), m1="3.10(3.5)", help="sign these")
+    skip_header: tuple[str, ...] = opt("skip_header", kinds.many(kinds.STRING), (), m1="3.10(3.6)", help="not these")
+    over_sign_headers: tuple[str, ...] = opt("over_sign_headers", kinds.many(kinds.STRING), (), m1="3.10(3.7)",
+                                             help="sign once more than they are there")
+    sign: tuple[SignConf, ...] = named("sign", SignConf, m1="3.10(3.8)", has_name=False, help="a key")
+    total_header_len: int = opt("total_header_len", kinds.size("b", 257, 1 << 30), 1 << 20, m1="8.5(3.1)",
+                                help="header kept in memory")
+    header_val_len_max: int = opt("header_val_len_max", kinds.size("b", 257, 1 << 20), 64 << 10, m1="8.5(3.2)",
+                                  help="length of one field")
+
+
+@dataclass(frozen=True, slots=True)
+class PolicyMilterConf:
+    """A policy milter."""
+
+    socket: SocketConf | None = sub("socket", SocketConf, m1="3.10(19.1)", optional=True, help="where it is")
+    timeout: int = opt("timeout", kinds.time(1), 60, m1="3.10(19.2)", help="wait for an answer", source="meta1g")
+    flags: frozenset[str] = opt("flags", kinds.flags("abort", "accept_but_reconnect"), frozenset(), m1="3.10(19.3)",
+                                help="what to do without it")
+
+
+@dataclass(frozen=True, slots=True)
+class ProxyConf(SocketConf):
+    """Who may connect as a proxy."""
+
+    client_key: str = opt("client_key", kinds.STRING, "", m1="3.10(20)", help="shared key")
+
+
+@dataclass(frozen=True, slots=True)
+class ProtectedConf:
+    """Protected recipients."""
+
+    allow_by: frozenset[str] = opt("allow_by", kinds.flags("sender", "client_ip"), frozenset(), m1="3.10(22.1)",
+                                   help="who may send", required=True)
+    match_type: str = opt("match_type", kinds.enum("generic_lookup", "implicitly_match_detail"), "", m1="3.10(22.2)",
+                          help="default: exact")
+
+
+@dataclass(frozen=True, slots=True)
+class FeaturesConf:
+    """A class of session features."""
+
+    name: str = ""
+    flags: frozenset[str] = opt("flags", kinds.flags("starttls", on=("starttls",)), frozenset({"starttls"}),
+                                m1="3.10(25)", help="see the manual")
+    tls: TlsConf | None = sub("tls", TlsConf, m1="3.10(25)", optional=True, help="TLS options")
+
+
+@dataclass(frozen=True, slots=True)
+class CheckConf:
+    """A check with a condition; its name is the stage."""
+
+    name: str = ""
+    condition: str = opt("condition", kinds.CONDITION, "", m1="8.5.1(2)", help="when", required=True)
+    action: str = opt("action", kinds.enum("permfail", "tempfail", "abort"), "", m1="8.5.1(1)", help="what",
+                      required=True)
+
+
+@dataclass(frozen=True, slots=True)
+class SmtpsConf:
+    """The SMTP server."""
+
+    name: str = ""
+    auth: AuthConf | None = sub("auth", AuthConf, m1="3.10(1)", planned=True, optional=True, help="AUTH")
+    cdb_gid: int | None = opt("CDB_gid", kinds.count(), m1="3.10(2)", help="group of content files, that of SMTPC")
+    dkim_signing: DkimConf | None = sub("DKIM_signing", DkimConf, m1="3.10(3)", planned=True, optional=True,
+                                        help="DKIM signing")
+    flags: frozenset[str] = opt("flags", kinds.flags(*NOW_FLAGS, *PLANNED_FLAGS), frozenset(), m1="3.10(4), 8.5(2)",
+                                help="see the manual")
+    greeting: str = opt("greeting", kinds.STRING, "", m1="3.10(5)", help="text of the greeting")
+    id: int = opt("id", kinds.count(0, 254), 0, m1="3.10(6)", help="unique number of this server")
+    io_timeout: int = opt("IO_timeout", kinds.time(1), 300, m1="3.10(7)", help="wait for the client",
+                          source="RFC 5321 4.5.3.2.7")
+    threads_max: int = opt("threads_max", kinds.count(1), 1000, m1="3.10(8)", help="sessions", source="meta1g")
+    bad_commands_per_session_max: int = opt("bad_commands_per_session_max", kinds.count(), 100, m1="3.10(9)",
+                                            help="bad commands", source="meta1g")
+    invalid_addresses_per_session_max: int = opt("invalid_addresses_per_session_max", kinds.count(), 200, m1="3.10(10)",
+                                                 help="invalid recipients", source="meta1g")
+    nop_commands_between_transactions_max: int = opt("nop_commands_between_transactions_max", kinds.count(), 100,
+                                                     m1="3.10(11)", help="NOOP, RSET and such", source="Postfix")
+    bad_commands_per_transaction_max: int = opt("bad_commands_per_transaction_max", kinds.count(), 50, m1="3.10(12)",
+                                                help="bad commands", source="meta1g")
+    nop_commands_in_transaction_max: int = opt("nop_commands_in_transaction_max", kinds.count(), 50, m1="3.10(13)",
+                                               help="NOOP and such", source="meta1g")
+    invalid_addresses_per_transaction_max: int = opt("invalid_addresses_per_transaction_max", kinds.count(), 100,
+                                                     m1="3.10(14)", help="invalid recipients", source="meta1g")
+    recipients_per_session_max: int = opt("recipients_per_session_max", kinds.count(1), 1_000_000, m1="3.10(15)",
+                                          help="recipients", source="meta1g")
+    recipients_per_transaction_max: int = opt("recipients_per_transaction_max", kinds.count(1), 1000, m1="3.10(16)",
+                                              help="recipients", source="Postfix")
+    hops_max: int = opt("hops_max", kinds.count(1), 100, m1="3.10(17)", help="Received fields",
+                        source="RFC 5321 6.3")
+    message_size_max: int = opt("message_size_max", kinds.size("kb", 1024), 50 << 20, m1="3.10(18)",
+                                help="size of a message", source="meta1g")
+    policy_milter: PolicyMilterConf | None = sub("policy_milter", PolicyMilterConf, m1="3.10(19)", planned=True,
+                                                 optional=True, help="a policy milter")
+    proxy: ProxyConf | None = sub("proxy", ProxyConf, m1="3.10(20)", planned=True, optional=True, help="a proxy")
+    processes: int = opt("processes", kinds.count(1, 64), 1, m1="3.10(21), 8.5(8)", help="processes on one socket",
+                         planned=True)
+    protected_recipients: ProtectedConf | None = sub("protected_recipients", ProtectedConf, m1="3.10(22)",
+                                                     planned=True, optional=True, help="protected recipients")
+    transactions_max: int = opt("transactions_max", kinds.count(1), 100_000, m1="3.10(23)",
+                                help="transactions in a session", source="meta1g")
+    tls: TlsConf | None = sub("tls", TlsConf, m1="3.10(24)", planned=True, optional=True, help="STARTTLS")
+    session_features: tuple[FeaturesConf, ...] = named("session_features", FeaturesConf, m1="3.10(25)", planned=True,
+                                                       help="classes of features")
+    daemon_address: tuple[str, ...] = opt("daemon_address", kinds.many(kinds.STRING, 1, 16), (), m1="8.5(1)",
+                                          help="host:port to listen on without MCP")
+    listen_queue: int = opt("listen_queue", kinds.count(1), 1024, m1="8.5(4)", help="length of listen(2)'s queue",
+                            source="meta1g")
+    wait_threads_max: int = opt("wait_threads_max", kinds.count(1), 100, m1="8.5(5)", planned=True,
+                                help="waiting threads")
+    wait_threads_min: int = opt("wait_threads_min", kinds.count(1), 5, m1="8.5(6)", planned=True,
+                                help="waiting threads")
+    module_timeout: int = opt("module_timeout", kinds.time(1), 60, m1="8.5(7)", help="wait for QMGR", source="meta1g")
+    wait_for_smar: int = opt("wait_for_smar", kinds.time(1), 60, m1="8.5(9)", help="wait for SMAR", source="meta1g")
+    check: tuple[CheckConf, ...] = named("check", CheckConf, m1="8.5.1", planned=True, has_name=False,
+                                         help="a check with a condition")
+    log_level: int = opt("log_level", LOG_LEVEL, 9, m1="3.5", help="how much is logged")
+    log: LogConf | None = sub("log", LogConf, m1="3.5", optional=True, help="syslog")

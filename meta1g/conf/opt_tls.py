@@ -1,0 +1,58 @@
+"""Options of STARTTLS, the same for server and client (M1 3.10 item 24, 11.2)."""
+from dataclasses import dataclass
+
+from meta1g.conf import kinds
+from meta1g.conf.kinds import PathValue
+from meta1g.conf.spec import opt, sub
+
+
+@dataclass(frozen=True, slots=True)
+class DhConf:
+    """DH parameters."""
+
+    bits: int | None = opt("bits", kinds.count(512, 8192), m1="3.10(24.14.1)", help="size to generate")
+    file: PathValue | None = opt("file", kinds.PATH, m1="3.10(24.14.2)", help="file with parameters")
+
+
+@dataclass(frozen=True, slots=True)
+class TlsConf:
+    """A tls section."""
+
+    cache_size: int = opt("cache_size", kinds.count(), 0, m1="3.10(24.1)", help="sessions in the cache; 0: none")
+    cache_timeout: int = opt("cache_timeout", kinds.time(), 7200, m1="3.10(24.2)", help="age of a cached session",
+                             source="meta1g")
+    cert_file: PathValue | None = opt("cert_file", kinds.PATH, m1="3.10(24.3)", help="certificate")
+    key_file: PathValue | None = opt("key_file", kinds.PATH, m1="3.10(24.4)", help="private key")
+    cacert_file: PathValue | None = opt("CAcert_file", kinds.PATH, m1="3.10(24.5)", help="CA certificate")
+    calist_file: PathValue | None = opt("CAlist_file", kinds.PATH, m1="3.10(24.6)", help="CAs named to clients")
+    cacert_directory: PathValue | None = opt("CAcert_directory", kinds.PATH, m1="3.10(24.7)", help="CA certificates")
+    options: tuple[str, ...] = opt("options", kinds.many(kinds.STRING), (), m1="3.10(24.8)", help="TLS options")
+    cipherlist: str = opt("CipherList", kinds.STRING, "", m1="3.10(24.9)", help="ciphers before TLSv1.3")
+    ciphersuites: str = opt("CipherSuites", kinds.STRING, "", m1="3.10(24.10)", help="ciphers of TLSv1.3")
+    crl_file: PathValue | None = opt("CRL_file", kinds.PATH, m1="3.10(24.11)", help="revoked certificates")
+    crl_directory: PathValue | None = opt("CRL_directory", kinds.PATH, m1="3.10(24.12)", help="revoked certificates")
+    digest: str = opt("Digest", kinds.STRING, "sha1", m1="3.10(24.13)", help="digest of fingerprints")
+    dhparam: DhConf | None = sub("DHParam", DhConf, m1="3.10(24.14)", optional=True, help="DH parameters")
+    flags: frozenset[str] = opt(
+        "flags", kinds.flags("allow_relaying_if_verified", "check_access_map_for_relaying", "request_cert",
+                             "use_chain", on=("request_cert",)),
+        frozenset({"request_cert"}), m1="3.10(24.15)", help="see the manual")
+    violation: str = opt("violation", kinds.enum("permfail", "tempfail", "abort"), "permfail", m1="3.10(24.16)",
+                         help="what a violated requirement does", source="meta1g")
+    verify_depth: int = opt("verify_depth", kinds.count(0, 100), 10, m1="3.10(24.17)", help="length of chains",
+                            source="meta1g")
+    dsa_cert_file: PathValue | None = opt("DSA_cert_file", kinds.PATH, m1="11.2(1)", help="DSA certificate")
+    dsa_key_file: PathValue | None = opt("DSA_key_file", kinds.PATH, m1="11.2(2)", help="DSA key")
+    ec_cert_file: PathValue | None = opt("EC_cert_file", kinds.PATH, m1="11.2(3)", help="EC certificate")
+    ec_key_file: PathValue | None = opt("EC_key_file", kinds.PATH, m1="11.2(4)", help="EC key")
+    ec_curve: tuple[str, ...] = opt("EC_curve", kinds.many(kinds.STRING), (), m1="11.2(5)", help="curves")
+
+
+@dataclass(frozen=True, slots=True)
+class SocketConf:
+    """A socket to talk to, or whose peers are trusted (M1 3.7 item 2)."""
+
+    type: str = opt("type", kinds.enum("inet", "inet6", "unix"), "", m1="3.7(2)", help="kind of socket", required=True)
+    port: int | None = opt("port", kinds.PORT, m1="3.7(2)", help="port")
+    address: str = opt("address", kinds.ip(), "", m1="3.7(2)", help="address")
+    path: PathValue | None = opt("path", kinds.PATH, m1="3.7(2)", help="path of a Unix socket")

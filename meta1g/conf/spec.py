@@ -1,0 +1,138 @@
+"""The option tables' own language: frozen dataclasses whose fields describe their options; pure.
+
+`opt` declares an option, `sub` a subsection, `named` a repeated one. `bind` makes the
+dataclass from a parsed section and collects every mistake.
+"""
+import dataclasses
+from dataclasses import dataclass, field
+from typing import Any, Final, TypeVar
+
+from meta1g.conf.errors import ConfError, nearest
+from meta1g.conf.kinds import BadValue, Kind
+from meta1g.conf.parse import Option, Section
+
+KEY: Final = "meta1g"
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class Opt:
+    """One option: its name as in the manual, kind, manual section and a line of help.
+
+    `is_planned`: read and checked, but its effect comes with later work. `is_required`: must
+    be given. `source` says where a default comes from that the manual does not give.
+    """
+
+    name: str
+    kind: Kind
+    m1: str
+    help: str
+    is_planned: bool = False
+    is_required: bool = False
+    source: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Sub:
+    """A subsection; `is_repeated` may come several times, `has_name` then needs different names."""
+
+    name: str
+    cls: Any
+    m1: str
+    help: str
+    is_planned: bool = False
+    is_repeated: bool = False
+    has_name: bool = False
+
+
+def opt(name: str, kind: Kind, default: Any = None, *, m1: str, help: str, planned: bool = False,
+        required: bool = False, source: str = "") -> Any:
+    """Declare an option."""
+    return field(default=default, metadata={KEY: Opt(name, kind, m1, help, planned, required, source)})
+
+
+def sub(name: str, cls: Any, *, m1: str, help: str, planned: bool = False, optional: bool = False) -> Any:
+    """Declare a subsection; unless `optional` its defaults count when it is missing."""
+    default = None if optional else cls()
+    return field(default=default, metadata={KEY: Sub(name, cls, m1, help, planned)})
+
+
+def named(name: str, cls: Any, *, m1: str, help: str, planned: bool = False, has_name: bool = True) -> Any:
+    """Declare a subsection that may be repeated; the field is a tuple."""
+    return field(default=(), metadata={KEY: Sub(name, cls, m1, help, planned, True, has_name)})
+
+
+def entries(cls: Any) -> dict[str, tuple[str, Opt | Sub]]:
+    """A section's options and subsections by lower-case name, with their field names."""
+    found = {}
+    for item in dataclasses.fields(cls):
+        entry = item.metadata.get(KEY)
+        if entry is not None:
+            found[entry.name.lower()] = (item.name, entry)
+    return found
+
+
+def bind(cls: type[T], section: Section, errors: list[ConfError], skip: frozenset[str] = frozenset()) -> T:
+    """The dataclass of a section; mistakes go to `errors` and leave defaults behind.
+
+    Names in `skip` (lower case) are somebody else's.
+    """
+    known = entries(cls)
+    values: dict[str, Any] = {}
+    if any(item.name == "name" for item in dataclasses.fields(cls)):  # type: ignore[arg-type]
+        values["name"] = section.name
+    for entry in section.entries:
+        word = entry.name if isinstance(entry, Option) else entry.keyword
+        if word.lower() in skip:
+            continue
+        found = known.get(word.lower())
+        is_option = isinstance(entry, Option)
+        if found is None:
+            kind = "option" if is_option else "section"
+            where = f" in section {section.keyword}" if section.keyword else ""
+            names = [item.name for _, item in known.values() if isinstance(item, Opt) is is_option]
+            errors.append(ConfError(entry.at, f"unknown {kind} {word}{where}", nearest(word, [*names, *skip])))
+        elif isinstance(entry, Option) and isinstance(found[1], Opt):
+            _bind_option(found[0], found[1], entry, values, errors)
+        elif isinstance(entry, Section) and isinstance(found[1], Sub):
+            _bind_section(found[0], found[1], entry, values, errors)
+        else:
+            is_section = isinstance(found[1], Sub)
+            errors.append(ConfError(entry.at, f"{word} is {'a section' if is_section else 'an option'}",
+                                    f"write {word} {'{ ... }' if is_section else '= value;'}"))
+    for name, (_, item) in known.items():
+        given = {(e.name if isinstance(e, Option) else e.keyword).lower() for e in section.entries}
+        if isinstance(item, Opt) and item.is_required and name not in given:
+            errors.append(ConfError(section.at, f"section {section.keyword} needs option {item.name}"))
+    return cls(**values)
+
+
+def _bind_option(name: str, item: Opt, option: Option, values: dict[str, Any], errors: list[ConfError]) -> None:
+    if option.is_list and not item.kind.is_list:
+        errors.append(ConfError(option.at, f"{item.name} takes one {item.kind.name}, not a list", "leave out { }"))
+        return
+    if option.is_condition is not (item.kind.name == "condition"):
+        errors.append(ConfError(option.at, f"{item.name} is set with {'=' if option.is_condition else '=='}"))
+        return
+    try:
+        values[name] = item.kind.read(option.values)
+    except BadValue as error:
+        at = error.value or (option.values[0] if option.values else None)
+        shown = f", found {at.text}" if at is not None and "found" not in error.expected else ""
+        errors.append(ConfError(at.at if at else option.at, f"{item.name}: {error.expected}{shown}", error.hint))
+
+
+def _bind_section(name: str, item: Sub, section: Section, values: dict[str, Any], errors: list[ConfError]) -> None:
+    value = bind(item.cls, section, errors)
+    if not item.is_repeated:
+        if section.name:
+            errors.append(ConfError(section.at, f"section {item.name} takes no name"))
+        values[name] = value
+        return
+    if item.has_name:
+        before = [other.name for other in values.get(name, ())]
+        if not section.name:
+            errors.append(ConfError(section.at, f"section {item.name} needs a name", f"{item.name} NAME {{ ... }}"))
+        elif section.name in before:
+            errors.append(ConfError(section.at, f"section {item.name} {section.name} is there twice"))
+    values[name] = (*values.get(name, ()), value)

@@ -1,0 +1,61 @@
+"""What MCP tells the world: `mcp.pid` and `mcp.status` in the main queue directory."""
+import json
+import os
+import time
+from typing import Any, Final
+
+from meta1g.mcp.children import Children
+
+PID_FILE: Final = "mcp.pid"
+STATUS_FILE: Final = "mcp.status"
+
+
+def write(folder: str, children: Children, began: float) -> None:
+    """Replace the status file; readers always see a whole one."""
+    processes = [
+        {
+            "name": child.label, "number": child.number, "keyword": child.keyword, "pid": child.pid,
+            "state": child.state.value, "uptime": int(time.time() - child.since) if child.pid else 0,
+            "restarts": child.restarts, "last_exit": child.last_exit,
+        }
+        for child in children.all
+    ]
+    _replace(os.path.join(folder, STATUS_FILE), json.dumps(
+        {"pid": os.getpid(), "began": began, "stopping": children.is_stopping, "processes": processes}))
+
+
+def write_pid(folder: str) -> None:
+    """Say which process MCP is."""
+    _replace(os.path.join(folder, PID_FILE), f"{os.getpid()}\n")
+
+
+def remove(folder: str) -> None:
+    """MCP is gone."""
+    for name in (PID_FILE, STATUS_FILE):
+        try:
+            os.unlink(os.path.join(folder, name))
+        except FileNotFoundError:
+            pass
+
+
+def read(folder: str) -> dict[str, Any] | None:
+    """The status, None if no MCP runs here."""
+    try:
+        with open(os.path.join(folder, STATUS_FILE), encoding="ascii") as file:
+            status: dict[str, Any] = json.load(file)
+        os.kill(int(status["pid"]), 0)
+    except PermissionError:
+        return status
+    except (OSError, ValueError, KeyError):
+        return None
+    return status
+
+
+def _replace(path: str, text: str) -> None:
+    temporary = path + ".new"
+    fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC | os.O_NOFOLLOW, 0o644)
+    try:
+        os.write(fd, text.encode("ascii"))
+    finally:
+        os.close(fd)
+    os.rename(temporary, path)

@@ -1,0 +1,153 @@
+"""QMGR: owns every envelope (M1 3.8, 7.1).
+
+Peers
+    Listens on SMTPS_socket, SMTPC_socket and control_socket; connects to SMAR_socket.
+
+Files
+    Writes IBDB and DEFEDB; removes CDB files and journal segments.
+"""
+import os
+import signal
+import time
+from typing import Any
+
+from meta1g.mta.errors import CorruptRecord
+from meta1g.proc.hub import Batch, Hub
+from meta1g.proc.log import Log
+from meta1g.proc.start import Started, start
+from meta1g.proc.stats import print_stats
+from meta1g.proc.threads import block_signals
+from meta1g.proto import msg_ar, msg_ctl, msg_da, msg_ss
+from meta1g.qmgr import routing
+from meta1g.qmgr.decider import Decider
+from meta1g.qmgr.effects import Effect
+from meta1g.qmgr.on_ctl import status
+from meta1g.qmgr.recover import Found, recover
+from meta1g.qmgr.state import Qmgr, Settings
+from meta1g.qmgr.store import DefedbThread, IbdbThread
+from meta1g.shim import ibdb
+from meta1g.shim.cdb import ContentDb
+from meta1g.shim.safeio import Disk
+
+
+def _settings(started: Started) -> Settings:
+    conf = started.conf
+    smtps_sessions = sum(s.conf.threads_max for s in started.config.services if s.keyword == "smtps") or 1000
+    return Settings(
+        hostname=started.hostname,
+        aq_entries_max=conf.aq_entries_max,
+        retry_delay_min=conf.retry_delay_min,
+        retry_delay_max=conf.retry_delay_max,
+        queue_return=conf.queue_return.default,
+        double_bounce_address=(conf.double_bounce_address or f"doublebounce@{started.hostname}").encode(),
+        dsn_merge_delay=conf.dsn_handling.merge_delay_max,
+        dsn_errors_max=conf.dsn_handling.errors_per_dsn_max,
+        dsn_header_only="header_only" in conf.dsn_handling.flags,
+        initial_connections=conf.smtpc.initial_connections,
+        connections_max=conf.smtpc.connections_max,
+        transactions_per_session_max=conf.smtpc.transactions_per_session_max,
+        lmtp_rcpts_max=conf.smtpc.lmtp_rcpts_per_transaction_max,
+        smtp_rcpts_max=conf.smtpc.smtp_rcpts_per_transaction_max,
+        reuses_connections="reuse_connection" in conf.flags,
+        occ_entries_max=conf.occ_entries_max,
+        in_rate_max=conf.smtps.connection_rate_max,
+        in_connections_max=conf.smtps.connections_max,
+        delivery_timeout=conf.delivery_timeout,
+        scheduler_timeout=conf.scheduler_timeout,
+        smar_timeout=conf.smar_timeout,
+        disk_space_min=conf.disk_space_min,
+        disk_space_ok=conf.disk_space_ok,
+        smtps_sessions_max=smtps_sessions,
+    )
+
+
+class Process:
+    """The program: its stores, its threads."""
+
+    def __init__(self, started: Started) -> None:
+        self._started = started
+        self._log: Log = started.log
+        conf, config = started.conf, started.config
+        self._disk = Disk()
+        self._cdb = ContentDb(self._disk, config.cdb_base_directory)
+        self._ibdb = ibdb.Ibdb(self._disk, ibdb.FOLDER, conf.ibdb.size)
+        self._ibdb_thread = IbdbThread(
+            self._ibdb, self._log, conf.ibdb.commit_delay_max / 1000.0, conf.ibdb.open_tas_max, self._report)
+        self._defedb_thread = DefedbThread(
+            config.queue_path(conf.defedb.base_directory), conf.defedb.cache_size, self._cdb, self._log, self._report,
+            checkpoint_delay=conf.defedb.delay_between_2_checkpoints,
+            removes_logs="remove_unused_logfiles" in conf.defedb.flags)
+        self._q = Qmgr(_settings(started), time.time())
+        self._decider = Decider(self._q, self._log, self._ibdb_thread, self._defedb_thread, self._reload)
+        self._hub = Hub("qmgr", self._log, self._on_batch)
+
+    def run(self) -> int:
+        """Recover, serve until a signal says stop, stop in order."""
+        block_signals()
+        self._recover()
+        started, config, hub = self._started, self._started.config, self._hub
+        hub.listen(config.queue_path(config.smtps_socket), msg_ss.VOCABULARY, "smtps")
+        hub.listen(config.queue_path(config.smtpc_socket), msg_da.VOCABULARY, "smtpc")
+        hub.listen(config.queue_path(started.conf.control_socket), msg_ctl.VOCABULARY, "control")
+        hub.connect(config.queue_path(config.smar_socket), msg_ar.VOCABULARY, "smar")
+        self._ibdb_thread.start()
+        self._defedb_thread.start()
+        self._decider.start()
+        hub.start()
+        started.ready()
+        started.wait({signal.SIGUSR1: self._on_usr1, signal.SIGUSR2: self._log.rewind})
+        self._decider.stop()
+        hub.stop()
+        self._ibdb_thread.stop()
+        self._defedb_thread.stop()
+        return 0
+
+    def _recover(self) -> None:
+        began = time.monotonic()
+        found = recover(self._disk, ibdb.FOLDER, self._defedb_thread.db, self._cdb, self._on_damage)
+        self._ibdb.forget_before(found.keep)
+        self._fill(found)
+        self._log.info(
+            f"func=q_recover, transactions={len(found.fresh)}, deferred={len(found.deferred)}, "
+            f"orphans={found.orphans}, seconds={time.monotonic() - began:.2f}")
+
+    def _fill(self, found: Found) -> None:
+        q = self._q
+        q.start = time.time()
+        q.ids_next = found.ids_last
+        q.segment_refs = dict(found.segments)
+        for next_try, ta, idx in found.deferred:
+            q.edbc.add(next_try, ta, idx)
+            q.edbc.count[ta] = q.edbc.count.get(ta, 0) + 1
+        out: list[Effect] = []
+        for transaction in found.fresh:
+            transaction.in_defedb = transaction.ta in q.edbc.count
+            routing.admit(q, transaction, q.start, out)
+            for idx in transaction.rcpts:
+                self._log.info(f"func=q_recover, ss_ta={transaction.ta}, idx={idx}, status=uncertain")
+
+    def _on_damage(self, error: CorruptRecord) -> None:
+        self._log.error(f"func=q_recover, file={error.path}, offset={error.offset}, reason={error.reason}")
+
+    def _report(self, items: list[Any]) -> None:
+        self._decider.put(items)
+
+    def _on_batch(self, batch: Batch) -> None:
+        self._decider.put(list(batch))
+
+    def _on_usr1(self) -> None:
+        self._reload()
+        print_stats("qmgr", {
+            **status(self._q, time.time()), "ibdb_flushes": self._ibdb_thread.flushes,
+            "ibdb_records": self._ibdb_thread.records, "defedb_transactions": self._defedb_thread.transactions})
+
+    def _reload(self) -> None:
+        """Maps of QMGR are read anew (M1 4.8); it has none before qmgr_conf comes."""
+        self._log.info("func=qmgr, status=reloaded")
+
+
+def main(argv: list[str]) -> int:
+    """Run the program; returns its exit code."""
+    started = start("qmgr", argv)
+    os.makedirs(ibdb.FOLDER, 0o700, exist_ok=True)
+    return Process(started).run()

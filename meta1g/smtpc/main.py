@@ -1,0 +1,115 @@
+"""SMTPC: takes deliveries from QMGR, one green thread for each session.
+
+Peers
+    QMGR over SMTPC_socket; SMTP servers; the local mailer over LMTP_socket.
+
+Files
+    Reads CDB and the journal, writes nothing.
+"""
+import signal
+from typing import Any
+
+from meta1g.mta import logfmt
+from meta1g.proc.link import Link
+from meta1g.proc.start import Started, start
+from meta1g.proc.stats import print_stats
+from meta1g.proto import msg_da
+from meta1g.proto.msg_da import CloseSession, Deliver, Ready, SessionEnded
+from meta1g.shim.cdb import ContentDb
+from meta1g.shim.safeio import Disk
+from meta1g.smtpc.session import Session
+from meta1g.smtpc.setting import Setting
+from meta1g.st.block import Blocking
+from meta1g.st.sched import Flag, sleep, spawn
+from meta1g.st.signals import on_signal
+
+
+class Smtpc:
+    """The process: its link and its sessions."""
+
+    def __init__(self, started: Started) -> None:
+        conf, config = started.conf, started.config
+        self._started = started
+        self._log = started.log
+        self._link = Link(config.queue_path(config.smtpc_socket), msg_da.VOCABULARY, "smtpc",
+                          started.process, started.log)
+        self._link.on_message = self._on_message
+        self._link.on_up = self._on_up
+        self._link.on_down = self._on_down
+        self._sessions: dict[int, Session] = {}
+        self._sessions_max = conf.threads_max
+        self._sessions_most = 0
+        self._stop = Flag()
+        self._setting = Setting(
+            hostname=started.hostname, process=started.process, io_timeout=conf.io_timeout,
+            remote_port=conf.remote_port, connect_only_to=conf.connect_only_to or "",
+            lmtp_socket=config.queue_path(conf.lmtp_socket),
+            talks_to_itself="talk_to_myself" in conf.flags, reads_quit_reply="read_quit_reply" in conf.flags,
+            cdb=ContentDb(Disk(), config.cdb_base_directory), blocking=Blocking(), log=started.log,
+            report=self._link.send)
+
+    def run(self, wait_for_server: float) -> int:
+        """Serve until a signal says stop."""
+        on_signal(signal.SIGTERM, self._stop.raise_)
+        on_signal(signal.SIGINT, self._stop.raise_)
+        on_signal(signal.SIGUSR1, self._print_stats)
+        on_signal(signal.SIGUSR2, self._log.rewind)
+        self._link.start()
+        if not self._link.wait_up(wait_for_server):
+            self._log.warning(f"func=smtpc, path={self._link.path}, status=QMGR is not there yet")
+        self._link.wait_up(3600.0)
+        self._started.ready()
+        while not self._stop.wait(3600.0):
+            pass
+        self._drain()
+        return 0
+
+    def _on_up(self) -> None:
+        self._link.send(Ready(self._sessions_max))
+
+    def _on_down(self) -> None:
+        # QMGR has forgotten these sessions; what they deliver now it will count as uncertain.
+        for session in self._sessions.values():
+            session.close()
+
+    def _on_message(self, message: Any, tag: int) -> None:
+        if isinstance(message, Deliver):
+            session = self._sessions.get(message.session)
+            if message.is_new:
+                session = self._sessions[message.session] = Session(message, self._setting)
+                self._sessions_most = max(self._sessions_most, len(self._sessions))
+                spawn(self._serve, session)
+            elif session is not None:
+                session.add(message)
+            else:
+                self._link.send(SessionEnded(message.session))
+        elif isinstance(message, CloseSession) and message.session in self._sessions:
+            self._sessions[message.session].close()
+
+    def _serve(self, session: Session) -> None:
+        try:
+            session.run()
+        except Exception as error:
+            # A bug must cost one session, not the process; QMGR gets SessionEnded and tries again.
+            self._log.error(logfmt.fields(func="smtpc", session=session.number, bug=repr(error)))
+        finally:
+            if self._sessions.get(session.number) is session:
+                del self._sessions[session.number]
+
+    def _drain(self) -> None:
+        for session in list(self._sessions.values()):
+            session.close()
+        for _ in range(100):
+            if not self._sessions:
+                break
+            sleep(0.1)
+        sleep(0.05)  # let the last reports leave
+
+    def _print_stats(self) -> None:
+        print_stats("smtpc", {"sessions": len(self._sessions), "sessions_most": self._sessions_most})
+
+
+def main(argv: list[str]) -> int:
+    """Run the program; returns its exit code."""
+    started = start("smtpc", argv)
+    return Smtpc(started).run(started.conf.wait_for_server)

@@ -1,0 +1,57 @@
+"""Where this process gets its listening socket from: MCP, or a daemon_address of its own (M1 3.7, 8.5)."""
+import os
+import socket
+import stat
+from typing import Final
+
+from meta1g.mta.errors import LinkDown
+from meta1g.proc.start import Started
+
+_PASS_TIMEOUT: Final = 60.0  # seconds until MCP must have passed the socket
+_PORT: Final = 8000  # daemon_address without a port (M1 8.5 item 1)
+
+
+def listening_socket(started: Started, backlog: int) -> socket.socket:
+    """The socket to accept on. LinkDown if MCP does not pass one, OSError if an address can't be had."""
+    mcp = started.mcp
+    if mcp is not None and mcp.pass_fd_socket is not None:
+        return _receive(started.config.queue_path(mcp.pass_fd_socket))
+    if mcp is not None and mcp.start_action == "accept" and stat.S_ISSOCK(os.fstat(0).st_mode):
+        return socket.socket(fileno=os.dup(0))
+    return _bind(started.conf.daemon_address[0] if started.conf.daemon_address else f":{_PORT}", backlog)
+
+
+def _receive(path: str) -> socket.socket:
+    """Listen at `path` until MCP connects and hands over the descriptor; MCP owns nothing in our folder."""
+    try:
+        os.unlink(path)
+    except FileNotFoundError:
+        pass
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as listener:
+        before = os.umask(0o177)
+        try:
+            listener.bind(path)
+        finally:
+            os.umask(before)
+        listener.listen(1)
+        listener.settimeout(_PASS_TIMEOUT)
+        try:
+            connection, _ = listener.accept()
+        except TimeoutError:
+            raise LinkDown(f"{path}: MCP has not passed a socket") from None
+    with connection:
+        connection.settimeout(_PASS_TIMEOUT)
+        _, fds, _, _ = socket.recv_fds(connection, 16, 1)
+    os.unlink(path)
+    if not fds:
+        raise LinkDown(f"{path}: MCP passed no socket")
+    return socket.socket(fileno=fds[0])
+
+
+def _bind(address: str, backlog: int) -> socket.socket:
+    host, _, port = address.rpartition(":")
+    sock = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET, socket.SOCK_STREAM)
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    sock.bind((host.strip("[]"), int(port or _PORT)))
+    sock.listen(backlog)
+    return sock

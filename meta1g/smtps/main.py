@@ -1,0 +1,182 @@
+"""SMTPS: receives mail, writes content to CDB (M1 3.10).
+
+Peers
+    Clients; QMGR over SMTPS_socket and SMAR over SMAR_socket; MCP, which passes the
+    listening socket over pass_fd_socket.
+
+Files
+    Writes CDB and the journal; nobody else does.
+"""
+import signal
+import socket
+from collections.abc import Callable
+from typing import Any, Final
+
+from meta1g import __version__
+from meta1g.mta import limits, logfmt
+from meta1g.proc.start import Started, start
+from meta1g.proc.stats import print_stats
+from meta1g.proto.msg_ss import Compose, JournalOpen, Rotate, Segment, Settle, Throttle, Welcome
+from meta1g.proto.smtp.command import Syntax
+from meta1g.proto.smtp.server import ServerOptions
+from meta1g.proto.smtp.tally import TallyLimits
+from meta1g.shim.cdb import ContentDb
+from meta1g.shim.journal import JournalWriter
+from meta1g.shim.safeio import Disk
+from meta1g.smtps import orders
+from meta1g.smtps.incoming import Store
+from meta1g.smtps.listening import listening_socket
+from meta1g.smtps.peers import Ids, Qmgr, Smar
+from meta1g.smtps.policy import PolicyFlags
+from meta1g.smtps.session import Session
+from meta1g.smtps.setting import Setting, greeting_octets
+from meta1g.st.block import Blocking
+from meta1g.st.listen import Acceptor
+from meta1g.st.netfd import NetFd
+from meta1g.st.sched import Flag, Thread, current, spawn
+from meta1g.st.signals import on_signal
+
+_DRAIN: Final = 30.0  # seconds that transactions get to end at an orderly stop; MCP waits longer
+
+
+class Smtps:
+    """The process: its links, its store and its sessions."""
+
+    def __init__(self, started: Started) -> None:
+        self._started = started
+        self._log = started.log
+        config, conf = started.config, started.conf
+        socket_path = config.queue_path(config.smtps_socket)
+        self._qmgr = Qmgr(socket_path, started.process, conf.module_timeout, started.log)
+        self._smar = Smar(config.queue_path(config.smar_socket), started.process, conf.wait_for_smar, started.log)
+        self._ids = Ids(started.process)
+        self._store = _store(started)
+        self._store.on_segments = self._announce
+        self._setting = _setting(started, self._ids, self._qmgr, self._smar, self._store)
+        self._sessions: dict[Session, Thread] = {}
+        self._stop = Flag()
+        self._has_ids = Flag()
+        self._limit = conf.threads_max
+        self._acceptor: Acceptor | None = None
+        self._qmgr.link.on_message = self._on_qmgr
+        self._qmgr.link.on_up = self._announce
+
+    def run(self, sock: socket.socket) -> int:
+        """Serve until a signal says stop."""
+        on_signal(signal.SIGTERM, self._stop.raise_)
+        on_signal(signal.SIGINT, self._stop.raise_)
+        on_signal(signal.SIGUSR1, self._print_stats)
+        on_signal(signal.SIGUSR2, self._log.rewind)
+        self._smar.link.start()
+        self._qmgr.link.start()
+        while not self._has_ids.wait(1.0) and not self._stop.is_up:
+            pass
+        self._acceptor = Acceptor(sock, self._limit, self._serve)
+        self._acceptor.on_trouble = lambda error: self._log.error(f"func=smtps, accept={error.strerror}")
+        self._acceptor.start()
+        self._started.ready()
+        while not self._stop.wait(3600.0):
+            pass
+        self._drain()
+        return 0
+
+    def _serve(self, netfd: NetFd) -> None:
+        session = Session(netfd, self._setting)
+        self._sessions[session] = current()
+        try:
+            session.run()
+        except Exception as error:
+            # A bug must cost one session, not the process; the client gets no 250, so nothing is lost.
+            self._log.error(logfmt.fields(func="smtps", bug=repr(error)))
+        finally:
+            del self._sessions[session]
+
+    def _drain(self) -> None:
+        assert self._acceptor is not None
+        self._acceptor.stop()
+        self._setting.is_stopping = True
+        for session, thread in list(self._sessions.items()):
+            if not session.is_in_content:
+                thread.interrupt()
+        self._acceptor.wait_idle(_DRAIN)
+
+    def _announce(self) -> None:
+        self._qmgr.link.send(JournalOpen(tuple(Segment(name) for name in self._store.open_segments)))
+
+    def _on_qmgr(self, message: Any, tag: int) -> None:
+        match message:
+            case Welcome():
+                self._ids.allot(message.id_first, message.id_last)
+                self._has_ids.raise_()
+            case Throttle():
+                self._throttle(message)
+            case Compose():
+                spawn(self._answer, orders.compose, message)
+            case Settle():
+                spawn(self._answer, orders.settle, message)
+            case Rotate():
+                self._store.rotate(message.segment)
+
+    def _answer(self, carry_out: Callable[[Store, Any], Any], order: Any) -> None:
+        self._qmgr.link.send(carry_out(self._store, order))
+
+    def _throttle(self, message: Throttle) -> None:
+        self._setting.is_full = bool(message.text)
+        limit = min(message.sessions_max, self._limit)
+        if self._acceptor is not None:
+            self._acceptor.set_limit(max(limit, 1))
+
+    def _print_stats(self) -> None:
+        acceptor, store = self._acceptor, self._store
+        print_stats("smtps", {
+            "sessions": len(self._sessions),
+            "sessions_most": acceptor.active_max if acceptor else 0,
+            "accepted": acceptor.accepted if acceptor else 0,
+            "journal_flushes": store.batches,
+            "journal_messages": store.entries,
+            "smar_cache_hits": self._smar.hits,
+            "smar_cache_misses": self._smar.misses,
+        })
+
+
+def _store(started: Started) -> Store:
+    config, conf = started.config, started.conf
+    disk, base = Disk(), config.cdb_base_directory
+    gid = -1 if conf.cdb_gid is None else conf.cdb_gid
+    journal = JournalWriter(disk, base, gid) if config.cdb_journal else None
+    return Store(ContentDb(disk, base, gid), journal, Blocking())
+
+
+def _setting(started: Started, ids: Ids, qmgr: Qmgr, smar: Smar, store: Store) -> Setting:
+    conf, flags = started.conf, started.conf.flags
+    options = ServerOptions(
+        hostname=started.hostname,
+        size_max=conf.message_size_max,
+        offers_8bitmime="8bitmime" in flags,
+        require_helo="require_ehlo_before_mail" in flags,
+        soft_bounce="soft_bounce" in flags,
+        syntax=Syntax("allow_space_after_colon_for_mail_and_rcpt" in flags, "strict_ehlo_checks" in flags),
+    )
+    policy = PolicyFlags(
+        use_access="access" in flags,
+        delay_checks="delay_checks" in flags,
+        lmtp_is_local="lmtp_does_not_imply_relaying" not in flags,
+        trusted_domains=frozenset(domain.lower() for domain in started.trusted_domains),
+    )
+    return Setting(
+        options=options,
+        tally_limits=TallyLimits(*(getattr(conf, f"{name}_max") for name in TallyLimits._fields)),
+        policy_flags=policy,
+        greeting=greeting_octets(conf.greeting or "", started.hostname, __version__),
+        io_timeout=conf.io_timeout,
+        hops_max=conf.hops_max,
+        allows_early_data="allow_data_before_greeting" in flags,
+        log=started.log, ids=ids, qmgr=qmgr, smar=smar, store=store,
+    )
+
+
+def main(argv: list[str]) -> int:
+    """Run the program; returns its exit code."""
+    started = start("smtps", argv)
+    sock = listening_socket(started, limits.LISTEN_BACKLOG)
+    return Smtps(started).run(sock)
