@@ -1,0 +1,112 @@
+"""SMAR: the address resolver (M1 1.1.1, 3.9).
+
+Files
+    mt, aliases.db, access.db and declared maps in the configuration folder; read only.
+
+Peers
+    SMTPS and QMGR, over SMAR_socket; nameservers over UDP and TCP.
+
+Diagnostics
+    USR1 reads all maps anew, the text mailertable too, and prints statistics; USR2 rewinds
+    the log file; TERM and INT end.
+"""
+import os
+import pwd
+import random
+import signal
+import sys
+import time
+from typing import Any, Final
+
+from meta1g.conf.load import Config
+from meta1g.maps.open import MapError
+from meta1g.mta.errors import StoreError
+from meta1g.proc.hub import Hub
+from meta1g.proc.start import Started, run, start
+from meta1g.proc.stats import print_stats
+from meta1g.proc.threads import block_signals
+from meta1g.proto.msg_ar import VOCABULARY
+from meta1g.smar.ask import DnsAnswer
+from meta1g.smar.cache import TtlCache
+from meta1g.smar.dnsq import DnsThread
+from meta1g.smar.engine import Engine
+from meta1g.smar.on_request import Requests
+from meta1g.smar.open import Maps, dns_conf, make_setup
+
+DNS_CACHE: Final = 100_000  # answers: about 100 MB at worst; unbound keeps 4 MB of messages by default, BIND 90 % of memory
+PEERS: Final = ("smtps", "qmgr", "smtpc")  # sections whose users may ask
+
+
+class Smar:
+    """All parts of the process."""
+
+    def __init__(self, started: Started) -> None:
+        conf = started.conf
+        self._started = started
+        self._maps = Maps(started.config, conf, started.log)
+        self._cache: TtlCache[DnsAnswer] = TtlCache(DNS_CACHE)
+        self._dns = DnsThread(dns_conf(conf.dns), self._cache, time.monotonic, random.SystemRandom())
+        self._engine = Engine(self._maps.by_role, self._dns, self._cache, started.log, threads=conf.threads_max)
+        self._requests = Requests(
+            self._engine, make_setup(started.hostname, conf, self._maps), started.log, more_counts=self._counts)
+        self._hub = Hub("smar", started.log, self._requests.on_batch)
+
+    def _counts(self) -> dict[str, Any]:
+        dns = self._dns.counts
+        return {
+            "dns": {name: getattr(dns, name) for name in dns.__slots__},
+            "dns_cache": self._cache.counts()._asdict(),
+        }
+
+    def serve(self) -> None:
+        """Work until TERM or INT comes."""
+        config = self._started.config
+        self._hub.listen(config.queue_path(config.smar_socket), VOCABULARY, "client", allowed_uids(config))
+        self._dns.start()
+        self._engine.start()
+        self._hub.start()
+        self._started.ready()
+        self._started.wait({signal.SIGUSR1: self.reopen, signal.SIGUSR2: self._started.log.rewind})
+        self._hub.stop()
+        self._dns.stop()
+        self._engine.stop()
+
+    def reopen(self) -> None:
+        """USR1: read the maps anew (M1 4.8) and print statistics (M1 9.4)."""
+        self._maps.reopen()
+        self._requests.reopened(make_setup(self._started.hostname, self._started.conf, self._maps))
+        print_stats("smar", self._requests.counts())
+
+
+def allowed_uids(config: Config) -> set[int]:
+    """Users that may ask: those of SMTPS and QMGR as the configuration names them."""
+    found = set()
+    for service in config.services:
+        if service.keyword in PEERS and service.mcp.user:
+            try:
+                found.add(pwd.getpwnam(service.mcp.user).pw_uid)
+            except KeyError:
+                pass  # MCP refuses to start that section
+    return found
+
+
+def main(argv: list[str]) -> int:
+    """Entry point; the exit code tells MCP whether to try again (M1 4.1)."""
+    return run("smar", _main, argv)
+
+
+def _main(argv: list[str]) -> int:
+    started = start("smar", argv)
+    block_signals()
+    try:
+        smar = Smar(started)
+    except (StoreError, MapError) as error:
+        started.log.error(f"func=smar, status=cannot start, reason={error}")
+        sys.stderr.write(f"smar: {error}\n")
+        return os.EX_CONFIG
+    smar.serve()
+    return os.EX_OK
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
