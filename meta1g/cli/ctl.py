@@ -246,17 +246,22 @@ def _as_json(running: dict[str, Any] | None, queue: dict[str, Any]) -> dict[str,
     if running is None:
         return {"running": False, "processes": []}
     mcp = {"name": "mcp", "number": 0, "pid": running["pid"], "state": "ready",
-           "uptime": int(time.time() - running["began"])}
+           "uptime": _uptime(running)}
     connections = queue.get("connections", {})
-    processes = [{**p, "connections": connections.get(p["keyword"], 0)} for p in running["processes"]]
+    processes = [
+        {**p, "uptime": _uptime(p), "connections": connections.get(p["keyword"], 0)} for p in running["processes"]]
     return {"running": True, "processes": [mcp, *processes], "queue": queue}
 
 
+def _uptime(process: dict[str, Any]) -> int:
+    return int(time.time() - process["began"]) if process["pid"] else 0
+
+
 def _lines(running: dict[str, Any], queue: dict[str, Any]) -> list[str]:
-    lines = [f"{'mcp':<10} pid {running['pid']:<8} ready     up {int(time.time() - running['began'])} s"]
+    lines = [f"{'mcp':<10} pid {running['pid']:<8} ready     up {_uptime(running)} s"]
     sizes = queue.get("queues", {})
     for process in running["processes"]:
-        line = f"{process['name']:<10} pid {process['pid']:<8} {process['state']:<9} up {process['uptime']} s"
+        line = f"{process['name']:<10} pid {process['pid']:<8} {process['state']:<9} up {_uptime(process)} s"
         if process["restarts"]:
             line += f", restarts {process['restarts']}"
         if process["keyword"] in ("smtps", "smtpc"):

@@ -15,13 +15,18 @@ def write(folder: str, children: Children, began: float) -> None:
     processes = [
         {
             "name": child.label, "number": child.number, "keyword": child.keyword, "pid": child.pid,
-            "state": child.state.value, "uptime": int(time.time() - child.since) if child.pid else 0,
+            "state": child.state.value, "began": _wall(child.since) if child.pid else 0,
             "restarts": child.restarts, "last_exit": child.last_exit,
         }
         for child in children.all
     ]
     _replace(os.path.join(folder, STATUS_FILE), json.dumps(
         {"pid": os.getpid(), "began": began, "stopping": children.is_stopping, "processes": processes}))
+
+
+def _wall(monotonic: float) -> float:
+    """Seconds since 1970 of a moment on MCP's own clock."""
+    return round(time.time() - (time.monotonic() - monotonic), 3)
 
 
 def write_pid(folder: str) -> None:

@@ -104,7 +104,7 @@ class Decider:
 
     def _on_peer(self, peer: Peer, message: Any, tag: int, now: float, out: list[Effect]) -> None:
         q = self._q
-        if isinstance(message, PeerUp | PeerDown):
+        if isinstance(message, PeerUp | PeerDown) and peer.role != "control":
             self._log.info(f"func=q_peer, peer={peer}, status={'up' if isinstance(message, PeerUp) else 'down'}")
         match peer.role, message:
             case "smtps", PeerUp():

@@ -1,11 +1,13 @@
 """SMAR's answers: routes, failures, and what an alias expands to; pure."""
 from meta1g.mta.reply import Reply
-from meta1g.proto.msg_ar import Resolved, Target
+from meta1g.proto.msg_ar import Hop, Resolved, Target
 from meta1g.qmgr import aq, outcome, routing, sched
 from meta1g.qmgr.effects import Effect, WriteDefedb, WriteIbdb
 from meta1g.qmgr.state import Home, Qmgr, Rcpt, RState, Ta
 from meta1g.shim.defedb import Change
 from meta1g.shim.records import DeferredRcpt, DeferredTa, RcptRec, RcptsAdded
+
+_LOCAL = (Hop(0, "", ""),)  # the local mailer's socket, which SMTPC knows (M1 3.11 item 2)
 
 
 def on_resolved(q: Qmgr, message: Resolved, tag: int, now: float, out: list[Effect]) -> None:
@@ -27,7 +29,7 @@ def _route(q: Qmgr, ta: Ta, rcpt: Rcpt, target: Target, now: float, out: list[Ef
         outcome.failed(q, ta, rcpt, Reply(target.code, target.estat, target.text), now, out)
         return
     rcpt.protocol = target.protocol
-    rcpt.hops = target.hops
+    rcpt.hops = target.hops or _LOCAL
     rcpt.hop = 0
     rcpt.route_expires = now + target.ttl
     sched.make_ready(q, ta, rcpt, now, out)

@@ -121,7 +121,8 @@ class Session:
             raise Refusal(event.reply, _STAGES[event.ask])
         assert isinstance(event, Ready)
         first_word = event.greeting.text.split(" ", 1)[0].lower()
-        if not self._set.talks_to_itself and first_word == self._set.hostname.lower():
+        is_smtp = self._protocol == Protocol.ESMTP
+        if is_smtp and not self._set.talks_to_itself and first_word == self._set.hostname.lower():
             raise SessionLost(_MYSELF, Stage.GREETING)
 
     # A transaction
