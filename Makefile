@@ -1,0 +1,48 @@
+# meta1g: `make` alone tells what each target does. All set-up is done by contrib/setup.sh.
+SHELL = /bin/sh
+SETUP = contrib/setup.sh
+VENV = .venv/bin
+PYTEST = $(VENV)/python -m pytest
+
+help: ## this list
+	@echo 'usage: make TARGET [PYTHON=/path/to/python3]'; echo
+	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1|\2/p' Makefile | awk -F'|' '{printf "%-18s %s\n", $$1, $$2}'
+
+setup: ## install what is missing: system headers (as root), .venv, the package
+	@sh $(SETUP)
+
+run: setup ## start a server under ./run, send it a message, show where it went
+	@$(VENV)/python contrib/firstrun.py
+
+check: setup ## lint, then every test; as root installs the real peers it tests against
+	@sh $(SETUP) check
+	@$(MAKE) --no-print-directory lint
+	@$(PYTEST) -n 2 --dist loadfile
+
+test: setup ## the fast tests: no other programs, no processes
+	@sh $(SETUP) check
+	@$(PYTEST) -n 2 -m 'not system and not peer and not slow'
+
+lint: setup ## ruff and mypy --strict
+	@sh $(SETUP) check
+	@$(VENV)/ruff check .
+	@$(VENV)/mypy
+
+bench: setup ## messages per second beside Postfix, on this machine
+	@sh $(SETUP) check
+	@$(VENV)/python contrib/bench.py
+
+fuzz: setup ## the property tests with many more examples
+	@sh $(SETUP) check
+	@HYPOTHESIS_PROFILE=long $(PYTEST) tests/fuzz
+
+install: ## as root: programs, users' folders, configuration; DESTDIR and prefix are honoured
+	@sh contrib/install.sh install
+
+uninstall: ## as root: remove the programs; mail and configuration stay
+	@sh contrib/install.sh uninstall
+
+clean: ## remove what make made here (an instance under ./run must be stopped before)
+	@sh $(SETUP) clean
+
+.PHONY: help setup run check test lint bench fuzz install uninstall clean

@@ -1,0 +1,145 @@
+#!/bin/sh
+# Everything that make needs: system headers, a private .venv, the package in it.
+#
+#   setup.sh          what a user needs
+#   setup.sh check    what the tests need too; as root also the real peers (smtp-source, nsd, swaks ...)
+#   setup.sh clean    remove all of it
+#
+# Run by root, the daemons become other users, who must be able to execute the interpreter and to read
+# the package. So a Python that all may execute is chosen, and where the checkout can't be reached by
+# others (as below /root), .venv, the package and ./run live in /var/lib/meta1g/dev instead.
+set -eu
+umask 022
+here=$(pwd -P)
+mode=${1:-}
+PEERS="swaks postfix nsd unbound dnsutils tinycdb db5.3-util"
+
+say() { printf '%s\n' "$*" >&2; }
+fail() { say "setup: $*"; exit 1; }
+is_root() { [ "$(id -u)" = 0 ]; }
+
+# Whether everybody may pass through (or read) every folder on the way to $1.
+reachable() {
+    path=$(readlink -f "$1") || return 1
+    while [ "$path" != / ]; do
+        perms=$(stat -c %a "$path")
+        case "$perms" in *[1357]) ;; *) return 1 ;; esac
+        path=$(dirname "$path")
+    done
+}
+
+state=$here
+if is_root && ! reachable "$here"; then
+    state=/var/lib/meta1g/dev/$(printf %s "$here" | cksum | cut -d' ' -f1)
+fi
+
+clean() {
+    if [ -s run/spool/mcp.status ]; then
+        fail "an instance may be running; stop it with: .venv/bin/meta1g-ctl -f run/etc/meta1.conf stop"
+    fi
+    rm -rf .venv run build dist ./*.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis .coverage
+    find . -name __pycache__ -type d -prune -exec rm -rf {} +
+    [ "$state" = "$here" ] || rm -rf "$state"
+}
+
+pick_python() {
+    for candidate in ${PYTHON:-} /usr/bin/python3 python3.13 python3.12 python3.11 python3; do
+        found=$(command -v "$candidate" 2>/dev/null) || continue
+        found=$("$found" -c 'import os, sys; print(os.path.realpath(sys.executable)) if sys.version_info >= (3, 11) else sys.exit(1)' 2>/dev/null) || continue
+        if is_root && ! reachable "$found"; then
+            [ "$candidate" = "${PYTHON:-}" ] && say "setup: $found can't be executed by other users, looking for another"
+            continue
+        fi
+        "$found" -c 'import venv, ensurepip' 2>/dev/null || continue
+        echo "$found"
+        return
+    done
+}
+
+apt_install() {
+    if [ ! -e "$apt_fresh" ]; then
+        apt-get update -qq >/dev/null || return 1
+        mkdir -p "$(dirname "$apt_fresh")" && touch "$apt_fresh"
+    fi
+    # Packages start no services here: nothing of theirs may take a port or change the machine's mail.
+    policy=/usr/sbin/policy-rc.d
+    made=
+    if [ ! -e $policy ]; then printf '#!/bin/sh\nexit 101\n' > $policy && chmod 755 $policy && made=1; fi
+    DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "$@" >/dev/null 2>&1 && code=0 || code=1
+    [ -z "$made" ] || rm -f $policy
+    return $code
+}
+
+system_packages() {
+    missing=
+    [ -e /usr/include/db.h ] || missing="$missing libdb5.3-dev"
+    command -v cc >/dev/null || missing="$missing gcc"
+    [ -e /usr/include/stdio.h ] || missing="$missing libc6-dev"
+    [ -n "$(pick_python)" ] || missing="$missing python3 python3-venv python3-dev"
+    case "$(pick_python)" in
+        /usr/bin/*) [ -e "$("$(pick_python)" -c 'import sysconfig; print(sysconfig.get_path("include"))')/Python.h" ] ||
+            missing="$missing python3-dev" ;;
+    esac
+    [ -n "$missing" ] || return 0
+    if is_root && command -v apt-get >/dev/null; then
+        say "setup: installing$missing"
+        # shellcheck disable=SC2086
+        apt_install $missing || fail "could not install$missing"
+    else
+        fail "these are needed to build the Berkeley DB module; install them with:
+    sudo apt-get install -y$missing"
+    fi
+}
+
+peers() {
+    is_root && command -v apt-get >/dev/null || return 0
+    missing=
+    for pair in swaks:swaks smtp-source:postfix nsd:nsd unbound:unbound dig:dnsutils cdb:tinycdb db5.3_verify:db5.3-util; do
+        PATH=$PATH:/usr/sbin command -v "${pair%%:*}" >/dev/null || missing="$missing ${pair##*:}"
+    done
+    [ -n "$missing" ] || return 0
+    say "setup: installing the peers that tests need:$missing"
+    # shellcheck disable=SC2086
+    apt_install $missing || say "setup: could not install all of$missing; what needs them is skipped"
+}
+
+stale() { # whether $1 is missing or older than what the package is made of
+    [ ! -e "$1" ] || [ -n "$(find setup.py pyproject.toml -newer "$1")" ]
+}
+
+venv() {
+    mkdir -p "$state"
+    if [ "$state" != "$here" ]; then
+        chmod 755 /var/lib/meta1g /var/lib/meta1g/dev "$state"
+        for name in .venv run; do [ -L $name ] || { rm -rf $name; mkdir -p "$state/$name"; ln -s "$state/$name" $name; }; done
+        rm -rf "$state/source.new" && mkdir -p "$state/source.new"
+        cp -R setup.py pyproject.toml meta1g "$state/source.new"
+        rm -rf "$state/source" && mv "$state/source.new" "$state/source"
+    fi
+    source=$state; [ "$state" = "$here" ] || source=$state/source
+    want=user; [ "$mode" = check ] && want=dev
+    mark=.venv/meta1g-$want
+    if [ "$want" = user ] && ! stale .venv/meta1g-dev; then return; fi
+    stale "$mark" || return 0
+    python=$(pick_python)
+    [ -n "$python" ] || fail "no Python 3.11 or newer that all users may execute; install python3 and python3-venv, or set PYTHON="
+    if [ ! -x .venv/bin/python ]; then
+        say "setup: making .venv with $python"
+        "$python" -m venv "$state/.venv"
+        .venv/bin/python -m pip install -q --disable-pip-version-check wheel setuptools
+    fi
+    extra=; [ "$want" = dev ] && extra='[dev]'
+    say "setup: installing the package$extra"
+    .venv/bin/python -m pip install -q --disable-pip-version-check --no-build-isolation -e "$source$extra" 2>"$state/pip.log" ||
+        { cat "$state/pip.log" >&2; fail "pip could not install the package"; }
+    rm -f "$state/pip.log"
+    touch "$mark"
+}
+
+apt_fresh=/var/lib/meta1g/dev/apt-updated
+case "$mode" in
+    clean) clean; exit 0 ;;
+    check) peers ;;
+esac
+system_packages
+venv

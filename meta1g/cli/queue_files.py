@@ -1,0 +1,110 @@
+"""What the queue's files say, without disturbing QMGR (M1 4.7.2)."""
+import os
+import shutil
+import tempfile
+from typing import NamedTuple, NoReturn
+
+import click
+
+from meta1g.conf.errors import ConfErrors
+from meta1g.conf.load import Config, load_file
+from meta1g.mta.errors import CorruptRecord, StoreError
+from meta1g.shim import defedb, ibdb
+from meta1g.shim.records import DeferredRcpt, DeferredTa, RcptEnd, RcptsAdded, TaNew
+from meta1g.shim.safeio import Disk
+
+
+class QueuedRcpt(NamedTuple):
+    """A recipient that waits; `next_try` 0 for what is being worked on; `reason` may be empty."""
+
+    idx: int
+    address: bytes
+    next_try: float
+    tries: int
+    reason: str
+
+
+class Queued(NamedTuple):
+    """A message in the queue; `store` is `ibdb` or `defedb`."""
+
+    ta: str
+    store: str
+    mail: bytes
+    size: int
+    received: float
+    rcpts: list[QueuedRcpt]
+
+
+def fail(text: str, code: int) -> NoReturn:
+    """End with a message."""
+    click.echo(text, err=True)
+    raise SystemExit(code)
+
+
+def locate(conf: str) -> Config:
+    """The configuration at `conf`; ends the program if it can't be used."""
+    try:
+        return load_file(os.path.abspath(conf))
+    except ConfErrors as error:
+        fail(str(error), os.EX_CONFIG)
+    except OSError as error:
+        fail(f"{conf}: {error.strerror}; name the configuration with -f", os.EX_NOINPUT)
+
+
+def read_queue(config: Config, damage: list[str]) -> list[Queued]:
+    """All messages in IBDB and DEFEDB, oldest first; damaged records are named in `damage`. StoreError."""
+
+    def on_damage(error: CorruptRecord) -> None:
+        damage.append(str(error))
+
+    queue = config.queue_directory
+    found = _fresh(os.path.join(queue, ibdb.FOLDER), on_damage)
+    home = os.path.join(queue, config.queue_path(config.module("qmgr").defedb.base_directory))
+    deferred = _deferred(home, on_damage)
+    known = {(message.ta, rcpt.idx) for message in deferred for rcpt in message.rcpts}
+    fresh = []
+    for message in found:
+        rcpts = [rcpt for rcpt in message.rcpts if (message.ta, rcpt.idx) not in known]
+        if rcpts:
+            fresh.append(message._replace(rcpts=rcpts))
+    return sorted([*fresh, *deferred], key=lambda message: message.received)
+
+
+def _fresh(folder: str, on_damage: object) -> list[Queued]:
+    found: dict[str, Queued] = {}
+    open_rcpts: dict[str, dict[int, QueuedRcpt]] = {}
+    for record in ibdb.read(Disk(), folder, on_damage):  # type: ignore[arg-type]
+        if isinstance(record, TaNew):
+            found[record.ta] = Queued(record.ta, "ibdb", record.mail, record.size, record.received, [])
+            open_rcpts[record.ta] = {r.idx: QueuedRcpt(r.idx, r.address, 0.0, 0, "") for r in record.rcpts}
+        elif isinstance(record, RcptEnd):
+            open_rcpts.get(record.ta, {}).pop(record.idx, None)
+        elif isinstance(record, RcptsAdded) and record.ta in found:
+            open_rcpts[record.ta].pop(record.idx, None)
+            open_rcpts[record.ta].update({r.idx: QueuedRcpt(r.idx, r.address, 0.0, 0, "") for r in record.rcpts})
+    return [message._replace(rcpts=list(open_rcpts[ta].values())) for ta, message in found.items()]
+
+
+def _deferred(home: str, on_damage: object) -> list[Queued]:
+    """DEFEDB from a copy of its file: what was checkpointed, at one moment."""
+    with tempfile.TemporaryDirectory(prefix="mailq.") as folder:
+        try:
+            shutil.copyfile(os.path.join(home, defedb.FILE), os.path.join(folder, defedb.FILE))
+        except FileNotFoundError:
+            return []
+        except OSError as error:
+            raise StoreError("read", os.path.join(home, defedb.FILE), error.strerror or str(error)) from None
+        transactions: dict[str, DeferredTa] = {}
+        rcpts: dict[str, list[QueuedRcpt]] = {}
+        for entry in defedb.read_file(folder, on_damage):  # type: ignore[arg-type]
+            if isinstance(entry, DeferredRcpt):
+                estat = f"{entry.estat} " if entry.estat else ""
+                reason = f"{entry.code} {estat}{entry.text}" if entry.code else ""
+                rcpts.setdefault(entry.ta, []).append(
+                    QueuedRcpt(entry.idx, entry.address, entry.next_try, entry.tries, reason))
+            else:
+                transactions[entry.ta] = entry
+    return [
+        Queued(ta, "defedb", entry.mail, entry.size, entry.received, rcpts[ta])
+        for ta, entry in transactions.items() if ta in rcpts
+    ]
