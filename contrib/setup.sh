@@ -126,11 +126,11 @@ venv() {
     if [ ! -x .venv/bin/python ]; then
         say "setup: making .venv with $python"
         "$python" -m venv "$state/.venv"
-        .venv/bin/python -m pip install -q --disable-pip-version-check wheel setuptools
+        "$state/.venv/bin/python" -m pip install -q --disable-pip-version-check wheel setuptools
     fi
     extra=; [ "$want" = dev ] && extra='[dev]'
     say "setup: installing the package$extra"
-    .venv/bin/python -m pip install -q --disable-pip-version-check --no-build-isolation -e "$source$extra" 2>"$state/pip.log" ||
+    "$state/.venv/bin/python" -m pip install -q --disable-pip-version-check --no-build-isolation -e "$source$extra" 2>"$state/pip.log" ||
         { cat "$state/pip.log" >&2; fail "pip could not install the package"; }
     rm -f "$state/pip.log"
     touch "$mark"

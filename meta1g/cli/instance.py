@@ -124,19 +124,16 @@ def make(what: Plan) -> None:
         raise InitError(f"{what.conf} is there already; remove {what.base} or choose another folder")
     who = layout.owners(what.user or None) if what.user is not None else None
     try:
-        for folder, owner in (("", None), ("etc", None), ("spool", None), ("log", None), ("maildir", "meta1")):
-            path = os.path.join(what.base, folder).rstrip("/")
-            if folder == "":
-                os.makedirs(path, 0o755, exist_ok=True)
-            else:
-                ids = (who[owner][0], who[owner][1]) if who and owner else None
-                layout.make_folder(path, 0o700 if owner else 0o755, ids)
+        os.makedirs(what.base, 0o755, exist_ok=True)
+        if who is not None:
+            _check_reach(what, who)
+        for folder in ("etc", "spool", "log"):
+            layout.make_folder(os.path.join(what.base, folder), 0o755, None)
+        layout.make_folder(os.path.join(what.base, "maildir"), 0o700, who["meta1"] if who else None)
         layout.create("queue", os.path.join(what.base, "spool"), who)
         _write_all(what, who)
     except OSError as error:
         raise InitError(f"{error.filename or what.base}: {error.strerror}") from None
-    if who is not None:
-        _check_reach(what, who)
 
 
 def _write_all(what: Plan, who: layout.Owner | None) -> None:
@@ -165,7 +162,7 @@ def _values(what: Plan, who: layout.Owner | None) -> dict[str, object]:
 
 def program_path() -> str:
     """The installed `meta1g` beside this interpreter. InitError if there is none."""
-    path = os.path.join(os.path.dirname(sys.executable), "meta1g")
+    path = os.path.join(os.path.realpath(os.path.dirname(sys.executable)), "meta1g")
     if not os.path.exists(path):
         raise InitError(f"{path} is missing; install the package with pip, or run make in the checkout")
     return path
@@ -189,10 +186,11 @@ def _create_map(path: str, who: layout.Owner | None) -> None:
 def _check_reach(what: Plan, who: layout.Owner) -> None:
     """The daemons must be able to run the interpreter, read the package and reach the instance."""
     uid, gid = who["meta1m"]
-    script = "import os, sys, meta1g.proc.start; os.stat(sys.argv[1])"
+    script = "import os, sys, meta1g.proc.start; os.listdir(sys.argv[1])"
+    python = os.path.join(os.path.dirname(program_path()), os.path.basename(sys.executable))
     try:
         done = subprocess.run(
-            [sys.executable, "-c", script, what.conf], user=uid, group=gid, extra_groups=[], cwd="/",
+            [python, "-c", script, what.base], user=uid, group=gid, extra_groups=[], cwd="/",
             stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=60, check=False)
         reason = done.stderr.strip().splitlines()[-1] if done.returncode else ""
     except OSError as error:
@@ -200,6 +198,6 @@ def _check_reach(what: Plan, who: layout.Owner) -> None:
     if reason:
         user = pwd.getpwuid(uid).pw_name
         raise InitError(
-            f"user {user} can't run {sys.executable} or read {what.conf}: {reason}\n"
+            f"user {user} can't run {python} or read {what.base}: {reason}\n"
             "Use a Python that all users may execute (/usr/bin/python3), install the package where they may read it, "
             "and choose a folder that they can reach (not below /root or a folder of mode 700).")

@@ -160,15 +160,16 @@ def _addresses(domain: str, hosts: list[Mx], family: Family, port: int, expires:
     asks = [DnsAsk(host.host, Rtype.A) for host in hosts if use_ipv4]
     asks += [DnsAsk(host.host, Rtype.AAAA) for host in hosts if use_ipv6]
     answers = dict(zip(asks, (yield from dns(*asks)), strict=True))
-    expires = min(expires, min(answer.expires for answer in answers.values()))
     found = []
     for host in hosts:
         ips = mx.by_family(_ips(answers, host.host, Rtype.A), _ips(answers, host.host, Rtype.AAAA), family)
         if ips:
             found.append((host.preference, tuple(Hop(port, ip, host.host) for ip in ips)))
     if found:
-        groups = _grouped(found)
-        return Route(Protocol.ESMTP, groups, expires=expires)
+        # that a host has no address of the other family does not shorten the route's life
+        used = [answer.expires for answer in answers.values() if answer.records or answer.status is Status.TEMP]
+        return Route(Protocol.ESMTP, _grouped(found), expires=min(expires, *used))
+    expires = min(expires, *[answer.expires for answer in answers.values()])
     failed = [answer for answer in answers.values() if answer.status is Status.TEMP]
     if failed:
         return no_route(_dns_failed(domain, failed[0]), expires)

@@ -101,6 +101,6 @@ def test_errors_name_the_path(tmp_path: Path) -> None:
     assert caught.value.path == os.fspath(tmp_path / "none")
     env = Env(str(tmp_path))
     (tmp_path / "bad.db").write_bytes(b"x" * 5000)
-    with pytest.raises(StoreError, match="bad.db"):
+    with pytest.raises(StoreError, match=r"bad\.db"):
         env.btree("bad.db")
     env.close()

@@ -4,7 +4,7 @@ from typing import Any
 
 from meta1g.maps.map import NOT_FOUND, Found, TempFail
 from meta1g.maps.order import Order
-from meta1g.smar.ask import DnsAnswer, DnsAsk, DnsAsks, Fork, MapAsk, Mx, Note, Rtype, Status, TYPE_NAMES, Work
+from meta1g.smar.ask import TYPE_NAMES, DnsAnswer, DnsAsk, DnsAsks, Fork, MapAsk, Mx, Note, Rtype, Status, Work
 from meta1g.smar.setup import Setup
 
 TYPES = {name: number for number, name in TYPE_NAMES.items()}
@@ -17,7 +17,7 @@ class Play:
 
     def __init__(self, maps: Mapping[str, Any] | None = None, dns: Mapping[str, Any] | None = None) -> None:
         self.maps = dict(maps or {})
-        self.dns = {key: value for key, value in (dns or {}).items()}
+        self.dns = dict(dns or {})
         self.notes: list[str] = []
         self.asked: list[DnsAsk] = []
 
