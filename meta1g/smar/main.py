@@ -33,7 +33,7 @@ from meta1g.smar.engine import Engine
 from meta1g.smar.on_request import Requests
 from meta1g.smar.open import Maps, dns_conf, make_setup
 
-DNS_CACHE: Final = 100_000  # answers: about 100 MB at worst; unbound keeps 4 MB of messages by default, BIND 90 % of memory
+DNS_CACHE: Final = 100_000  # answers: about 100 MB at worst; one day of a busy server knows fewer domains
 PEERS: Final = ("smtps", "qmgr", "smtpc")  # sections whose users may ask
 
 
