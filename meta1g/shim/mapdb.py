@@ -74,10 +74,7 @@ def write_map(
     try:
         count = _fill(fresh, entries, mode, end)
         with bdb.errors("write", path):
-            os.chmod(fresh, mode)
-            if owner is not None:
-                os.chown(fresh, *owner)
-            _flush(fresh)
+            _dress(fresh, mode, owner)
             os.rename(fresh, path)
             _flush(os.path.dirname(path) or ".")
     except BaseException:
@@ -104,6 +101,24 @@ def _fill(path: str, entries: Iterable[tuple[bytes, bytes]], mode: int, end: byt
     finally:
         table.close()
     return count
+
+
+def _dress(path: str, mode: int, owner: tuple[int, int] | None) -> None:
+    """Give the new file its looks and flush it.
+
+    Root may write into somebody else's folder, who might put another file in its place: only our own is touched.
+    """
+    fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
+    try:
+        found = os.fstat(fd)
+        if found.st_uid != os.geteuid() or found.st_nlink != 1:
+            raise StoreError("write", path, "somebody put another file in its place")
+        os.fchmod(fd, mode)
+        if owner is not None:
+            os.fchown(fd, *owner)
+        os.fsync(fd)
+    finally:
+        os.close(fd)
 
 
 def _flush(path: str) -> None:

@@ -1,0 +1,307 @@
+import shutil
+import socket
+import subprocess
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from meta1g.maps.m_hash import HashMap
+from meta1g.maps.m_passwd import PasswdMap
+from meta1g.maps.m_regex import RegexError, RegexMap, parse_line, translate
+from meta1g.maps.m_sequence import SequenceMap
+from meta1g.maps.m_socket import BadReply, SocketMap, netstring, parse_reply
+from meta1g.maps.m_text import TextMap
+from meta1g.maps.m_tinycdb import TinycdbMap, cdb_hash
+from meta1g.maps.map import NO_MORE, NOT_FOUND, Found, PermFail, Result, TempFail, first
+from meta1g.maps.open import Declared, MapError, open_maps
+from meta1g.shim.mapdb import write_map
+
+
+class Table:
+    name = "table"
+    is_stable = True
+    is_slow = False
+
+    def __init__(self, **entries: Result) -> None:
+        self.entries = {key.encode(): value for key, value in entries.items()}
+        self.reason = ""
+        self.asked: list[bytes] = []
+
+    def lookup(self, key: bytes) -> Result:
+        self.asked.append(key)
+        return self.entries.get(key, NOT_FOUND)
+
+    def reopen(self) -> str:
+        return self.reason
+
+
+def test_first() -> None:
+    table = Table(b=Found(b"b", b"1"), stop=NO_MORE, temp=TempFail("t"))
+    assert first(table, [b"a", b"b", b"c"]) == Found(b"b", b"1")
+    assert first(table, [b"a", b"c"]) is NOT_FOUND
+    assert first(table, [b"a", b"stop", b"b"]) is NOT_FOUND  # M1 10.2: NOMORE
+    assert first(table, [b"temp", b"b"]) == TempFail("t")
+    assert table.asked[-1] == b"temp"
+
+
+def test_sequence() -> None:
+    one, two = Table(a=Found(b"a", b"1"), stop=NO_MORE), Table(b=Found(b"b", b"2"), stop=Found(b"stop", b"x"))
+    both = SequenceMap("both", [one, two])
+    assert [both.lookup(k) for k in (b"a", b"b", b"c", b"stop")] == [
+        Found(b"a", b"1"), Found(b"b", b"2"), NOT_FOUND, NO_MORE]
+    assert both.is_stable and not both.is_slow
+    assert SequenceMap("p", [one, PasswdMap("p")]).is_slow
+    two.reason = "lost"
+    assert both.reopen() == "lost"
+
+
+def test_passwd() -> None:
+    users = PasswdMap("users")
+    assert users.lookup(b"root") == Found(b"root", b"local:")
+    for key in (b"no-such-user", b"root@dom", b"", b"x" * 40, b"ro\0ot", b"user*", b"+"):
+        assert users.lookup(key) is NOT_FOUND
+    assert users.reopen() == ""
+
+
+def test_hash(tmp_path: Path) -> None:
+    path = str(tmp_path / "a.db")
+    missing, optional = HashMap("a", path), HashMap("a", path, is_optional=True)
+    assert isinstance(missing.lookup(b"k"), TempFail) and missing.is_there
+    assert path in str(missing.lookup(b"k"))
+    assert optional.lookup(b"k") is NOT_FOUND and not optional.is_there
+    write_map(path, [(b"k", b"v")])
+    assert (missing.reopen(), optional.reopen()) == ("", "")
+    assert missing.lookup(b"k") == optional.lookup(b"k") == Found(b"k", b"v")
+    assert missing.lookup(b"none") is NOT_FOUND
+    Path(path).unlink()
+    assert path in missing.reopen()
+    assert missing.lookup(b"k") == Found(b"k", b"v")  # the old one stays in use
+    assert optional.reopen() == "" and not optional.is_there
+
+
+def test_hash_damaged(tmp_path: Path) -> None:
+    path = tmp_path / "a.db"
+    write_map(str(path), [(b"k%d" % n, b"v" * 100) for n in range(2000)])
+    found = HashMap("a", str(path))
+    data = bytearray(path.read_bytes())
+    data[4096:] = b"\xff" * (len(data) - 4096)
+    path.write_bytes(data)
+    assert any(isinstance(found.lookup(b"k%d" % n), TempFail) for n in range(2000))
+
+
+def test_text(tmp_path: Path) -> None:
+    path = tmp_path / "mt"
+    path.write_text("# comment\n\nMy.Dom\tlmtp:\n  other.dom   [1.2.3.4] [1.2.3.5]  \nnovalue\nbad BAD\n"
+                    "my.dom second\n. esmtp:x.y\ncolon.dom: z\n")
+    errors: list[str] = []
+    found = TextMap("mt", str(path), lambda rhs: "is bad" if rhs == b"BAD" else "", errors.append)
+    assert found.lookup(b"my.dom") == Found(b"my.dom", b"lmtp:")
+    assert found.lookup(b"other.dom") == Found(b"other.dom", b"[1.2.3.4] [1.2.3.5]")
+    assert found.lookup(b".") == Found(b".", b"esmtp:x.y")
+    assert found.lookup(b"colon.dom") == Found(b"colon.dom", b"z")
+    assert found.lookup(b"bad") is NOT_FOUND and len(found) == 4
+    assert [line.removeprefix(f"{path}:") for line in errors] == [
+        "5: novalue: the value is missing", "6: bad: is bad",
+        "7: my.dom: there is an entry for this key above, which counts"]
+    path.write_text("new.dom lmtp:\n")
+    assert found.reopen() == "" and found.lookup(b"my.dom") is NOT_FOUND
+    path.unlink()
+    assert str(path) in found.reopen()
+    assert found.lookup(b"new.dom") == Found(b"new.dom", b"lmtp:")
+
+
+REGEX = [  # M1 10.1
+    (b"/bounce-[0-9]+-[0-9]+@/ei error:550 5.7.1 no numbered bounces", b"to:Bounce-1-2@x",
+     b"error:550 5.7.1 no numbered bounces"),
+    (b";user@friendly.domain;i   OK", b"USER@friendly.domain", b"OK"),
+    (b",sender\\+[a-z]+@.*\\.other.domain,e   OK", b"sender+abc@x.other.domain", b"OK"),
+    (b"/^a+$/ basic", b"a+", b"basic"),
+    (b"/^a\\+$/ basic", b"aaa", b"basic"),
+    (b"/^\\(a\\|b\\)\\{2\\}$/ group", b"ab", b"group"),
+    (b"/^[[:alpha:]][[:digit:]]$/e class", b"x7", b"class"),
+    (b"/^[+(]$/ set", b"+", b"set"),
+]
+
+
+@pytest.mark.parametrize(("line", "key", "value"), REGEX)
+def test_regex(tmp_path: Path, line: bytes, key: bytes, value: bytes) -> None:
+    path = tmp_path / "re"
+    path.write_bytes(b"# comment\n\n" + line + b"\n/./ last\n")
+    assert RegexMap("re", str(path)).lookup(key) == Found(key, value)
+    assert RegexMap("re", str(path)).lookup(b"" if key else b"x") is NOT_FOUND
+
+
+@pytest.mark.parametrize(("line", "words"), [
+    (b"/abc", "second /"), (b"/abc/", "value is missing"), (b"/abc/e", "value is missing"),
+    (b"/abc/x y", "unknown flags"), (b"/(/e y", "regex"), (b"/a/ ", "value is missing"),
+])
+def test_regex_bad(tmp_path: Path, line: bytes, words: str) -> None:
+    with pytest.raises(RegexError, match=words):
+        parse_line(line)
+    path = tmp_path / "re"
+    path.write_bytes(b"/good/ yes\n" + line)
+    bad = RegexMap("re", str(path))
+    assert isinstance(bad.lookup(b"good"), TempFail)
+    path.write_bytes(b"/good/ yes\n")
+    assert bad.reopen() == "" and bad.lookup(b"good") == Found(b"good", b"yes")
+    path.write_bytes(line)
+    assert words.split()[-1] in bad.reopen()
+    assert bad.lookup(b"good") == Found(b"good", b"yes")
+    path.unlink()
+    assert str(path) in bad.reopen()
+
+
+def test_regex_plain_operators() -> None:
+    assert translate(b"a+b", is_extended=True) == b"a+b"
+    assert translate(b"a+b\\.c", is_extended=False) == b"a\\+b\\.c"
+
+
+def test_cdb_hash() -> None:
+    assert cdb_hash(b"") == 5381
+
+
+@pytest.mark.peer
+@pytest.mark.parametrize("nul", [b"", b"\0"])
+def test_cdb(tmp_path: Path, nul: bytes) -> None:
+    tool = shutil.which("cdb")
+    if tool is None:
+        pytest.skip("cdb (package tinycdb) is not installed")
+    entries = [(b"key%d" % n, b"value %d" % n) for n in range(500)]
+    text = b"".join(b"+%d,%d:%s%s->%s%s\n" % (len(k + nul), len(v + nul), k, nul, v, nul) for k, v in entries) + b"\n"
+    path = tmp_path / "a.cdb"
+    subprocess.run([tool, "-c", str(path)], input=text, check=True, timeout=30)
+    found = TinycdbMap("a", str(path))
+    assert all(found.lookup(k) == Found(k, v) for k, v in entries)
+    assert found.lookup(b"none") is NOT_FOUND
+    path.unlink()
+    path.write_bytes(b"\xff" * 4096)
+    assert found.reopen() == ""
+    assert isinstance(found.lookup(b"key1"), TempFail)
+
+
+def test_cdb_missing_or_short(tmp_path: Path) -> None:
+    path = tmp_path / "a.cdb"
+    found = TinycdbMap("a", str(path))
+    assert str(path) in str(found.lookup(b"k"))
+    for octets in (b"", b"short"):
+        path.write_bytes(octets)
+        assert str(path) in found.reopen()
+
+
+REPLIES = [  # M1 10.2
+    (b"OK value with blanks", Found(b"k", b"value with blanks")), (b"OK ", Found(b"k", b"")), (b"OK", Found(b"k", b"")),
+    (b"NOTFOUND ", NOT_FOUND), (b"NOMORE", NO_MORE), (b"TEMP try later", TempFail("server said TEMP try later")),
+    (b"TIMEOUT", TempFail("server said TIMEOUT")), (b"PERM no", PermFail("server said PERM no")),
+]
+
+
+@pytest.mark.parametrize(("reply", "result"), REPLIES)
+def test_socket_reply(reply: bytes, result: Result) -> None:
+    assert parse_reply(b"k", reply) == result
+
+
+def test_socket_unknown_reply() -> None:
+    with pytest.raises(BadReply):
+        parse_reply(b"k", b"MAYBE x")
+
+
+class Server:
+    """Answers each request with what `handle` says: octets, or None to close."""
+
+    def __init__(self, handle: Callable[[bytes], bytes | None], path: str = "") -> None:
+        self.handle = handle
+        self.connections = 0
+        if path:
+            self.sock = socket.socket(socket.AF_UNIX)
+            self.sock.bind(path)
+        else:
+            self.sock = socket.create_server(("127.0.0.1", 0))
+        self.sock.listen()
+        self.address = path or self.sock.getsockname()
+        threading.Thread(target=self._accept, daemon=True).start()
+
+    def _accept(self) -> None:
+        while True:
+            try:
+                sock, _ = self.sock.accept()
+            except OSError:
+                return
+            self.connections += 1
+            threading.Thread(target=self._serve, args=(sock,), daemon=True).start()
+
+    def _serve(self, sock: socket.socket) -> None:
+        with sock:
+            try:
+                while data := sock.recv(65536):
+                    answer = self.handle(data)
+                    if answer is None:
+                        return
+                    for at in range(0, len(answer), 7):
+                        sock.sendall(answer[at:at + 7])
+            except OSError:
+                pass  # the map has given up
+
+
+@pytest.fixture
+def servers() -> Iterator[list[Server]]:
+    made: list[Server] = []
+    yield made
+    for server in made:
+        server.sock.close()
+
+
+def test_socket_map(tmp_path: Path, servers: list[Server]) -> None:
+    seen: list[bytes] = []
+
+    def handle(data: bytes) -> bytes:
+        seen.append(data)
+        return netstring(b"OK " + b"x" * 1000)
+
+    for path in ("", str(tmp_path / "sock")):
+        servers.append(Server(handle, path))
+        found = SocketMap("m", "aliases", servers[-1].address)
+        for _ in range(3):
+            assert found.lookup(b"foo") == Found(b"foo", b"x" * 1000)
+        assert servers[-1].connections == 1
+        assert found.reopen() == ""
+        assert found.lookup(b"foo") == Found(b"foo", b"x" * 1000)
+        assert servers[-1].connections == 2
+    assert seen[0] == b"11:aliases foo,"
+
+
+@pytest.mark.parametrize(
+    "answer", [b"garbage garbage", b"5:short;", b"999999:x,", b"x:", b"2:xx,yy", None, b"5:MAYBE,"])
+def test_socket_bad_server(servers: list[Server], answer: bytes | None) -> None:
+    servers.append(Server(lambda data: answer))
+    assert isinstance(SocketMap("m", "m", servers[0].address, timeout=1).lookup(b"k"), TempFail)
+
+
+def test_socket_server_restarts_or_hangs(servers: list[Server]) -> None:
+    turns = iter([netstring(b"OK 1"), None, netstring(b"PERM 2"), b"", None])
+    servers.append(Server(lambda data: next(turns)))
+    found = SocketMap("m", "m", servers[0].address, timeout=0.3)
+    assert found.lookup(b"k") == Found(b"k", b"1")
+    assert found.lookup(b"k") == PermFail("map m: server said PERM 2")  # closed under us: asked again
+    assert found.lookup(b"k") == TempFail("map m: no answer in 0.3 s")
+    servers[0].sock.close()
+    gone = SocketMap("m", "m", ("127.0.0.1", 1), timeout=0.3)
+    assert isinstance(gone.lookup(b"k"), TempFail)
+
+
+def test_open_maps(tmp_path: Path) -> None:
+    maps = open_maps([
+        Declared("all", "sequence", maps=("h", "p", "r", "c")), Declared("h", "hash", file=str(tmp_path / "h.db")),
+        Declared("p", "passwd"), Declared("r", "regex", file=str(tmp_path / "r")),
+        Declared("c", "cdb", file=str(tmp_path / "c")), Declared("s", "socket", "", "m", "127.0.0.1", 7),
+        Declared("u", "socket", mapname="m", path="/none"),
+    ])
+    assert sorted(maps) == ["all", "c", "h", "p", "r", "s", "u"]
+    for wrong, words in (
+        ([Declared("a", "sequence", maps=("b",)), Declared("b", "sequence", maps=("a",))], "contains itself"),
+        ([Declared("a", "sequence", maps=("b",))], "not declared"),
+        ([Declared("a", "ldap")], "unknown type"),
+    ):
+        with pytest.raises(MapError, match=words):
+            open_maps(wrong)
