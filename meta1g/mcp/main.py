@@ -8,7 +8,6 @@ Rules
 Files
     LOGDIR/<section>.log for each process; mcp.pid and mcp.status in the queue directory.
 """
-import fcntl
 import os
 import selectors
 import signal
@@ -26,7 +25,6 @@ from meta1g.proc.log import Log
 
 _PASS_RETRY: Final = 0.05  # seconds between tries to hand over a socket
 _WAIT_MAX: Final = 1.0
-LOCK_FILE: Final = "mcp.lock"
 
 
 class Mcp:
@@ -298,10 +296,7 @@ def main(argv: list[str]) -> int:
         sys.stderr.write("\n".join(map(str, errors)) + "\n")
         return os.EX_CONFIG
     folder = os.getcwd()
-    lock = os.open(os.path.join(folder, LOCK_FILE), os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o644)
-    try:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
+    if status.lock(folder) is None:
         sys.stderr.write(f"mcp: another mcp runs in {folder}\n")
         return os.EX_TEMPFAIL
     return Mcp(invocation.config, folder, invocation.log_directory or folder, log).run()

@@ -1,4 +1,5 @@
 """What MCP tells the world: `mcp.pid` and `mcp.status` in the main queue directory."""
+import fcntl
 import json
 import os
 import time
@@ -8,6 +9,7 @@ from meta1g.mcp.children import Children
 
 PID_FILE: Final = "mcp.pid"
 STATUS_FILE: Final = "mcp.status"
+LOCK_FILE: Final = "mcp.lock"
 
 
 def write(folder: str, children: Children, began: float) -> None:
@@ -43,16 +45,41 @@ def remove(folder: str) -> None:
             pass
 
 
+def lock(folder: str) -> int | None:
+    """Take the lock that the one MCP of a queue directory holds; None if it is held. OSError."""
+    fd = os.open(os.path.join(folder, LOCK_FILE), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o644)
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        os.close(fd)
+        return None
+    return fd
+
+
+def is_running(folder: str) -> bool:
+    """Whether an MCP holds the lock: unlike a process id it can't be stale."""
+    try:
+        fd = os.open(os.path.join(folder, LOCK_FILE), os.O_RDONLY | os.O_CLOEXEC)
+    except OSError:
+        return False
+    try:
+        fcntl.flock(fd, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    finally:
+        os.close(fd)
+    return False
+
+
 def read(folder: str) -> dict[str, Any] | None:
     """The status, None if no MCP runs here."""
+    if not is_running(folder):
+        return None
     try:
         with open(os.path.join(folder, STATUS_FILE), encoding="ascii") as file:
             status: dict[str, Any] = json.load(file)
-        os.kill(int(status["pid"]), 0)
-    except PermissionError:
-        return status
-    except (OSError, ValueError, KeyError):
-        return None
+    except (OSError, ValueError):
+        return None  # it is just starting or ending
     return status
 
 

@@ -1,0 +1,1 @@
+"""What tests share: instances, sinks, waiting."""

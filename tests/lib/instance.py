@@ -1,0 +1,152 @@
+"""A whole instance of meta1g for a test: five real processes in a folder of their own."""
+import json
+import os
+import pwd
+import shutil
+import signal
+import smtplib
+import socket
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+from typing import Any
+
+from tests.lib.wait import until
+
+BIN = Path(os.path.realpath(os.path.dirname(sys.executable)))
+
+
+def free_port() -> int:
+    """A port that nobody listens on now."""
+    with socket.socket() as sock:
+        sock.bind(("127.0.0.1", 0))
+        return int(sock.getsockname()[1])
+
+
+def run(*command: object, check: bool = True, **options: Any) -> "subprocess.CompletedProcess[str]":
+    """Run a program of ours or another; its output as text."""
+    done = subprocess.run(
+        [str(part) for part in command], capture_output=True, text=True, timeout=120, check=False, **options)
+    assert not check or done.returncode == 0, f"{command}: {done.returncode}\n{done.stdout}{done.stderr}"
+    return done
+
+
+class Instance:
+    """An instance made by meta1g-ctl init; use it as a context manager to start and stop it."""
+
+    def __init__(self, hostname: str = "mail.test", extra: str = "", user: str | None = None) -> None:
+        self.base = Path(tempfile.mkdtemp(prefix="meta1g-test."))
+        self.base.chmod(0o755)
+        self.hostname = hostname
+        self.port = free_port()
+        options = ["--user", user] if user else []
+        run(BIN / "meta1g-ctl", "init", self.base, "--port", self.port, "--hostname", hostname, *options)
+        self.conf = self.base / "etc" / "meta1.conf"
+        self.edit("restart_dependencies = { smtps, smtpc, smar }",
+                  f"restart_dependencies = {{ smtps, smtpc, smar }}\n  {extra}" if extra else
+                  "restart_dependencies = { smtps, smtpc, smar }")
+
+    def edit(self, old: str, new: str) -> None:
+        """Replace a piece of the configuration, which must be there."""
+        text = self.conf.read_text()
+        assert old in text, old
+        self.conf.write_text(text.replace(old, new, 1))
+
+    def add(self, name: str, text: str) -> None:
+        """Add lines to a map's text and make the map."""
+        path = self.base / "etc" / name
+        path.write_text(path.read_text() + text)
+        if name != "mt":
+            run(BIN / "meta1g", "createmap", "-F", f"{path}.db", input=path.read_text())
+
+    def ctl(self, *arguments: object, check: bool = True) -> "subprocess.CompletedProcess[str]":
+        """meta1g-ctl on this instance."""
+        return run(BIN / "meta1g-ctl", "-f", self.conf, *arguments, check=check)
+
+    def status(self) -> dict[str, Any]:
+        """meta1g-ctl status --json."""
+        found: dict[str, Any] = json.loads(self.ctl("status", "--json", check=False).stdout)
+        return found
+
+    def pids(self) -> dict[str, int]:
+        """Process ids by name."""
+        return {process["name"]: process["pid"] for process in self.status()["processes"]}
+
+    def queue(self) -> list[dict[str, Any]]:
+        """mailq --json."""
+        found: list[dict[str, Any]] = json.loads(run(BIN / "meta1g", "mailq", "-f", self.conf, "--json").stdout)
+        return found
+
+    def is_empty(self) -> bool:
+        """Whether QMGR holds no mail at all."""
+        queues = self.status().get("queue", {}).get("queues")
+        return queues is not None and queues["iqdb"] + queues["aq"] + queues["deferred"] == 0
+
+    def flush(self) -> None:
+        """Try all deferred mail now."""
+        run(BIN / "meta1g", "qmgrctl", "-f", self.conf, "--flush")
+
+    def mail(self, user: str) -> list[Path]:
+        """Delivered messages of a local user."""
+        folder = self.base / "maildir" / user / "new"
+        return sorted(folder.iterdir()) if folder.exists() else []
+
+    def send(self, to: str | list[str], text: str = "Subject: test\n\nbody\n", sender: str = "a@mail.test") -> None:
+        """Submit a message by smtplib."""
+        with smtplib.SMTP("127.0.0.1", self.port, timeout=30) as smtp:
+            smtp.sendmail(sender, to, text)
+
+    def log(self, name: str) -> str:
+        """A process's log."""
+        path = self.base / "log" / f"{name}.log"
+        return path.read_text() if path.exists() else ""
+
+    def spool_files(self) -> list[str]:
+        """Content files that are there, by name."""
+        spool = self.base / "spool"
+        return sorted(path.name for folder in "0123456789ABCDEF" for path in (spool / folder).iterdir())
+
+    def kill(self, name: str) -> int:
+        """kill -9 a process; waits until MCP has started and readied another. Its old pid."""
+        pid = self.pids()[name]
+        os.kill(pid, signal.SIGKILL)
+        until(lambda: self.is_ready() and self.pids()[name] not in (0, pid), 60, f"{name} is back")
+        return pid
+
+    def kill_all(self) -> None:
+        """kill -9 MCP and all the others."""
+        pids = self.pids()
+        for name in ("mcp", *pids):
+            try:
+                os.kill(pids[name], signal.SIGKILL)
+            except ProcessLookupError:
+                pass
+        until(lambda: not any(Path(f"/proc/{pid}/exe").exists() for pid in pids.values()), 20, "all are gone")
+
+    def is_ready(self) -> bool:
+        """Whether status says that all processes are ready."""
+        return self.ctl("status", check=False).returncode == 0
+
+    def start(self) -> None:
+        """meta1g-ctl start."""
+        self.ctl("start")
+
+    def stop(self) -> None:
+        """meta1g-ctl stop."""
+        self.ctl("stop")
+
+    def __enter__(self) -> "Instance":
+        self.start()
+        return self
+
+    def __exit__(self, *unused: object) -> None:
+        self.stop()
+        shutil.rmtree(self.base, ignore_errors=True)
+
+
+def other_user() -> str | None:
+    """An account to run daemons as when the tests run as root."""
+    if os.geteuid() != 0:
+        return None
+    return pwd.getpwnam("nobody").pw_name

@@ -1,0 +1,86 @@
+"""An SMTP sink that counts: every message it answered with 250, by a number in its subject."""
+import re
+import socket
+import threading
+from collections import Counter
+
+_NUMBER = re.compile(rb"^X-Number: (\S+)", re.MULTILINE)
+
+
+class Sink:
+    """Listens on a loopback port; `refuse` turns RCPT into a temporary error."""
+
+    def __init__(self, port: int = 0) -> None:
+        self.seen: Counter[str] = Counter()
+        self.messages: list[bytes] = []
+        self.refuse = False
+        self.reply = b""
+        self._lock = threading.Lock()
+        self._listener = socket.socket()
+        self._listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        self._listener.bind(("127.0.0.1", port))
+        self._listener.listen(512)
+        self.port = int(self._listener.getsockname()[1])
+        self._open: set[socket.socket] = set()
+        threading.Thread(target=self._accept, daemon=True).start()
+
+    def close(self) -> None:
+        """Be gone: refuse connections and drop those that are there."""
+        self._listener.shutdown(socket.SHUT_RDWR)
+        self._listener.close()
+        with self._lock:
+            for sock in self._open:
+                sock.close()
+
+    def _accept(self) -> None:
+        while True:
+            try:
+                sock, _ = self._listener.accept()
+            except OSError:
+                return
+            with self._lock:
+                self._open.add(sock)
+            threading.Thread(target=self._serve, args=(sock,), daemon=True).start()
+
+    def _serve(self, sock: socket.socket) -> None:
+        try:
+            self._talk(sock)
+        except (OSError, ValueError):
+            pass
+        finally:
+            with self._lock:
+                self._open.discard(sock)
+            sock.close()
+
+    def _talk(self, sock: socket.socket) -> None:
+        sock.sendall(b"220 sink ESMTP\r\n")
+        stream = sock.makefile("rb")
+        for line in stream:
+            verb = line[:4].upper()
+            if verb in (b"EHLO", b"HELO"):
+                sock.sendall(b"250-sink\r\n250-PIPELINING\r\n250 8BITMIME\r\n")
+            elif verb == b"DATA":
+                sock.sendall(b"354 go\r\n")
+                content = []
+                for part in stream:
+                    if part == b".\r\n":
+                        break
+                    content.append(part)
+                else:
+                    return
+                self._take(b"".join(content))
+                sock.sendall(b"250 2.0.0 taken\r\n")
+            elif verb == b"QUIT":
+                sock.sendall(b"221 bye\r\n")
+                return
+            elif verb == b"RCPT" and self.refuse:
+                sock.sendall(self.reply or b"450 4.2.0 later\r\n")
+            else:
+                sock.sendall(b"250 2.0.0 ok\r\n")
+
+    def _take(self, content: bytes) -> None:
+        match = _NUMBER.search(content)
+        with self._lock:
+            self.messages.append(content)
+            if match:
+                self.seen[match[1].decode().strip()] += 1
