@@ -39,7 +39,7 @@ def send_due(q: Qmgr, now: float, out: list[Effect]) -> None:
         elif not q.smtps:
             return
         else:
-            _compose(q, ta, failed, to, out)
+            _compose(q, ta, failed, to, now, out)
 
 
 def _addressee(q: Qmgr, ta: Ta) -> bytes | None:
@@ -60,11 +60,11 @@ def _end_double_bounce(q: Qmgr, ta: Ta, failed: list[Rcpt], out: list[Effect]) -
         outcome.finish(q, ta, rcpt, Outcome.DISCARDED, out)
 
 
-def _compose(q: Qmgr, ta: Ta, failed: list[Rcpt], to: bytes, out: list[Effect]) -> None:
+def _compose(q: Qmgr, ta: Ta, failed: list[Rcpt], to: bytes, now: float, out: list[Effect]) -> None:
     q.ids_next += 1
     name = ss_id(q.ids_next, PROCESS)
     failures = [dsn.Failure(rcpt.address, rcpt.reply, Stage.NAMES[rcpt.stage]) for rcpt in failed]
-    frame = dsn.plain(q.settings.hostname, to, name, formatdate(localtime=True), failures)
+    frame = dsn.plain(q.settings.hostname, to, name, formatdate(now, localtime=True), failures)
     peer = next(iter(q.smtps))
     q.composing[name] = Composing(ta.ta, failed, to, peer)
     out.append(Tell(peer, Compose(

@@ -7,6 +7,7 @@ Files
     Writes IBDB and DEFEDB; removes CDB files and journal segments.
 """
 import os
+import random
 import signal
 import time
 from typing import Any
@@ -77,7 +78,7 @@ class Process:
             config.queue_path(conf.defedb.base_directory), conf.defedb.cache_size, self._cdb, self._log, self._report,
             checkpoint_delay=conf.defedb.delay_between_2_checkpoints,
             removes_logs="remove_unused_logfiles" in conf.defedb.flags)
-        self._q = Qmgr(_settings(started), time.time())
+        self._q = Qmgr(_settings(started), time.time(), random.random)
         self._decider = Decider(self._q, self._log, self._ibdb_thread, self._defedb_thread, self._reload)
         self._hub = Hub("qmgr", self._log, self._on_batch)
 

@@ -4,8 +4,6 @@ Rules
     A recipient leaves its home store only by a record there. Content goes only after the
     record of the last recipient is on stable storage (`Gone`).
 """
-import random
-
 from meta1g.mta import addr, logfmt
 from meta1g.mta.ids import rcpt_id
 from meta1g.mta.reply import Reply
@@ -46,7 +44,7 @@ def defer(q: Qmgr, ta: Ta, rcpt: Rcpt, reply: Reply, now: float, out: list[Effec
         return
     rcpt.tries += 1
     rcpt.state, rcpt.since, rcpt.requeued = RState.STORING, now, 0
-    wait = retry.delay(rcpt.tries, settings.retry_delay_min, settings.retry_delay_max, random.random())
+    wait = retry.delay(rcpt.tries, settings.retry_delay_min, settings.retry_delay_max, q.luck())
     q.counters.deferred += 1
     out.append(LogLine(9, logfmt.fields(
         func="q_upd_rcpt_temp", rcpt_id=rcpt_id(ta.ta, rcpt.idx), rcpt=addr.bracketed(rcpt.address),

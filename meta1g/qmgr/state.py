@@ -6,6 +6,7 @@ Words
     transaction given to SMTPC.
 """
 from collections import deque
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from enum import IntEnum
 from typing import Any, Final, NamedTuple
@@ -197,6 +198,7 @@ class Qmgr:
 
     settings: Settings
     start: float
+    luck: Callable[[], float] = lambda: 0.5  # a random number from 0 to 1
     edbc: Edbc = field(default_factory=Edbc)
     occ: Occ = field(default_factory=Occ)
     icc: Icc = field(default_factory=Icc)

@@ -6,17 +6,17 @@ from meta1g.proto.smtp import replies
 
 
 class TallyLimits(NamedTuple):
-    """The limits, by the names of their options without `_max`."""
+    """The limits, by the names of their options without `_max`; the defaults are the options'."""
 
-    bad_commands_per_session: int = 20
-    bad_commands_per_transaction: int = 10
-    invalid_addresses_per_session: int = 50
-    invalid_addresses_per_transaction: int = 20
-    nop_commands_between_transactions: int = 50
-    nop_commands_in_transaction: int = 20
-    recipients_per_session: int = 100_000
+    bad_commands_per_session: int = 100
+    bad_commands_per_transaction: int = 50
+    invalid_addresses_per_session: int = 200
+    invalid_addresses_per_transaction: int = 100
+    nop_commands_between_transactions: int = 100
+    nop_commands_in_transaction: int = 50
+    recipients_per_session: int = 1_000_000
     recipients_per_transaction: int = 1000
-    transactions: int = 10_000
+    transactions: int = 100_000
 
 
 class Tally:

@@ -1,0 +1,209 @@
+"""The server's machine: transcripts in memory, and what octets may never do."""
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from meta1g.mta.errors import LocalProtocolError
+from meta1g.proto.smtp import replies
+from meta1g.proto.smtp.command import Syntax
+from meta1g.proto.smtp.server import (
+    Chunk,
+    Closed,
+    ContentEnd,
+    DataAsked,
+    MailAsked,
+    RcptAsked,
+    ServerOptions,
+    SmtpServer,
+    State,
+)
+from meta1g.proto.smtp.tally import Tally, TallyLimits
+from tests.lib import transcript
+
+
+class Dialog:
+    """A machine with the policy of the transcripts' README."""
+
+    def __init__(self, options: ServerOptions | None = None, limits: TallyLimits | None = None) -> None:
+        self.machine = SmtpServer(options or ServerOptions("host.test", 1 << 20), Tally(limits or TallyLimits()))
+        self.machine.greet(b"220 host.test\r\n")
+        self.content = b""
+        self.messages: list[bytes] = []
+        self.closed = False
+        self.lines: list[bytes] = []
+
+    def send(self, octets: bytes) -> None:
+        if not self.closed:
+            self.machine.feed(octets)
+
+    def read_line(self) -> bytes | None:
+        self.run()
+        return self.lines.pop(0) if self.lines else None
+
+    def run(self) -> None:
+        while not self.closed and (event := self.machine.next_event()) is not None:
+            self.closed = self._handle(event) is not None
+        self.lines += self.machine.take_output().split(b"\r\n")[:-1]
+
+    def _handle(self, event: object) -> Closed | None:
+        machine = self.machine
+        match event:
+            case MailAsked():
+                return machine.answer(replies.MAIL_OK)
+            case RcptAsked():
+                return machine.answer(self._rcpt(event.address))
+            case DataAsked():
+                self.content = b""
+                return machine.answer(replies.START_DATA)
+            case Chunk():
+                self.content += event.octets
+            case ContentEnd():
+                if event.fault is None:
+                    self.messages.append(self.content)
+                return machine.answer(event.fault or replies.OK)
+            case Closed():
+                return event
+        return None
+
+    @staticmethod
+    def _rcpt(address: bytes) -> replies.Reply:
+        if address.startswith(b"nobody@"):
+            return replies.UNKNOWN_USER
+        is_local = address == b"postmaster" or address.lower().endswith(b"@local.test")
+        return replies.RCPT_OK if is_local else replies.RELAYING_DENIED
+
+
+def settings_of(words: list[list[str]]) -> tuple[ServerOptions, TallyLimits]:
+    options, limits = ServerOptions("host.test", 1 << 20), TallyLimits()
+    for word in words:
+        match word:
+            case ["size", number]:
+                options = options._replace(size_max=int(number))
+            case ["limit", name, number]:
+                limits = limits._replace(**{name: int(number)})
+            case ["flag", name] if name in Syntax._fields:
+                options = options._replace(syntax=options.syntax._replace(**{name: True}))
+            case ["flag", name]:
+                options = options._replace(**{name: True})
+            case _:
+                raise ValueError(f"unknown setting {word}")
+    return options, limits
+
+
+@pytest.mark.parametrize("path", transcript.files("valid", "invalid", "limits"), ids=lambda path: path.stem)
+def test_transcript(path: Path) -> None:
+    steps, words = transcript.read(path)
+    dialog = Dialog(*settings_of(words))
+    transcript.play(steps, dialog.send, dialog.read_line)
+
+
+BEGIN = b"EHLO c\r\nMAIL FROM:<a@c>\r\nRCPT TO:<b@local.test>\r\nDATA\r\n"
+
+
+def begun() -> Dialog:
+    dialog = Dialog()
+    dialog.send(BEGIN)
+    dialog.run()
+    assert dialog.machine.state is State.DATA
+    return dialog
+
+
+LINES = st.lists(st.sampled_from([b".", b"..", b".x", b"", b"text", b"\x80", b"a" * 100]), max_size=8)
+
+
+@given(LINES, st.integers(1, 7))
+def test_content_comes_out_as_it_went_in(lines: list[bytes], step: int) -> None:
+    """Whatever the cuts: the octets between DATA and the final dot, and nothing else."""
+    content = b"".join(line.replace(b".", b"..", 1) + b"\r\n" if line.startswith(b".") else line + b"\r\n"
+                       for line in lines)
+    wire = content + b".\r\nNOOP\r\n"
+    dialog = begun()
+    for at in range(0, len(wire), step):
+        dialog.send(wire[at : at + step])
+        dialog.run()
+    assert dialog.messages == [content]
+    assert dialog.machine.state is State.READY
+    assert dialog.lines[-1] == b"250 2.0.0 Ok"
+
+
+@given(st.binary(max_size=300))
+def test_any_octets_are_answered_or_wait(octets: bytes) -> None:
+    dialog = Dialog()
+    for at in range(0, len(octets), 17):
+        dialog.send(octets[at : at + 17])
+        dialog.run()
+    assert all(line[:3].isdigit() for line in dialog.lines)
+
+
+@given(st.lists(st.sampled_from([b"\r", b"\n", b".", b"\r\n", b"x", b"\r\n."]), max_size=12))
+def test_bare_line_ends_never_pass(parts: list[bytes]) -> None:
+    body = b"".join(parts)
+    dialog = begun()
+    dialog.send(body + b"\r\n.\r\n")
+    dialog.run()
+    for message in dialog.messages:
+        rest = message.replace(b"\r\n", b"")
+        assert b"\r" not in rest
+        assert b"\n" not in rest
+
+
+def test_long_lines_cost_bounded_memory() -> None:
+    dialog = Dialog()
+    for _ in range(100):
+        dialog.send(b"A" * 1000)
+        dialog.run()
+    dialog.send(b"\r\nNOOP\r\n")
+    dialog.run()
+    assert dialog.lines == [b"220 host.test", b"500 5.5.2 Line too long", b"250 2.0.0 Ok"]
+
+
+def test_long_command_line_is_refused_but_parameters_may_be_longer() -> None:
+    dialog = Dialog()
+    dialog.send(b"NOOP " + b"x" * 600 + b"\r\n")
+    dialog.run()
+    assert dialog.lines[-1].startswith(b"500 5.5.2")
+
+
+def test_long_content_line_is_refused() -> None:
+    dialog = begun()
+    dialog.send(b"x" * 70000 + b"\r\n.\r\n")
+    dialog.run()
+    assert dialog.lines[-1].startswith(b"554 5.6.0")
+
+
+def test_misuse_is_our_own_fault() -> None:
+    dialog = Dialog()
+    with pytest.raises(LocalProtocolError, match="nothing to answer"):
+        dialog.machine.answer(replies.OK)
+    with pytest.raises(LocalProtocolError, match="no content"):
+        dialog.machine.answer_each([])
+    dialog.machine.feed(b"MAIL FROM:<>\r\n")
+    dialog.machine.next_event()
+    with pytest.raises(LocalProtocolError, match="not been answered"):
+        dialog.machine.next_event()
+
+
+def test_421_from_policy_closes() -> None:
+    dialog = Dialog()
+    dialog.machine.feed(b"MAIL FROM:<>\r\n")
+    assert isinstance(dialog.machine.next_event(), MailAsked)
+    closed = dialog.machine.answer(replies.BUSY)
+    assert isinstance(closed, Closed)
+    assert dialog.machine.next_event() is None
+
+
+def test_lmtp_answers_each_recipient() -> None:
+    options = ServerOptions("host.test", 1 << 20, syntax=Syntax(is_lmtp=True))
+    dialog = Dialog(options)
+    dialog.send(b"EHLO c\r\nLHLO c\r\nMAIL FROM:<>\r\nRCPT TO:<b@local.test>\r\nRCPT TO:<c@local.test>\r\nDATA\r\n")
+    dialog.run()
+    assert dialog.lines[1].startswith(b"500")
+    assert dialog.machine.protocol == "ESMTP"
+    dialog.lines.clear()
+    dialog.machine.feed(b"x\r\n.\r\n")
+    assert isinstance(dialog.machine.next_event(), Chunk)
+    assert isinstance(dialog.machine.next_event(), ContentEnd)
+    dialog.machine.answer_each([replies.OK, replies.NO_SPACE])
+    assert dialog.machine.take_output() == bytes(replies.OK) + bytes(replies.NO_SPACE)
