@@ -30,6 +30,7 @@ Callback = Callable[[DnsAnswer], None]
 
 IN_FLIGHT_MAX: Final = 2000  # queries that wait for an answer; more wait in line
 WAITING_MAX: Final = 100_000  # questions in line; beyond that the answer is TEMP at once
+BURST: Final = 50  # queries sent in one turn: more at once overflow a nameserver's socket (212,992 octets on Linux)
 LANES: Final = 8  # sockets, thus random ports, per nameserver at a time
 LANE_QUERIES: Final = 5000  # a socket is closed after so many queries and another port taken
 DEAD_AFTER: Final = 3  # answers missed in a row until a nameserver is asked last
@@ -149,16 +150,19 @@ class DnsThread:
         while not self._is_stopping:
             self._take_new()
             self._start_waiting()
+            now = self._clock()  # what came before this moment is read before anything is called late
             timeout = _SELECT_MAX
             if self._timers:
-                timeout = min(timeout, max(0.0, self._timers[0][0] - self._clock()))
+                timeout = min(timeout, max(0.0, self._timers[0][0] - now))
+            if self._line and self.counts.in_flight < IN_FLIGHT_MAX:
+                timeout = 0.0
             for key, mask in self._selector.select(timeout):
                 if key.data is None:
                     os.read(self._wake_read, 4096)
                     self._is_awake = False  # after the read: an octet written before it is seen by `_take_new`
                 else:
                     self._serve(key.data, mask)
-            self._expire()
+            self._expire(now)
         self._shut()
 
     def _shut(self) -> None:
@@ -190,7 +194,9 @@ class DnsThread:
             self._line.append(query)
 
     def _start_waiting(self) -> None:
-        while self._line and self.counts.in_flight < IN_FLIGHT_MAX:
+        for _ in range(BURST):
+            if not self._line or self.counts.in_flight >= IN_FLIGHT_MAX:
+                return
             query = self._line.popleft()
             self.counts.in_flight += 1
             self.counts.in_flight_max = max(self.counts.in_flight_max, self.counts.in_flight)
@@ -288,8 +294,8 @@ class DnsThread:
             return
         try:
             reply = wire.decode(octets, query.ask)
-        except wire.BadReply:
-            self.counts.bad_replies += 1  # forged or broken: the real one may still come
+        except Exception:  # forged, broken, or more than the codec can bear: the real one may still come
+            self.counts.bad_replies += 1
             return
         self.counts.answers += 1
         server = self._servers[query.server]
@@ -342,8 +348,7 @@ class DnsThread:
         self._line.appendleft(query)  # sent by the loop, so that a refusing nameserver cannot recurse
         self.counts.in_flight -= 1
 
-    def _expire(self) -> None:
-        now = self._clock()
+    def _expire(self, now: float) -> None:
         while self._timers and self._timers[0][0] <= now:
             deadline, _, query = heapq.heappop(self._timers)
             if query.lane is None or query.deadline != deadline:

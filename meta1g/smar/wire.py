@@ -1,7 +1,8 @@
 """DNS messages: a question to octets, octets to an answer; pure.
 
 Rules
-    The codec is dnspython's; nothing else in SMAR knows it.
+    The codec is dnspython's, with a fast way for what is usual (`fastwire`); nothing else in
+    SMAR knows either.
     A reply counts only if it carries the question that was asked (RFC 5452 9.1).
     Records are taken from the answer section alone, and only if they belong to the name
     asked for or to what its CNAME chain leads to: additional records may be forged.
@@ -17,12 +18,17 @@ import dns.rcode
 import dns.rdataclass
 import dns.rdatatype
 
+from meta1g.smar import fastwire
 from meta1g.smar.ask import DnsAsk, Mx, Rtype, Status
 
 PAYLOAD: Final = 1232  # DNS flag day 2020: the largest UDP answer that is not fragmented
 CNAME_MAX: Final = 10  # links of a chain that we follow; BIND follows 16, unbound 11
 NEGATIVE_TTL: Final = 300  # seconds for a negative answer without SOA record
 _RECORDS_MAX: Final = 256  # of one answer: more is an attack on our memory
+_TTL_MAX: Final = 2**31 - 1  # RFC 2181 8
+_RCODE: Final = 0x000F  # RFC 1035 4.1.1
+_NOERROR: Final = 0
+_NXDOMAIN: Final = 3
 
 
 class Reply(NamedTuple):
@@ -43,12 +49,28 @@ class Reply(NamedTuple):
     is_secure: bool = False
 
 
+class Records(NamedTuple):
+    """The records of one name and type."""
+
+    ttl: int
+    texts: list[str]
+    mx: list[Mx]
+
+
 class BadReply(ValueError):
     """The octets are no answer to this question; wait on for the real one."""
 
 
 def encode(ask: DnsAsk, number: int, *, dnssec: bool = False) -> bytes:
     """A query with this id; ValueError if the name cannot be asked for."""
+    try:
+        return fastwire.encode(ask, number, PAYLOAD, dnssec=dnssec)
+    except fastwire.Unusual:
+        return encode_slowly(ask, number, dnssec=dnssec)
+
+
+def encode_slowly(ask: DnsAsk, number: int, *, dnssec: bool = False) -> bytes:
+    """The same by dnspython."""
     try:
         name = dns.name.from_text(ask.name + ".")
         rtype = dns.rdatatype.RdataType(ask.rtype)
@@ -63,16 +85,25 @@ def encode(ask: DnsAsk, number: int, *, dnssec: bool = False) -> bytes:
 def decode(octets: bytes, ask: DnsAsk) -> Reply:
     """The answer to `ask` in `octets`; BadReply if they belong to something else."""
     try:
+        message = fastwire.decode(octets, ask)
+    except fastwire.Unusual:
+        return decode_slowly(octets, ask)
+    sets = {key: Records(*entry) for key, entry in message.answers.items()}
+    return _reply(message.flags, sets, message.negative, ask)
+
+
+def decode_slowly(octets: bytes, ask: DnsAsk) -> Reply:
+    """The same by dnspython."""
+    try:
         message = dns.message.from_wire(octets, ignore_trailing=True, raise_on_truncation=False)
     except (dns.exception.DNSException, ValueError, IndexError) as error:
         raise BadReply(f"malformed: {error}") from None
     _check_question(message, ask)
-    code = message.rcode()
-    if message.flags & dns.flags.TC:
-        return Reply(Status.TEMP, 0, is_cut=True, reason="truncated")
-    if code not in (dns.rcode.NOERROR, dns.rcode.NXDOMAIN):
-        return Reply(Status.TEMP, 0, is_refused=True, reason=dns.rcode.to_text(code))
-    return _read(message, ask, code == dns.rcode.NXDOMAIN)
+    sets = {
+        (text_of(rrset.name), int(rrset.rdtype)): _records(rrset)
+        for rrset in message.answer if rrset.rdclass == dns.rdataclass.IN and len(rrset)
+    }
+    return _reply(int(message.flags), sets, _negative_ttl(message), ask)
 
 
 def _check_question(message: Any, ask: DnsAsk) -> None:
@@ -83,41 +114,44 @@ def _check_question(message: Any, ask: DnsAsk) -> None:
         raise BadReply("a reply to another question")
 
 
-def _read(message: Any, ask: DnsAsk, is_nxdomain: bool) -> Reply:
-    sets = {(text_of(rrset.name), int(rrset.rdtype)): rrset for rrset in message.answer}
-    secure = bool(message.flags & dns.flags.AD)
-    name, ttl = ask.name, 2**31 - 1
+def _reply(flags: int, sets: "dict[tuple[str, int], Records]", negative: int | None, ask: DnsAsk) -> Reply:
+    """What a reply says: follow the chain of CNAMEs from the name asked for."""
+    code = flags & _RCODE
+    if flags & dns.flags.TC:
+        return Reply(Status.TEMP, 0, is_cut=True, reason="truncated")
+    if code not in (_NOERROR, _NXDOMAIN):
+        return Reply(Status.TEMP, 0, is_refused=True, reason=dns.rcode.to_text(dns.rcode.Rcode(code)))
+    is_secure = bool(flags & dns.flags.AD)
+    name, ttl = ask.name, _TTL_MAX
     for _ in range(CNAME_MAX + 1):
         found = sets.get((name, ask.rtype))
         if found is not None:
-            return _positive(found, ask.rtype, min(ttl, found.ttl), secure)
+            texts, mx = tuple(found.texts[:_RECORDS_MAX]), tuple(found.mx[:_RECORDS_MAX])
+            return Reply(Status.OK, min(ttl, found.ttl), texts, mx, is_secure=is_secure)
         link = sets.get((name, Rtype.CNAME))
         if link is None:
             break
         ttl = min(ttl, link.ttl)
-        name = text_of(link[0].target)
+        name = link.texts[0]
     else:
         return Reply(Status.TEMP, 0, reason="CNAME chain is too long or a loop")
-    negative = _negative_ttl(message)
-    if is_nxdomain:
-        return Reply(Status.NXDOMAIN, min(ttl, NEGATIVE_TTL if negative is None else negative), is_secure=secure)
+    if code == _NXDOMAIN:
+        return Reply(Status.NXDOMAIN, min(ttl, NEGATIVE_TTL if negative is None else negative), is_secure=is_secure)
     if name != ask.name and negative is None:
-        return Reply(Status.OK, ttl, alias=name, is_secure=secure)
-    return Reply(Status.NODATA, min(ttl, NEGATIVE_TTL if negative is None else negative), is_secure=secure)
+        return Reply(Status.OK, ttl, alias=name, is_secure=is_secure)
+    return Reply(Status.NODATA, min(ttl, NEGATIVE_TTL if negative is None else negative), is_secure=is_secure)
 
 
-def _positive(rrset: Any, rtype: int, ttl: int, secure: bool) -> Reply:
-    records = list(rrset)[:_RECORDS_MAX]
-    if rtype == Rtype.MX:
-        mx = tuple(Mx(rdata.preference, text_of(rdata.exchange)) for rdata in records)
-        return Reply(Status.OK, ttl, mx=mx, is_secure=secure)
-    if rtype in (Rtype.A, Rtype.AAAA):
-        texts = tuple(rdata.address for rdata in records)
-    elif rtype == Rtype.TXT:
-        texts = tuple(b"".join(rdata.strings).decode("utf-8", "replace") for rdata in records)
-    else:
-        texts = tuple(text_of(rdata.target) for rdata in records)
-    return Reply(Status.OK, ttl, texts, is_secure=secure)
+def _records(rrset: Any) -> "Records":
+    if rrset.rdtype == Rtype.MX:
+        return Records(rrset.ttl, [], [Mx(rdata.preference, text_of(rdata.exchange)) for rdata in rrset])
+    if rrset.rdtype in (Rtype.A, Rtype.AAAA):
+        return Records(rrset.ttl, [rdata.address for rdata in rrset], [])
+    if rrset.rdtype == Rtype.TXT:
+        return Records(rrset.ttl, [b"".join(rdata.strings).decode("utf-8", "replace") for rdata in rrset], [])
+    if rrset.rdtype in (Rtype.PTR, Rtype.CNAME):
+        return Records(rrset.ttl, [text_of(rdata.target) for rdata in rrset], [])
+    return Records(rrset.ttl, [], [])  # DNAME, RRSIG and the like: the CNAMEs beside them suffice
 
 
 def _negative_ttl(message: Any) -> int | None:

@@ -1,0 +1,102 @@
+from pathlib import Path
+
+import pytest
+
+from meta1g.conf.load import Config, load_text
+from meta1g.conf.opt_smar import SmarConf
+from meta1g.maps.map import NOT_FOUND, TempFail
+from meta1g.maps.open import MapError
+from meta1g.mta.errors import StoreError
+from meta1g.proc.log import Log
+from meta1g.shim.mapdb import write_map
+from meta1g.smar import ask
+from meta1g.smar import open as smar_open
+from meta1g.smar.open import Maps, dns_conf, make_setup, resolv_conf
+
+
+def load(folder: Path, text: str) -> tuple[Config, SmarConf]:
+    config = load_text(f"smar {{ {text} start_action = wait; path = x; arguments = x; }}", str(folder / "meta1.conf"))
+    conf: SmarConf = config.module("smar")
+    return config, conf
+
+
+def open_all(folder: Path, text: str = "") -> tuple[Maps, SmarConf]:
+    (folder / "mt").touch()
+    config, conf = load(folder, text)
+    return Maps(config, conf, Log("test", fd=2)), conf
+
+
+def test_defaults(tmp_path: Path) -> None:
+    maps, conf = open_all(tmp_path)
+    assert sorted(maps.by_role) == ["access_map", "aliases", "mailertable"]
+    assert not maps.has_aliases
+    assert maps.by_role[ask.ALIASES].lookup(b"x") is NOT_FOUND
+    assert isinstance(maps.by_role[ask.ACCESS].lookup(b"x"), TempFail)
+    setup = make_setup("Host.My.Dom", conf, maps)
+    assert (setup.hostname, setup.delimiters) == (b"host.my.dom", b"+")
+    assert "host.my.dom" in setup.own_names
+    order = setup.mailertable
+    assert (order.domain, order.dotsubdomain, order.dot, order.full_address, order.has_at) == (
+        True, True, True, False, False)
+    assert (setup.aliases.localpart, setup.aliases.local_domains, setup.has_local_users) == (True, False, False)
+
+
+def test_options(tmp_path: Path) -> None:
+    text = f"""
+    map users {{ type = hash; file = "{tmp_path}/users.db"; }}
+    map al {{ type = hash; file = "{tmp_path}/al.db"; }}
+    local_user_map {{ name = users; flags = {{ implicitly_match_detail }}; }}
+    aliases {{ name = al; flags = {{ local_domains, implicitly_match_detail, replace_macros, no_localpart }}; }}
+    access_map {{ name = users; }}
+    mailertable {{ name = users; flags = {{ full_address, star }}; }}
+    dnsbl {{ domain = "bl.dom."; tag = bl; }}
+    address_delimiter = "/_-";
+    """
+    write_map(str(tmp_path / "users.db"), [(b"k", b"v")])
+    maps, conf = open_all(tmp_path, text)
+    assert maps.has_aliases
+    assert len({id(maps.by_role[role]) for role in (ask.ACCESS, ask.MAILERTABLE, ask.LOCAL_USERS)}) == 1
+    setup = make_setup("h.x.", conf, maps)
+    assert setup.hostname == b"h.x" and setup.delimiters == b"/_-"
+    assert setup.local_users.implicit_detail and setup.alias_localpart.implicit_detail
+    assert (setup.aliases.localpart, setup.aliases.local_domains, setup.aliases.replace_macros) == (False, True, True)
+    assert (setup.mailertable.full_address, setup.mailertable.star, setup.mailertable.dot) == (True, True, False)
+    assert setup.dnsbls == (("bl.dom", "bl"),)
+    maps.reopen()
+
+
+def test_named_aliases_must_be_there(tmp_path: Path) -> None:
+    maps, _ = open_all(tmp_path, f'aliases {{ file = "{tmp_path}/other.db"; }}')
+    assert maps.has_aliases
+    assert isinstance(maps.by_role[ask.ALIASES].lookup(b"x"), TempFail)
+
+
+def test_failures(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(StoreError, match="read mailertable"):
+        Maps(*load(tmp_path, ""), Log("test"))
+    with pytest.raises(MapError, match="contains itself"):
+        open_all(tmp_path, "map a { type = sequence; maps = { a }; }")
+    (tmp_path / "mt").write_text("a.b {bad}\n")
+    maps, _ = open_all(tmp_path)
+    assert f"{tmp_path}/mt:1: a.b" in capfd.readouterr().err
+    maps.reopen()
+    err = capfd.readouterr().err
+    assert f"{tmp_path}/access.db" in err and "map=aliases, status=ok" in err
+
+
+def test_dns(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "resolv.conf"
+    path.write_text("# x\nsearch a.b\nnameserver 192.0.2.1\nnameserver 2001:db8::1 # y\nnameserver\n" * 3)
+    monkeypatch.setattr(smar_open, "RESOLV_CONF", str(path))
+    assert resolv_conf(str(path))[:2] == ("192.0.2.1", "2001:db8::1")
+    assert dns_conf(load(tmp_path, "")[1].dns).nameservers == (
+        ("192.0.2.1", 53), ("2001:db8::1", 53), ("192.0.2.1", 53), ("2001:db8::1", 53))
+    given = load(tmp_path, "DNS { nameservers = { 192.0.2.9 }; port = 5353; flags = { use_TCP, use_connect }; "
+                           "timeout = 2; retries = 0; }")[1].dns
+    conf = dns_conf(given)
+    assert conf.nameservers == (("192.0.2.9", 5353),)
+    assert (conf.use_tcp, conf.use_connect, conf.timeout, conf.retries) == (True, True, 2.0, 0)
+    without = load(tmp_path, "DNS { flags = { no_use_resolvconf }; port = 0; }")[1].dns
+    assert dns_conf(without).nameservers == (("127.0.0.1", 53),)
+    monkeypatch.setattr(smar_open, "RESOLV_CONF", str(tmp_path / "none"))
+    assert dns_conf(load(tmp_path, "")[1].dns).nameservers == (("127.0.0.1", 53),)
