@@ -3,8 +3,7 @@
 Rules
     One green thread reads and hands each answer to who asked; messages that answer
     nothing go to `on_message`. What is sent in one turn of the loop leaves in one write.
-    While the other process is away, calls raise LinkDown at once and the link tries
-    to reach it again and again.
+    While the other process is away, the link tries to reach it again and again.
 """
 import os
 import socket
@@ -20,6 +19,7 @@ from meta1g.st.sched import Flag, Slot, TimedOut, sleep, soon, spawn
 
 _READ_SIZE: Final = 256 * 1024
 _RETRY_DELAY: Final = 0.2  # seconds between tries to connect
+_PATIENCE: Final = 5.0  # seconds that a call waits for a peer that MCP is restarting; that takes 0.5 to 2
 _CONNECT_TIMEOUT: Final = 5.0
 _WRITE_TIMEOUT: Final = 30.0
 _IDLE: Final = 10**8  # a link may be silent for as long as it likes
@@ -60,8 +60,11 @@ class Link:
         return self._up.wait(timeout)
 
     def call(self, message: Any, timeout: float) -> Any:
-        """The answer to `message`; LinkDown if the peer is away or goes away, TimedOut if it is too slow."""
-        if not self._up.is_up:
+        """The answer to `message`; TimedOut if the peer is too slow.
+
+        LinkDown if it goes away, or does not come back while it is being restarted (PATIENCE).
+        """
+        if not self._up.is_up and not self._up.wait(min(_PATIENCE, timeout)):
             raise LinkDown(f"{self.path}: not connected")
         self._tag = self._tag % 0xFFFFFFF0 + 1
         tag, slot = self._tag, Slot()

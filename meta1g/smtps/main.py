@@ -69,7 +69,7 @@ class Smtps:
         on_signal(signal.SIGUSR2, self._log.rewind)
         self._smar.link.start()
         self._qmgr.link.start()
-        while not self._has_ids.wait(1.0) and not self._stop.is_up:
+        while not (self._has_ids.wait(1.0) and self._smar.link.wait_up(1.0)) and not self._stop.is_up:
             pass
         self._acceptor = Acceptor(sock, self._limit, self._serve)
         self._acceptor.on_trouble = lambda error: self._log.error(f"func=smtps, accept={error.strerror}")

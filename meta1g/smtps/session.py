@@ -255,7 +255,7 @@ class Session:
             ta.incoming.abort()
 
     def _last_words(self, reply: Reply) -> str:
-        self._machine.close(reply)
+        self._machine.close(reply._replace(code=421) if reply.is_temporary else reply)
         try:
             self._netfd.write(self._machine.take_output(), 1.0)
         except (OSError, TimedOut):
