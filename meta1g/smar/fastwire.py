@@ -6,9 +6,10 @@ Rules
     else, also what is malformed, raises Unusual: dnspython then has the word.
     A compressed name points backwards only (RFC 1035 4.1.4), so that reading ends.
 """
-import socket
 import struct
 from typing import Final, NamedTuple
+
+import dns.ipv6
 
 from meta1g.smar.ask import DnsAsk, Mx, Rtype
 
@@ -66,7 +67,7 @@ def decode(octets: bytes, ask: DnsAsk) -> Message:
     """The reply to `ask`; Unusual if it is anything but that."""
     try:
         return _decode(octets, ask)
-    except (struct.error, IndexError, UnicodeDecodeError, OSError, ValueError) as error:
+    except (struct.error, IndexError, ValueError) as error:
         raise Unusual(str(error)) from None
 
 
@@ -117,9 +118,11 @@ def _record(
 def _data(octets: bytes, at: int, end: int, rtype: int, seen: dict[int, str],
           entry: tuple[int, list[str], list[Mx]]) -> None:
     if rtype == Rtype.A:
-        text = socket.inet_ntoa(octets[at:end])
+        if end - at != 4:
+            raise Unusual("A record")
+        text = ".".join(map(str, octets[at:end]))
     elif rtype == Rtype.AAAA:
-        text = socket.inet_ntop(socket.AF_INET6, octets[at:end])
+        text = dns.ipv6.inet_ntoa(octets[at:end])
     elif rtype == Rtype.MX:
         host, stop = _name(octets, at + 2, seen)
         mx = Mx(octets[at] << 8 | octets[at + 1], host)
