@@ -204,16 +204,26 @@ def reload(conf: str) -> None:
     running = mcp_status.read(config.queue_directory)
     if running is None:
         _fail("not running; start it with meta1g-ctl start", os.EX_UNAVAILABLE)
-    before = os.stat(os.path.join(config.queue_directory, mcp_status.STATUS_FILE)).st_mtime_ns
+    before, maps_before = running["reloads"], _map_version(config, running)
     os.kill(running["pid"], signal.SIGHUP)
     deadline = time.monotonic() + _START_TIMEOUT
     while time.monotonic() < deadline:
-        now = os.stat(os.path.join(config.queue_directory, mcp_status.STATUS_FILE)).st_mtime_ns
         running = mcp_status.read(config.queue_directory)
-        if now != before and running is not None and _is_ready(config, running):
-            return
+        if running is not None and running["reloads"] != before and _is_ready(config, running):
+            if _map_version(config, running) != maps_before:
+                return
         time.sleep(_POLL)
     _fail("the processes did not get ready again in time; see meta1g-ctl status", os.EX_TEMPFAIL)
+
+
+def _map_version(config: Config, running: dict[str, Any]) -> tuple[int, int]:
+    """SMAR's process id and how often it has reopened its maps."""
+    pid = next((p["pid"] for p in running["processes"] if p["keyword"] == "smar"), 0)
+    try:
+        path = os.path.join(config.queue_directory, config.queue_path(config.smar_socket))
+        return pid, int(control.ask_smar(path)["reopened"])
+    except LinkDown:
+        return pid, -1
 
 
 @main.command()
@@ -237,7 +247,7 @@ def status(conf: str, as_json: bool) -> None:
 def _queue_status(config: Config) -> dict[str, Any]:
     try:
         path = config.queue_path(config.module("qmgr").control_socket)
-        return control.ask(os.path.join(config.queue_directory, path), "status")
+        return control.ask_qmgr(os.path.join(config.queue_directory, path), "status")
     except LinkDown as error:
         return {"error": str(error)}
 

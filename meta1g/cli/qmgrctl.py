@@ -28,7 +28,7 @@ def main(conf: str, reload: bool, flush: bool, as_json: bool) -> None:
     path = os.path.join(config.queue_directory, config.queue_path(config.module("qmgr").control_socket))
     command = "reload" if reload else "flush" if flush else "status"
     try:
-        answer = control.ask(path, command)
+        answer = control.ask_qmgr(path, command)
     except LinkDown as error:
         click.echo(f"qmgrctl: {error}; does QMGR run, and may you read its socket?", err=True)
         raise SystemExit(os.EX_UNAVAILABLE) from None

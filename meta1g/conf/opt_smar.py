@@ -124,7 +124,7 @@ class SmarConf:
                                  help="characters that divide user and detail")
     aliases: AliasesConf = sub("aliases", AliasesConf, m1="3.9.2(3)", help="the aliases map")
     dns: DnsConf = sub("DNS", DnsConf, m1="3.9.2(4)", help="the resolver")
-    dnsbl: tuple[DnsblConf, ...] = named("dnsbl", DnsblConf, m1="3.9.2(5)", planned=True, has_name=False,
+    dnsbl: tuple[DnsblConf, ...] = named("dnsbl", DnsblConf, m1="3.9.2(5)", has_name=False,
                                          help="a DNS based blacklist")
     greylisting: GreylistingConf | None = sub("greylisting", GreylistingConf, m1="3.9.2(6)", planned=True,
                                               optional=True, help="greylisting")

@@ -44,6 +44,7 @@ class Mcp:
         self._selector = selectors.DefaultSelector()
         self._signals: list[int] = []
         self._is_dirty = True
+        self._reloads = 0
 
     def run(self) -> int:
         """Serve until TERM or INT; the exit code."""
@@ -69,7 +70,7 @@ class Mcp:
         self._pass_sockets()
         if self._is_dirty:
             self._is_dirty = False
-            status.write(self._folder, self._children, self._began)
+            status.write(self._folder, self._children, self._began, self._reloads)
         for key, _ in self._selector.select(self._timeout(now)):
             if key.data is None:
                 self._drain_wakeup()
@@ -239,6 +240,8 @@ class Mcp:
 
     def _reload(self) -> None:
         """Take over a changed configuration: changed services start again, the others read their maps anew."""
+        self._reloads += 1
+        self._is_dirty = True
         try:
             config = load_file(self._config.file)
             errors = check_services(config)

@@ -12,8 +12,8 @@ STATUS_FILE: Final = "mcp.status"
 LOCK_FILE: Final = "mcp.lock"
 
 
-def write(folder: str, children: Children, began: float) -> None:
-    """Replace the status file; readers always see a whole one."""
+def write(folder: str, children: Children, began: float, reloads: int) -> None:
+    """Replace the status file; readers always see a whole one. `reloads` counts the HUPs that were heard."""
     processes = [
         {
             "name": child.label, "number": child.number, "keyword": child.keyword, "pid": child.pid,
@@ -23,7 +23,7 @@ def write(folder: str, children: Children, began: float) -> None:
         for child in children.all
     ]
     _replace(os.path.join(folder, STATUS_FILE), json.dumps(
-        {"pid": os.getpid(), "began": began, "stopping": children.is_stopping, "processes": processes}))
+        {"pid": os.getpid(), "began": began, "reloads": reloads, "stopping": children.is_stopping, "processes": processes}))
 
 
 def _wall(monotonic: float) -> float:

@@ -198,6 +198,7 @@ class Requests:
         answers = self._answers.counts()
         return {
             "peers": len(self._peers),
+            "reopened": self._version,
             "decisions": dict(sorted(self._counts.items())),
             "pending": self._engine.pending,
             "expired": self._engine.expired,
