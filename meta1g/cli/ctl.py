@@ -209,9 +209,9 @@ def reload(conf: str) -> None:
     deadline = time.monotonic() + _START_TIMEOUT
     while time.monotonic() < deadline:
         running = mcp_status.read(config.queue_directory)
-        if running is not None and running["reloads"] != before and _is_ready(config, running):
-            if _map_version(config, running) != maps_before:
-                return
+        is_done = running is not None and running["reloads"] != before and _is_ready(config, running)
+        if running is not None and is_done and _map_version(config, running) != maps_before:
+            return
         time.sleep(_POLL)
     _fail("the processes did not get ready again in time; see meta1g-ctl status", os.EX_TEMPFAIL)
 

@@ -17,7 +17,8 @@ def write(folder: str, children: Children, began: float, reloads: int) -> None:
     processes = [
         {
             "name": child.label, "number": child.number, "keyword": child.keyword, "pid": child.pid,
-            "state": child.state.value, "began": _wall(child.since) if child.pid else 0,
+            "state": child.state.value,
+            "began": _wall(child.since) if child.pid else 0,
             "restarts": child.restarts, "last_exit": child.last_exit,
         }
         for child in children.all
