@@ -186,7 +186,8 @@ def main() -> None:
     sink.close()
     medians = {name: statistics.median(r["relay/s"] for r in runs) for name, runs in results.items()}
     for name, runs in results.items():
-        print(f"median  {name:<8}  relay/s {medians[name]:.0f}  cpu ms {statistics.median(r['cpu ms'] for r in runs):.2f}")
+        cpu = statistics.median(r["cpu ms"] for r in runs)
+        print(f"median  {name:<8}  relay/s {medians[name]:.0f}  cpu ms {cpu:.2f}")
     if len(medians) == 2:
         print(f"ratio   {medians['meta1g'] / medians['Postfix']:.2f}")
 

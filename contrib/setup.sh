@@ -126,8 +126,9 @@ venv() {
     if [ ! -x .venv/bin/python ]; then
         say "setup: making .venv with $python"
         "$python" -m venv "$state/.venv"
-        "$state/.venv/bin/python" -m pip install -q --disable-pip-version-check wheel setuptools
     fi
+    "$state/.venv/bin/python" -m pip install -q --disable-pip-version-check 'setuptools>=61' wheel ||
+        fail "pip can't install packages; is PyPI or a mirror of it configured?"
     extra=; [ "$want" = dev ] && extra='[dev]'
     say "setup: installing the package$extra"
     "$state/.venv/bin/python" -m pip install -q --disable-pip-version-check --no-build-isolation -e "$source$extra" 2>"$state/pip.log" ||

@@ -23,8 +23,10 @@ def write(folder: str, children: Children, began: float, reloads: int) -> None:
         }
         for child in children.all
     ]
-    _replace(os.path.join(folder, STATUS_FILE), json.dumps(
-        {"pid": os.getpid(), "began": began, "reloads": reloads, "stopping": children.is_stopping, "processes": processes}))
+    _replace(os.path.join(folder, STATUS_FILE), json.dumps({
+        "pid": os.getpid(), "began": began, "reloads": reloads, "stopping": children.is_stopping,
+        "processes": processes,
+    }))
 
 
 def _wall(monotonic: float) -> float:
