@@ -10,6 +10,16 @@ settings.register_profile("long", deadline=None, suppress_health_check=[HealthCh
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "default"))
 
 
+@pytest.fixture(autouse=True, scope="session")
+def reachable_temporary_folders(tmp_path_factory: pytest.TempPathFactory) -> None:
+    """Root's tests run daemons as another user, who must get to tmp_path."""
+    if os.geteuid() == 0:
+        folder = tmp_path_factory.getbasetemp()
+        while folder.name and folder != folder.parent and folder.stat().st_uid == 0 and folder.parent.name:
+            folder.chmod(0o711)
+            folder = folder.parent
+
+
 @pytest.hookimpl(trylast=True)
 def pytest_terminal_summary(terminalreporter: object) -> None:
     """Name what was skipped, and why, at the end."""
