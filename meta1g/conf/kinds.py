@@ -5,6 +5,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Final
 
+from meta1g.conf.errors import nearest
 from meta1g.conf.parse import Value
 from meta1g.mta import addr
 
@@ -68,7 +69,8 @@ def number(text: str) -> int:
 def _units(text: str, units: dict[str, int], default: str, what: str) -> int:
     at, total = 0, 0
     text = text.strip()
-    hint = f"units are {', '.join(units)}".replace("kb", "KB").replace("mb", "MB").replace("gb", "GB")
+    names = [unit.upper() if what == "size" else unit for unit in units]
+    hint = f"units are {', '.join(names)}"
     while at < len(text):
         match = _PART.match(text, at)
         if match is None:
@@ -158,7 +160,7 @@ def enum(*words: str) -> Kind:
         for word in words:
             if word.lower() == text:
                 return word
-        raise BadValue(f"expected one of {', '.join(words)}")
+        raise BadValue(f"expected one of {', '.join(words)}", nearest(text, words))
 
     return Kind("word", read, str, words=words)
 
@@ -172,7 +174,8 @@ def flags(*words: str, on: tuple[str, ...] = ()) -> Kind:
         for value in values:
             name, is_on = _negation(value.text.lower(), known)
             if name not in known:
-                raise BadValue(f"unknown flag {value.text}", f"flags are {', '.join(words)}", value)
+                hint = nearest(name, words) or f"flags are {', '.join(words)}"
+                raise BadValue(f"unknown flag {value.text}", hint, value)
             (found.add if is_on else found.discard)(name)
         return frozenset(found)
 

@@ -4,7 +4,7 @@ from typing import Final, NamedTuple
 
 from meta1g.conf.errors import ConfError, Position
 
-_BLANK: Final = re.compile(r"(?:[ \t\r\n\f]+|#[^\n]*|/\*.*?\*/)+", re.DOTALL)
+_BLANK: Final = re.compile(r"(?:\s+|#[^\n]*|/\*.*?\*/)+", re.DOTALL)
 _WORD: Final = re.compile(r"[^\s;,{}=\"#]+")
 _STRING: Final = re.compile(r'"((?:[^"\\]|\\.)*)"', re.DOTALL)
 _ESCAPES: Final = {"n": "\n", "r": "\r", "t": "\t"}

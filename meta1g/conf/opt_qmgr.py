@@ -171,7 +171,8 @@ class QmgrConf:
                                help="addresses in the outgoing connection cache")
     queue_return: QueueReturnConf = sub("queue_return", QueueReturnConf, m1="3.8(13.1)",
                                         help="longest time in the queue")
-    queue_delay: QueueDelayConf = sub("queue_delay", QueueDelayConf, m1="3.8(13.2)", help="when a delay is reported")
+    queue_delay: QueueDelayConf = sub("queue_delay", QueueDelayConf, m1="3.8(13.2)", planned=True,
+                                      help="when a delay is reported")
     retry_delay_max: int = opt("retry_delay_max", kinds.time(1), 4000, m1="3.8(14)", source="Postfix",
                                help="longest time between two tries")
     retry_delay_min: int = opt("retry_delay_min", kinds.time(1), 60, m1="3.8(15)", source="meta1g",

@@ -33,7 +33,9 @@ def _check_qmgr(section: Section, conf: QmgrConf, errors: list[ConfError]) -> No
         complain("retry_delay_min", "retry_delay_min is greater than retry_delay_max")
     if conf.disk_space_ok <= conf.disk_space_min:
         complain("disk_space_ok", "disk_space_ok must be greater than disk_space_min")
-    if conf.smtpc.initial_connections > conf.smtpc.connections_max:
+    part = _part(section, "smtpc")
+    given = {e.name.lower() for e in part.entries if isinstance(e, Option)} if part is not None else set()
+    if "initial_connections" in given and conf.smtpc.initial_connections > conf.smtpc.connections_max:
         complain("smtpc", "initial_connections is greater than connections_max")
     if conf.iqdb.hash_table_entries <= conf.iqdb.cache_entries_max:
         complain("IQDB", "hash_table_entries must be greater than cache_entries_max")

@@ -118,7 +118,8 @@ def _bind_option(name: str, item: Opt, option: Option, values: dict[str, Any], e
         values[name] = item.kind.read(option.values)
     except BadValue as error:
         at = error.value or (option.values[0] if option.values else None)
-        shown = f", found {at.text}" if at is not None and "found" not in error.expected else ""
+        shown = f", found {at.text}" if at is not None and error.expected.startswith("expected") else ""
+        shown = "" if "found" in error.expected else shown
         errors.append(ConfError(at.at if at else option.at, f"{item.name}: {error.expected}{shown}", error.hint))
 
 

@@ -44,7 +44,7 @@ def _settings(started: Started) -> Settings:
         dsn_merge_delay=conf.dsn_handling.merge_delay_max,
         dsn_errors_max=conf.dsn_handling.errors_per_dsn_max,
         dsn_header_only="header_only" in conf.dsn_handling.flags,
-        initial_connections=conf.smtpc.initial_connections,
+        initial_connections=min(conf.smtpc.initial_connections, conf.smtpc.connections_max),
         connections_max=conf.smtpc.connections_max,
         transactions_per_session_max=conf.smtpc.transactions_per_session_max,
         lmtp_rcpts_max=conf.smtpc.lmtp_rcpts_per_transaction_max,

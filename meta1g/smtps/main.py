@@ -13,7 +13,7 @@ from collections.abc import Callable
 from typing import Any, Final
 
 from meta1g import __version__
-from meta1g.mta import limits, logfmt
+from meta1g.mta import logfmt
 from meta1g.proc.start import Started, start
 from meta1g.proc.stats import print_stats
 from meta1g.proto.msg_ss import Compose, JournalOpen, Rotate, Segment, Settle, Throttle, Welcome
@@ -178,5 +178,5 @@ def _setting(started: Started, ids: Ids, qmgr: Qmgr, smar: Smar, store: Store) -
 def main(argv: list[str]) -> int:
     """Run the program; returns its exit code."""
     started = start("smtps", argv)
-    sock = listening_socket(started, limits.LISTEN_BACKLOG)
+    sock = listening_socket(started, started.conf.listen_queue)
     return Smtps(started).run(sock)

@@ -1,0 +1,40 @@
+"""Wrong configurations give the exact error; right ones survive being printed and read again."""
+from pathlib import Path
+
+import pytest
+
+from meta1g.conf.dump import to_text
+from meta1g.conf.errors import ConfErrors
+from meta1g.conf.load import check_services, load_text, planned_in_use
+from meta1g.conf.yamlform import to_yaml
+
+HERE = Path(__file__).parent
+
+
+@pytest.mark.parametrize("path", sorted(HERE.glob("bad/*.conf")), ids=lambda path: path.stem)
+def test_bad(path: Path) -> None:
+    try:
+        found = "\n".join(map(str, check_services(load_text(path.read_text(), path.name))))
+    except ConfErrors as error:
+        found = str(error)
+    assert found + "\n" == path.with_suffix(".expected").read_text()
+
+
+@pytest.mark.parametrize("path", sorted(HERE.glob("good/*.conf")), ids=lambda path: path.stem)
+def test_good(path: Path) -> None:
+    config = load_text(path.read_text(), path.name)
+    assert check_services(config) == []
+    text = to_text(config)
+    assert text == path.with_suffix(".show").read_text()
+    again = load_text(text, path.name)
+    assert again == config
+    assert load_text(to_yaml(text, path.name), f"{path.name}.yaml").services == config.services
+
+
+def test_options_without_effect_are_named() -> None:
+    path = HERE / "good" / "03-everything.conf"
+    names = planned_in_use(load_text(path.read_text(), path.name))
+    assert "MTA: flags greylisting" in names
+    assert "MTA: tls" in names
+    assert "qmgr: DEFEDB page_size" in names
+    assert not any("8bitmime" in name for name in names)
