@@ -42,17 +42,19 @@ clean() {
     [ "$state" = "$here" ] || rm -rf "$state"
 }
 
+usable() { # prints the real path of a Python that will do
+    path=$(command -v "$1" 2>/dev/null) || return 1
+    path=$("$path" -c 'import os, sys, venv, ensurepip; assert sys.version_info >= (3, 11)
+print(os.path.realpath(sys.executable))' 2>/dev/null) || return 1
+    ! is_root || reachable "$path" || return 1
+    echo "$path"
+}
+
 pick_python() {
     for candidate in ${PYTHON:-} /usr/bin/python3 python3.13 python3.12 python3.11 python3; do
-        found=$(command -v "$candidate" 2>/dev/null) || continue
-        found=$("$found" -c 'import os, sys; print(os.path.realpath(sys.executable)) if sys.version_info >= (3, 11) else sys.exit(1)' 2>/dev/null) || continue
-        if is_root && ! reachable "$found"; then
-            [ "$candidate" = "${PYTHON:-}" ] && say "setup: $found can't be executed by other users, looking for another"
-            continue
-        fi
-        "$found" -c 'import venv, ensurepip' 2>/dev/null || continue
-        echo "$found"
-        return
+        found=$(usable "$candidate") && { echo "$found"; return; }
+        [ "$candidate" != "${PYTHON:-}" ] || say "setup: PYTHON=$candidate can't be used: it must be Python 3.11 or newer" \
+            "with venv, and by root one that other users can execute too; looking for another"
     done
 }
 
