@@ -2,13 +2,13 @@
 import grp
 import os
 import pwd
-import socket
 import subprocess
 import sys
 from dataclasses import dataclass
 from typing import Final
 
 from meta1g.cli.createmap import merge, read_entries
+from meta1g.proc.hostname import own_name
 from meta1g.shim import layout
 from meta1g.shim.mapdb import write_map
 
@@ -17,9 +17,9 @@ ACCOUNTS: Final = {"smtps": "meta1s", "qmgr": "meta1q", "smtpc": "meta1c", "smar
 _CONF: Final = """\
 # Configuration of a meta1g instance, made by meta1g-ctl init; see meta1.conf(5).
 hostname = "{host}";
-queue_directory = "{base}/spool";
-log_directory = "{base}/log";
-CDB_base_directory = "{base}/spool/";
+queue_directory = "{queue}";
+log_directory = "{log}";
+CDB_base_directory = "{queue}/";
 
 smar {{
   map passwd {{ type = passwd; }}
@@ -30,15 +30,13 @@ smar {{
 }}
 
 qmgr {{
-  # Connections from one address: MeTA1's defaults are 100 open ones and 100 a minute.
-  smtps {{ connections_max = 10000; connection_rate_max = 10000000; }}
-  start_action = wait; {qmgr_user}
+{limits}  start_action = wait; {qmgr_user}
   restart_dependencies = {{ smtps, smtpc, smar }}
   path = "{program}"; arguments = "meta1g qmgr -f {conf}";
 }}
 
 lda {{
-  maildir_base = "{base}/maildir";
+  maildir_base = "{maildir}";
   listen_socket {{ type = unix; path = lmtpsock; umask = 007; {lmtp_owner}}}
   start_action = accept; {lda_user}
   path = "{program}"; arguments = "meta1g lda -f {conf}";
@@ -51,10 +49,15 @@ smtpc {{
 
 smtps {{
   flags = {{ 8bitmime, access, require_EHLO_before_MAIL }}
-  {cdb_gid}listen_socket {{ type = inet; address = 127.0.0.1; port = {port}; }}
+  {cdb_gid}listen_socket {{ type = inet; {address}port = {port}; }}
   start_action = pass; pass_fd_socket = smtps/smtpsfd; {smtps_user}
   path = "{program}"; arguments = "meta1g smtps -f {conf}";
 }}
+"""
+
+_LIMITS: Final = """\
+  # Connections from one address: MeTA1's defaults are 100 open ones and 100 a minute.
+  smtps { connections_max = 10000; connection_rate_max = 10000000; }
 """
 
 _MT: Final = """\
@@ -84,26 +87,40 @@ class InitError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """What to make: `user` None means the caller's own account, "" the meta1 users."""
+    """What to make: `user` None means the caller's own account, "" the meta1 users.
+
+    `address` empty listens on all of the host's; `limits` goes into the section qmgr.
+    """
 
     base: str
     port: int
     host: str
     user: str | None
+    etc: str
+    queue: str
+    log: str
+    maildir: str
+    address: str = "address = 127.0.0.1; "
+    limits: str = _LIMITS
 
     @property
     def conf(self) -> str:
         """Path of the configuration file."""
-        return os.path.join(self.base, "etc", "meta1.conf")
+        return os.path.join(self.etc, "meta1.conf")
+
+
+def _plan(base: str, port: int, host: str, user: str | None) -> Plan:
+    base = os.path.abspath(base)
+    return Plan(base, port, host, user, f"{base}/etc", f"{base}/spool", f"{base}/log", f"{base}/maildir")
 
 
 def plan(base: str, port: int, host: str | None, user: str | None) -> Plan:
     """Decide about users; InitError if one is missing."""
-    name = host or socket.getfqdn()
+    name = host or own_name()
     if os.geteuid() != 0:
         if user and user != pwd.getpwuid(os.geteuid()).pw_name:
             raise InitError(f"only root can make an instance for user {user}; run it as {user}")
-        return Plan(os.path.abspath(base), port, name, None)
+        return _plan(base, port, name, None)
     if user is None:
         try:
             layout.owners(None)
@@ -115,7 +132,7 @@ def plan(base: str, port: int, host: str | None, user: str | None) -> Plan:
             pwd.getpwnam(user)
         except KeyError:
             raise InitError(f"user {user} does not exist; create it or choose another with --user") from None
-    return Plan(os.path.abspath(base), port, name, user)
+    return _plan(base, port, name, user)
 
 
 def make(what: Plan) -> None:
@@ -127,17 +144,28 @@ def make(what: Plan) -> None:
         os.makedirs(what.base, 0o755, exist_ok=True)
         if who is not None:
             _check_reach(what, who)
-        for folder in ("etc", "spool", "log"):
-            layout.make_folder(os.path.join(what.base, folder), 0o755, None)
-        layout.make_folder(os.path.join(what.base, "maildir"), 0o700, who["meta1"] if who else None)
-        layout.create("queue", os.path.join(what.base, "spool"), who)
+        for folder in (what.etc, what.queue, what.log):
+            layout.make_folder(folder, 0o755, None)
+        layout.make_folder(what.maildir, 0o700, who["meta1"] if who else None)
+        layout.create("queue", what.queue, who)
         _write_all(what, who)
     except OSError as error:
         raise InitError(f"{error.filename or what.base}: {error.strerror}") from None
 
 
+def make_configuration(etc: str, queue: str, log: str, who: layout.Owner) -> bool:
+    """The configuration of an installation: port 25, all addresses, limits as MeTA1's; False if there is one."""
+    what = Plan(queue, 25, own_name(), "", etc, queue, log, f"{queue}/maildir", "", "")
+    if os.path.exists(what.conf):
+        return False
+    _check_reach(what, who)
+    layout.make_folder(what.maildir, 0o700, who["meta1"])
+    _write_all(what, who)
+    return True
+
+
 def _write_all(what: Plan, who: layout.Owner | None) -> None:
-    etc = os.path.join(what.base, "etc")
+    etc = what.etc
     _write(os.path.join(etc, "mt"), _MT.format(host=what.host), who, "meta1m")
     for name, text in (("access", _ACCESS), ("aliases", _ALIASES)):
         _write(os.path.join(etc, name), text.format(etc=etc), who, "meta1m")
@@ -148,7 +176,8 @@ def _write_all(what: Plan, who: layout.Owner | None) -> None:
 def _values(what: Plan, who: layout.Owner | None) -> dict[str, object]:
     program = program_path()
     values: dict[str, object] = {
-        "base": what.base, "host": what.host, "port": what.port, "program": program, "conf": what.conf,
+        "queue": what.queue, "log": what.log, "maildir": what.maildir, "host": what.host, "port": what.port,
+        "address": what.address, "limits": what.limits, "program": program, "conf": what.conf,
         "cdb_gid": f"CDB_gid = {who['meta1c'][1]};\n  " if who else "", "lmtp_owner": "",
     }
     for service, account in ACCOUNTS.items():

@@ -7,7 +7,6 @@ Diagnostics
 import ctypes
 import os
 import signal
-import socket
 import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -19,6 +18,7 @@ from meta1g.conf.errors import ConfErrors
 from meta1g.conf.load import Config, planned_in_use
 from meta1g.conf.opt_mcp import McpConf
 from meta1g.mta.errors import MtaError
+from meta1g.proc.hostname import own_name
 from meta1g.proc.log import Log
 from meta1g.proc.ready import VARIABLE, tell_ready
 from meta1g.proc.threads import wait_for_stop
@@ -71,7 +71,7 @@ def start(program: str, argv: list[str]) -> Started:
         if service is not None and option.startswith(f"{service.label}: "):
             log.warning(f"func={program}, option={option}, status=has no effect in this version")
     return Started(program, config, conf, service.mcp if service else None, log,
-                   config.hostname or socket.getfqdn(), invocation.process, invocation.trusted_domains)
+                   config.hostname or own_name(), invocation.process, invocation.trusted_domains)
 
 
 def _die_with_parent() -> None:
