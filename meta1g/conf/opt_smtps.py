@@ -143,8 +143,7 @@ class SmtpsConf:
     policy_milter: PolicyMilterConf | None = sub("policy_milter", PolicyMilterConf, m1="3.10(19)", planned=True,
                                                  optional=True, help="a policy milter")
     proxy: ProxyConf | None = sub("proxy", ProxyConf, m1="3.10(20)", planned=True, optional=True, help="a proxy")
-    processes: int = opt("processes", kinds.count(1, 64), 1, m1="3.10(21), 8.5(8)", help="processes on one socket",
-                         planned=True)
+    processes: int = opt("processes", kinds.count(1, 7), 1, m1="3.10(21), 8.5(8)", help="processes on one socket")
     protected_recipients: ProtectedConf | None = sub("protected_recipients", ProtectedConf, m1="3.10(22)",
                                                      planned=True, optional=True, help="protected recipients")
     transactions_max: int = opt("transactions_max", kinds.count(1), 100_000, m1="3.10(23)",

@@ -10,7 +10,7 @@ import signal
 import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Final
 
 from meta1g import __version__
 from meta1g.conf.cmdline import Invocation, UsageError, parse_args, usage
@@ -22,6 +22,8 @@ from meta1g.proc.hostname import own_name
 from meta1g.proc.log import Log
 from meta1g.proc.ready import VARIABLE, tell_ready
 from meta1g.proc.threads import wait_for_stop
+
+WORKER: Final = "META1G_LISTEN_FD"  # set for processes that another daemon started
 
 
 @dataclass(slots=True)
@@ -76,7 +78,7 @@ def start(program: str, argv: list[str]) -> Started:
 
 def _die_with_parent() -> None:
     """TERM when MCP dies: without it nobody would restart us, and a new one could not bind our port."""
-    if os.environ.get(VARIABLE):
+    if os.environ.get(VARIABLE) or os.environ.get(WORKER):
         ctypes.CDLL(None, use_errno=True).prctl(1, signal.SIGTERM)  # PR_SET_PDEATHSIG, prctl(2)
         if os.getppid() == 1:
             raise SystemExit(os.EX_TEMPFAIL)

@@ -30,6 +30,7 @@ from meta1g.smtps.peers import Ids, Qmgr, Smar
 from meta1g.smtps.policy import PolicyFlags
 from meta1g.smtps.session import Session
 from meta1g.smtps.setting import Setting, greeting_octets
+from meta1g.smtps.workers import Workers, inherited_socket
 from meta1g.st.block import Blocking
 from meta1g.st.listen import Acceptor
 from meta1g.st.netfd import NetFd
@@ -61,8 +62,8 @@ class Smtps:
         self._qmgr.link.on_message = self._on_qmgr
         self._qmgr.link.on_up = self._announce
 
-    def run(self, sock: socket.socket) -> int:
-        """Serve until a signal says stop."""
+    def run(self, sock: socket.socket, workers: Workers | None) -> int:
+        """Serve until a signal says stop; `workers` serve the same socket."""
         on_signal(signal.SIGTERM, self._stop.raise_)
         on_signal(signal.SIGINT, self._stop.raise_)
         on_signal(signal.SIGUSR1, self._print_stats)
@@ -74,10 +75,14 @@ class Smtps:
         self._acceptor = Acceptor(sock, self._limit, self._serve)
         self._acceptor.on_trouble = lambda error: self._log.error(f"func=smtps, accept={error.strerror}")
         self._acceptor.start()
+        if workers is not None:
+            workers.start()
         self._started.ready()
         while not self._stop.wait(3600.0):
             pass
         self._drain()
+        if workers is not None:
+            workers.stop(_DRAIN)
         return 0
 
     def _serve(self, netfd: NetFd) -> None:
@@ -178,5 +183,9 @@ def _setting(started: Started, ids: Ids, qmgr: Qmgr, smar: Smar, store: Store) -
 def main(argv: list[str]) -> int:
     """Run the program; returns its exit code."""
     started = start("smtps", argv)
+    inherited = inherited_socket()
+    if inherited is not None:
+        return Smtps(started).run(inherited, None)
     sock = listening_socket(started, started.conf.listen_queue)
-    return Smtps(started).run(sock)
+    more = started.conf.processes - 1
+    return Smtps(started).run(sock, Workers(argv, sock, started.process, more, started.log) if more else None)

@@ -197,3 +197,20 @@ def test_daemons_do_not_run_as_root(server: Instance) -> None:
             uid = os.stat(f"/proc/{pid}").st_uid
             assert (uid == 0) is (name == "mcp"), name
     assert (other_user() is None) is (os.geteuid() != 0)
+
+
+def test_several_processes_share_the_port() -> None:
+    instance = Instance("many.test")
+    instance.edit("smtps {\n  flags", "smtps {\n  processes = 3;\n  flags")
+    with instance:
+        parent = instance.pids()["smtps"]
+        until(lambda: instance.status()["queue"]["peers"]["smtps"] == 3)
+        for number in range(30):
+            instance.send("root@many.test", f"Subject: {number}\n\nx\n")
+        until(lambda: len(instance.mail("root")) == 30)
+        numbers = {line.split("ss_ta=")[1][17:19] for line in instance.log("smtps").splitlines() if "size=" in line}
+        assert len(numbers) > 1, "more than one process served"
+        worker = int(Path(f"/proc/{parent}/task/{parent}/children").read_text().split()[0])
+        os.kill(worker, 9)
+        until(lambda: "status=ended, exit=-9" in instance.log("smtps"))
+        until(lambda: instance.status()["queue"]["peers"]["smtps"] == 3)
