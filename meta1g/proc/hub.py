@@ -22,24 +22,12 @@ from typing import Any, Final, NamedTuple
 from meta1g.mta import limits
 from meta1g.mta.errors import FrameError
 from meta1g.proc.log import Log
-from meta1g.proto.rcb import PROTOCOL_VERSION, FrameReader, Hello, Vocabulary, check_hello
+from meta1g.proto.rcb import PROTOCOL_VERSION, FrameReader, Hello, PeerDown, PeerUp, Vocabulary, check_hello
 
 _READ_SIZE: Final = 256 * 1024
 _RETRY_DELAY: Final = 0.2  # seconds between two tries to reach a process that MCP may be restarting
 _HELLO_TIMEOUT: Final = 10.0  # seconds until a peer must have said Hello
 _SELECT_MAX: Final = 0.5  # seconds after which the hub looks at its timers
-
-
-class PeerUp(NamedTuple):
-    """The peer has said Hello."""
-
-    hello: Hello
-
-
-class PeerDown(NamedTuple):
-    """The peer is gone; nothing more comes from it."""
-
-    reason: str
 
 
 Batch = list[tuple["Peer", Any, int]]

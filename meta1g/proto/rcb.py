@@ -31,6 +31,18 @@ class Hello(NamedTuple):
     name: str
 
 
+class PeerUp(NamedTuple):
+    """The peer of a link has said Hello; comes in the stream of its messages."""
+
+    hello: Hello
+
+
+class PeerDown(NamedTuple):
+    """The peer is gone; nothing more comes from it."""
+
+    reason: str
+
+
 class Codec:
     """Encoder and decoder of one message class."""
 

@@ -9,16 +9,11 @@ import time
 from collections.abc import Callable
 from typing import Any, Final
 
-from meta1g.proc.hub import Peer, PeerDown, PeerUp
+from meta1g.proc.hub import Peer
 from meta1g.proc.log import Log
-from meta1g.proto.msg_ar import Resolved
-from meta1g.proto.msg_ctl import Command
-from meta1g.qmgr import bounce, on_ctl, on_smar, on_smtpc, on_smtps, on_timer, routing, sched
+from meta1g.qmgr import on_timer
 from meta1g.qmgr.effects import (
-    DiskFree,
-    Done,
     Effect,
-    Loaded,
     LogLine,
     ReadDefedb,
     RemoveContent,
@@ -29,6 +24,7 @@ from meta1g.qmgr.effects import (
 )
 from meta1g.qmgr.state import Qmgr
 from meta1g.qmgr.store import DefedbThread, DiskEffect, IbdbThread
+from meta1g.qmgr.turn import turn
 
 _STOP: Final = "stop"
 
@@ -64,17 +60,10 @@ class Decider:
         while not self._is_stopping:
             batch = self._collect()
             now = time.time()
-            out: list[Effect] = []
-            for item in batch:
-                self._decide(item, now, out)
-            if now >= self._next_tick or self._next_tick - now > 2 * on_timer.TICK:
+            is_tick = now >= self._next_tick or self._next_tick - now > 2 * on_timer.TICK
+            if is_tick:
                 self._next_tick = now + on_timer.TICK
-                on_timer.on_tick(self._q, now, out)
-            routing.fetch_due(self._q, now, out)
-            if self._q.bouncing:
-                bounce.send_due(self._q, now, out)
-            sched.schedule(self._q, now, out)
-            self._carry_out(out)
+            self._carry_out(turn(self._q, batch, now, self._reload, is_tick=is_tick))
 
     def _collect(self) -> list[Any]:
         timeout = min(max(self._next_tick - time.time(), 0.001), on_timer.TICK)
@@ -86,47 +75,11 @@ class Decider:
             while True:
                 batch = batch + self._inbox.get_nowait()
         except queue.Empty:
-            return batch
-
-    def _decide(self, item: Any, now: float, out: list[Effect]) -> None:
-        q = self._q
-        match item:
-            case (Peer() as peer, message, tag):
-                self._on_peer(peer, message, tag, now, out)
-            case Done():
-                on_timer.on_done(q, item, now, out)
-            case Loaded():
-                on_timer.on_loaded(q, item, now, out)
-            case DiskFree():
-                on_timer.on_disk(q, item, out)
-            case _:
-                self._is_stopping = True
-
-    def _on_peer(self, peer: Peer, message: Any, tag: int, now: float, out: list[Effect]) -> None:
-        q = self._q
-        if isinstance(message, PeerUp | PeerDown) and peer.role != "control":
-            self._log.info(f"func=q_peer, peer={peer}, status={'up' if isinstance(message, PeerUp) else 'down'}")
-        match peer.role, message:
-            case "smtps", PeerUp():
-                on_smtps.on_up(q, peer, message.hello, now, out)
-            case "smtps", PeerDown():
-                on_smtps.on_down(q, peer)
-            case "smtps", _:
-                on_smtps.on_message(q, peer, message, tag, now, out)
-            case "smtpc", PeerUp():
-                on_smtpc.on_up(q, peer)
-            case "smtpc", PeerDown():
-                on_smtpc.on_down(q, peer, now, out)
-            case "smtpc", _:
-                on_smtpc.on_message(q, peer, message, now, out)
-            case "smar", PeerUp():
-                on_smar.on_up(q, peer, now, out)
-            case "smar", PeerDown():
-                on_smar.on_down(q)
-            case "smar", Resolved():
-                on_smar.on_resolved(q, message, tag, now, out)
-            case "control", Command():
-                on_ctl.on_command(q, peer, message, tag, now, self._reload, out)
+            pass
+        if _STOP in batch:
+            self._is_stopping = True
+            batch = [item for item in batch if item is not _STOP]
+        return batch
 
     def _carry_out(self, out: list[Effect]) -> None:
         ibdb: list[WriteIbdb] = []
@@ -134,10 +87,8 @@ class Decider:
         frames: dict[Peer, list[bytes]] = {}
         log = self._log
         for effect in out:
-            kind = type(effect)
-            if kind is Tell:
-                peer = effect.peer  # type: ignore[union-attr]
-                frames.setdefault(peer, []).append(peer.frame(effect.message, effect.tag))  # type: ignore[union-attr]
+            if isinstance(effect, Tell):
+                frames.setdefault(effect.peer, []).append(effect.peer.frame(effect.message, effect.tag))
             elif isinstance(effect, WriteIbdb):
                 ibdb.append(effect)
             elif isinstance(effect, LogLine):

@@ -17,7 +17,7 @@ from meta1g.proc.hub import Batch, Hub
 from meta1g.proc.log import Log
 from meta1g.proc.start import Started, start
 from meta1g.proc.stats import print_stats
-from meta1g.proc.threads import block_signals
+from meta1g.proc.threads import block_signals, die_with_any_thread
 from meta1g.proto import msg_ar, msg_ctl, msg_da, msg_ss
 from meta1g.qmgr import routing
 from meta1g.qmgr.decider import Decider
@@ -85,6 +85,7 @@ class Process:
     def run(self) -> int:
         """Recover, serve until a signal says stop, stop in order."""
         block_signals()
+        die_with_any_thread(self._log.error)
         self._recover()
         started, config, hub = self._started, self._started.config, self._hub
         hub.listen(config.queue_path(config.smtps_socket), msg_ss.VOCABULARY, "smtps")

@@ -17,6 +17,7 @@ def on_resolved(q: Qmgr, message: Resolved, tag: int, now: float, out: list[Effe
     rcpt = ta.rcpts.get(idx) if ta is not None else None
     if ta is None or rcpt is None or rcpt.state is not RState.ROUTING:
         return
+    ta.unrouted -= 1
     targets = message.targets
     if len(targets) == 1 and not targets[0].has_sender and targets[0].address == rcpt.address:
         _route(q, ta, rcpt, targets[0], now, out)

@@ -46,6 +46,7 @@ def _expire_questions(q: Qmgr, now: float, out: list[Effect]) -> None:
             del q.asked[tag]
         elif rcpt.since < limit:
             del q.asked[tag]
+            ta.unrouted -= 1
             outcome.defer(q, ta, rcpt, Reply(451, "4.4.3", "Address resolver did not answer in time"), now, out)
 
 

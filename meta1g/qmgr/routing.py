@@ -18,6 +18,7 @@ def start(q: Qmgr, ta: Ta, rcpt: Rcpt, now: float, out: list[Effect]) -> None:
         rcpt.hop = 0
         sched.make_ready(q, ta, rcpt, now, out)
     else:
+        ta.unrouted += 1
         ask(q, ta, rcpt, now, out)
 
 

@@ -14,6 +14,7 @@ from meta1g.qmgr.effects import Effect, LogLine, Tell
 from meta1g.qmgr.state import DaSession, Qmgr, Rcpt, RState, Site, SiteKey, Ta, Task
 
 IDLE_MAX = 2.0  # seconds an idle session is kept for more work; Postfix's connection cache holds 2 s too
+GATHER_MAX = 1.0  # seconds that recipients wait for others of their message, so that they share a transaction
 _RESTS = Reply(451, "4.4.1", "Host was not reachable lately")
 
 
@@ -54,10 +55,11 @@ def schedule(q: Qmgr, now: float, out: list[Effect]) -> None:
 
 
 def _give_one(q: Qmgr, site: Site, now: float, out: list[Effect]) -> bool:
-    session = _session(q, site, now)
-    if session is None:
+    entry = next((key for key, rcpts in site.waiting.items() if _is_gathered(q, key[0], rcpts, now)), None)
+    session = _session(q, site, now) if entry is not None else None
+    if entry is None or session is None:
         return False
-    (name, sender), rcpts = next(iter(site.waiting.items()))
+    (name, sender), rcpts = entry, site.waiting[entry]
     is_lmtp = site.key[0] != Protocol.ESMTP
     most = q.settings.lmtp_rcpts_max if is_lmtp else q.settings.smtp_rcpts_max
     part, rest = rcpts[:most], rcpts[most:]
@@ -80,6 +82,11 @@ def _give_one(q: Qmgr, site: Site, now: float, out: list[Effect]) -> bool:
         tuple([DaRcpt(rcpt.idx, rcpt.address, rcpt.params) for rcpt in part]),
         (ta.content,), (site.hop,) if is_new else ())))
     return True
+
+
+def _is_gathered(q: Qmgr, name: str, rcpts: list[Rcpt], now: float) -> bool:
+    """Whether no more recipients of the message are about to come to this site."""
+    return q.aq[name].unrouted == 0 or now - rcpts[0].since >= GATHER_MAX
 
 
 def _session(q: Qmgr, site: Site, now: float) -> DaSession | None:

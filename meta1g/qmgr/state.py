@@ -93,7 +93,10 @@ class Rcpt:
 
 @dataclass(slots=True, eq=False)
 class Ta:
-    """A transaction with recipients in AQ; `ibdb_open` counts those whose home is IBDB."""
+    """A transaction with recipients in AQ.
+
+    `ibdb_open` counts those whose home is IBDB, `unrouted` those that SMAR was asked about.
+    """
 
     ta: str
     mail: bytes
@@ -107,6 +110,7 @@ class Ta:
     rcpts: dict[int, Rcpt] = field(default_factory=dict)
     next_idx: int = 0
     ibdb_open: int = 0
+    unrouted: int = 0
     in_defedb: bool = False
     bounce_at: float = 0.0
 

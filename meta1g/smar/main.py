@@ -24,7 +24,7 @@ from meta1g.mta.errors import StoreError
 from meta1g.proc.hub import Hub
 from meta1g.proc.start import Started, run, start
 from meta1g.proc.stats import print_stats
-from meta1g.proc.threads import block_signals
+from meta1g.proc.threads import block_signals, die_with_any_thread
 from meta1g.proto.msg_ar import VOCABULARY
 from meta1g.smar.ask import DnsAnswer
 from meta1g.smar.cache import TtlCache
@@ -98,6 +98,7 @@ def main(argv: list[str]) -> int:
 def _main(argv: list[str]) -> int:
     started = start("smar", argv)
     block_signals()
+    die_with_any_thread(started.log.error)
     try:
         smar = Smar(started)
     except (StoreError, MapError) as error:

@@ -19,7 +19,7 @@ from typing import Any, Final, Protocol
 
 from meta1g.mta.logfmt import fields
 from meta1g.mta.reply import Reply
-from meta1g.proc.hub import Batch, Peer, PeerDown, PeerUp
+from meta1g.proc.hub import Batch, Peer
 from meta1g.proc.log import DETAIL, Log
 from meta1g.proto.msg_ar import (
     CheckConnect,
@@ -31,6 +31,7 @@ from meta1g.proto.msg_ar import (
     Statistics,
     Verdict,
 )
+from meta1g.proto.rcb import PeerDown, PeerUp
 from meta1g.smar.access import check_connect, check_mail, check_rcpt, rejection, verdict
 from meta1g.smar.ask import Work
 from meta1g.smar.cache import TtlCache

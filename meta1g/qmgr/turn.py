@@ -1,0 +1,89 @@
+"""One turn of the decider: what came in, which handler takes it, what follows; pure (design 3)."""
+from collections.abc import Callable, Iterable
+from typing import Any
+
+from meta1g.mta.logfmt import fields
+from meta1g.proto.msg_ar import Resolved
+from meta1g.proto.msg_ctl import Command
+from meta1g.proto.rcb import PeerDown, PeerUp
+from meta1g.qmgr import bounce, on_ctl, on_smar, on_smtpc, on_smtps, on_timer, routing, sched
+from meta1g.qmgr.effects import DiskFree, Done, Effect, Loaded, LogLine
+from meta1g.qmgr.state import PeerKey, Qmgr
+
+Reload = Callable[[], None]
+
+
+def turn(q: Qmgr, items: Iterable[Any], now: float, reload: Reload, *, is_tick: bool) -> list[Effect]:
+    """Decide about everything that came in since the last turn; `is_tick` once a second.
+
+    An item is (peer, message, tag) from the hub, whose peers have a `role`, or a report of the stores.
+    """
+    out: list[Effect] = []
+    for item in items:
+        try:
+            _on_item(q, item, now, reload, out)
+        except Exception as error:
+            # A bug must cost one item, not the queue: the rest of the mail goes on.
+            out.append(LogLine(0, fields(func="q_turn", item=type(item).__name__, bug=repr(error), at=_place(error))))
+    try:
+        _on_time(q, now, out, is_tick=is_tick)
+    except Exception as error:
+        out.append(LogLine(0, fields(func="q_turn", item="time", bug=repr(error), at=_place(error))))
+    return out
+
+
+def _place(error: Exception) -> str:
+    """Where an exception arose: the innermost frame."""
+    trace = error.__traceback__
+    while trace is not None and trace.tb_next is not None:
+        trace = trace.tb_next
+    return f"{trace.tb_frame.f_code.co_name}:{trace.tb_lineno}" if trace is not None else ""
+
+
+def _on_item(q: Qmgr, item: Any, now: float, reload: Reload, out: list[Effect]) -> None:
+    match item:
+        case Done():
+            on_timer.on_done(q, item, now, out)
+        case Loaded():
+            on_timer.on_loaded(q, item, now, out)
+        case DiskFree():
+            on_timer.on_disk(q, item, out)
+        case (peer, message, tag):
+            _on_peer(q, peer, message, tag, now, reload, out)
+
+
+def _on_time(q: Qmgr, now: float, out: list[Effect], *, is_tick: bool) -> None:
+    if is_tick:
+        on_timer.on_tick(q, now, out)
+    routing.fetch_due(q, now, out)
+    if q.bouncing:
+        bounce.send_due(q, now, out)
+    sched.schedule(q, now, out)
+
+
+def _on_peer(
+    q: Qmgr, peer: PeerKey, message: Any, tag: int, now: float, reload: Reload, out: list[Effect]
+) -> None:
+    if isinstance(message, PeerUp | PeerDown) and peer.role != "control":
+        out.append(LogLine(1, f"func=q_peer, peer={peer}, status={'up' if isinstance(message, PeerUp) else 'down'}"))
+    match peer.role, message:
+        case "smtps", PeerUp():
+            on_smtps.on_up(q, peer, message.hello, now, out)
+        case "smtps", PeerDown():
+            on_smtps.on_down(q, peer)
+        case "smtps", _:
+            on_smtps.on_message(q, peer, message, tag, now, out)
+        case "smtpc", PeerUp():
+            on_smtpc.on_up(q, peer)
+        case "smtpc", PeerDown():
+            on_smtpc.on_down(q, peer, now, out)
+        case "smtpc", _:
+            on_smtpc.on_message(q, peer, message, now, out)
+        case "smar", PeerUp():
+            on_smar.on_up(q, peer, now, out)
+        case "smar", PeerDown():
+            on_smar.on_down(q)
+        case "smar", Resolved():
+            on_smar.on_resolved(q, message, tag, now, out)
+        case "control", Command():
+            on_ctl.on_command(q, peer, message, tag, now, reload, out)

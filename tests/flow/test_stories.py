@@ -1,0 +1,366 @@
+"""Whole-message stories through QMGR's handlers, on a virtual clock without disk or sockets."""
+import pytest
+
+from meta1g.proto.msg_ar import Target
+from meta1g.proto.msg_da import SessionEnded
+from meta1g.proto.msg_ss import Content, JournalOpen, Rcpt, SeAck, SeEnd, SeNew, TaCommit
+from meta1g.qmgr.effects import DiskFree
+from tests.flow.world import SEGMENT, SETTINGS, World, default_route, target
+
+LATER, NEVER = 450, 550
+
+
+@pytest.fixture
+def world() -> World:
+    return World().begin()
+
+
+def test_accept_and_deliver(world: World) -> None:
+    tag = world.send(b"a@x.test")
+    assert tag not in world.acks  # nothing is promised before IBDB has it
+    world.run()
+    assert world.acks[tag].code == 0
+    assert [entry[1:] for entry in world.delivered] == [(b"from@host.test", b"a@x.test")]
+    world.check_empty()
+
+
+def test_recipients_share_transactions_by_site_and_limit(world: World) -> None:
+    world.send(*(b"r%d@x.test" % n for n in range(25)), *(b"s%d@y.test" % n for n in range(3)))
+    world.run()
+    assert len(world.delivered) == 28
+    assert sorted(len(deliver.rcpts) for deliver in world.delivers) == [3, 5, 10, 10]
+    world.check_empty()
+
+
+def test_deferred_then_delivered(world: World) -> None:
+    world.result = lambda deliver, address: LATER
+    world.send(b"a@x.test", b"b@y.test")
+    world.run()
+    assert len(world.defedb) == 2
+    assert world.ibdb == {}
+    assert world.files  # the content has settled in its own file
+    world.result = lambda deliver, address: 0
+    world.sleep(30)
+    assert world.delivered == []
+    world.sleep(60)
+    assert len(world.delivered) == 2
+    world.check_empty()
+
+
+def test_part_is_delivered_part_deferred_part_bounced(world: World) -> None:
+    codes = {b"now@x.test": 0, b"later@x.test": LATER, b"never@x.test": NEVER}
+    world.result = lambda deliver, address: codes.get(address, 0)
+    world.send(*codes)
+    world.run().sleep(10)
+    assert [entry[2] for entry in world.delivered] == [b"now@x.test", b"from@host.test"]
+    codes[b"later@x.test"] = 0
+    world.sleep(100)
+    assert world.delivered[-1][2] == b"later@x.test"
+    world.check_empty()
+
+
+def test_retries_back_off_until_the_message_is_too_old(world: World) -> None:
+    world.result = lambda deliver, address: LATER if address == b"a@x.test" else 0
+    world.send(b"a@x.test")
+    world.run().sleep(3600 + 700, 5)
+    tries = sum(1 for deliver in world.delivers if deliver.rcpts[0].address == b"a@x.test")
+    assert 8 <= tries <= 13
+    (dsn,) = world.composed.values()
+    assert b"5.4.7" in dsn.head
+    assert world.delivered == [(dsn.ta, b"", b"from@host.test")]
+    world.check_empty()
+
+
+def test_failures_are_merged_into_one_dsn(world: World) -> None:
+    world.result = lambda deliver, address: NEVER if address.startswith(b"bad") else 0
+    world.send(b"bad1@x.test", b"bad2@y.test", b"good@z.test")
+    world.run().sleep(10)
+    (dsn,) = world.composed.values()
+    assert b"550 <bad1@x.test>... said so" in dsn.head
+    assert b"bad2@y.test" in dsn.head
+    assert b"good@z.test" not in dsn.head
+    assert b"during RCPT" in dsn.head
+    world.check_empty()
+
+
+def test_failed_dsn_goes_to_the_double_bounce_address_and_then_ends(world: World) -> None:
+    world.result = lambda deliver, address: NEVER
+    world.send(b"a@x.test")
+    world.run().sleep(60)
+    assert len(world.composed) == 2
+    assert any("double bounce failed" in line for line in world.log)
+    assert world.delivered == []
+    world.check_empty()
+
+
+def test_dsn_about_mail_in_defedb(world: World) -> None:
+    code = LATER
+    world.result = lambda deliver, address: code if deliver.mail else 0
+    world.send(b"a@x.test", b"b@x.test")
+    world.run()
+    code = NEVER
+    world.sleep(120)
+    assert [entry[1:] for entry in world.delivered] == [(b"", b"from@host.test")]
+    world.check_empty()
+
+
+@pytest.mark.parametrize("first", [0, LATER])
+def test_alias_expands(world: World, first: int) -> None:
+    """The list's recipients replace it, each ends by itself; owner- changes the sender."""
+    world.route = lambda address: (
+        (target(b"a@x.test", "192.0.2.1", sender=b"owner@host.test"), target(b"b@y.test", "192.0.2.2"),
+         target(b"c@z.test", code=NEVER)) if address == b"list@host.test" else default_route(address))
+    code = first
+    world.result = lambda deliver, address: code if address == b"b@y.test" else 0
+    world.send(b"list@host.test")
+    world.run().sleep(20)
+    code = 0
+    world.sleep(100)
+    assert (b"owner@host.test", b"a@x.test") in [entry[1:] for entry in world.delivered]
+    assert (b"from@host.test", b"b@y.test") in [entry[1:] for entry in world.delivered]
+    assert (b"", b"from@host.test") in [entry[1:] for entry in world.delivered]
+    assert len(world.delivered) == 3
+    world.check_empty()
+
+
+def test_alias_of_deferred_recipient_expands(world: World) -> None:
+    """SMAR could not say at first; the alias is found when the recipient comes back from DEFEDB."""
+    world.route = lambda address: (target(address, code=451),)
+    world.send(b"list@host.test")
+    world.run()
+    assert len(world.defedb) == 1
+    world.route = lambda address: (
+        (target(b"a@x.test", "192.0.2.1"), target(b"b@x.test", "192.0.2.1")) if address == b"list@host.test"
+        else default_route(address))
+    world.sleep(100)
+    assert len(world.delivered) == 2
+    world.check_empty()
+
+
+def test_next_host_when_the_first_is_down(world: World) -> None:
+    world.route = lambda address: (target(address, "192.0.2.1", "192.0.2.2"),)
+    world.host_fails = lambda hop: hop.ip == "192.0.2.1"
+    world.send(b"a@x.test")
+    world.run()
+    assert len(world.delivered) == 1
+    world.check_empty()
+
+
+def test_slow_start_shrinks_to_zero_rests_and_probes(world: World) -> None:
+    world.route = lambda address: (target(address, "192.0.2.1"),)
+    world.host_fails = lambda hop: True
+    for n in range(6):
+        world.send(b"r%d@x.test" % n)
+    world.run()
+    assert len(world.delivers) <= 3  # two connections were allowed at first; then the host rests
+    assert len(world.defedb) == 6
+    tried = len(world.delivers)
+    world.send(b"more@x.test")
+    world.run()
+    assert len(world.delivers) == tried  # not even tried
+    world.host_fails = lambda hop: False
+    world.sleep(200)
+    assert len(world.delivered) == 7
+    world.check_empty()
+
+
+def test_connections_grow_with_success_and_never_pass_the_limit(world: World) -> None:
+    world.route = lambda address: (target(address, "192.0.2.1"),)
+    most = 0
+    for n in range(100):
+        world.send(b"r%d@x.test" % n)
+        world.step()
+        open_now = sum(site.open for site in world.q.sites.values())
+        most = max(most, open_now)
+        assert open_now <= 5
+    world.run()
+    assert most > 2
+    assert len(world.delivered) == 100
+    world.sleep(5)
+    assert world.sessions == set()  # idle sessions were closed
+    world.check_empty()
+
+
+def test_sessions_are_reused_up_to_their_limit(world: World) -> None:
+    world.route = lambda address: (target(address, "192.0.2.1"),)
+    for n in range(21):
+        world.send(b"r%d@x.test" % n)
+        world.run()
+    assert sum(deliver.is_new for deliver in world.delivers) == 3  # ten transactions each
+    world.sleep(5)
+    world.check_empty()
+
+
+def test_delivery_agent_dies_with_tasks(world: World) -> None:
+    world.silent.add(world.smtpc)
+    world.send(b"a@x.test")
+    world.run()
+    world.disconnect(world.smtpc)
+    assert any("status=uncertain" in line for line in world.log)
+    world.silent.clear()
+    world.connect(world.smtpc)
+    world.run()
+    assert len(world.delivered) == 1
+    world.sleep(5)
+    world.check_empty()
+
+
+def test_session_that_ends_untried_gives_its_task_back(world: World) -> None:
+    world.silent.add(world.smtpc)
+    world.send(b"a@x.test")
+    world.run()
+    world.silent.clear()
+    (session,) = world.q.sessions
+    world.feed((world.smtpc, SessionEnded(session), 0))
+    world.run()
+    assert len(world.delivered) == 1
+
+
+def test_task_without_a_result_is_given_up(world: World) -> None:
+    world.silent.add(world.smtpc)
+    world.send(b"a@x.test")
+    world.run().sleep(310, 10)
+    assert len(world.defedb) == 1
+    world.silent.clear()
+    world.sleep(100)
+    assert len(world.delivered) == 1
+    world.check_empty()
+
+
+def test_no_delivery_agent_for_long(world: World) -> None:
+    world.disconnect(world.smtpc)
+    world.send(b"a@x.test")
+    world.run().sleep(610, 10)
+    assert len(world.defedb) == 1
+    world.connect(world.smtpc)
+    world.sleep(100)
+    assert len(world.delivered) == 1
+    world.check_empty()
+
+
+def test_resolver_away_and_back(world: World) -> None:
+    world.disconnect(world.smar)
+    world.send(b"a@x.test")
+    world.run().sleep(5)
+    assert world.delivered == []
+    world.connect(world.smar)
+    world.run()
+    assert len(world.delivered) == 1
+    world.check_empty()
+
+
+def test_resolver_that_does_not_answer(world: World) -> None:
+    world.silent.add(world.smar)
+    world.send(b"a@x.test")
+    world.run().sleep(60)
+    assert len(world.defedb) == 1
+    world.silent.clear()
+    world.sleep(120)
+    assert len(world.delivered) == 1
+    world.check_empty()
+
+
+def test_server_dies_while_it_writes_a_dsn(world: World) -> None:
+    world.result = lambda deliver, address: NEVER if deliver.mail else 0
+    world.silent.add(world.smtps)
+    world.send(b"a@x.test")
+    world.run().sleep(10)
+    world.disconnect(world.smtps)
+    world.contents = {ta: place for ta, place in world.contents.items() if ta in world.q.aq}
+    world.silent.clear()
+    world.connect(world.smtps)
+    world.run().sleep(20)
+    assert [entry[1:] for entry in world.delivered] == [(b"", b"from@host.test")]
+    world.sleep(5)
+    assert not world.bugs
+
+
+@pytest.mark.parametrize(("error", "code"), [("full", 452), ("EIO", 451)])
+def test_disk_refuses_the_envelope(world: World, error: str, code: int) -> None:
+    world.ibdb_error = error
+    tag = world.send(b"a@x.test")
+    world.run()
+    assert world.acks[tag].code == code
+    world.ibdb_error = ""
+    world.check_empty()
+
+
+def test_disk_space_low_and_back(world: World) -> None:
+    world.feed(DiskFree(50))
+    tag = world.send(b"a@x.test")
+    assert world.acks[tag].code == 452
+    assert world.throttles[-1].text == "disk space"
+    world.feed(DiskFree(150))
+    assert world.acks[world.send(b"a@x.test")].code == 452  # until disk_space_ok is reached
+    world.feed(DiskFree(250))
+    assert world.throttles[-1].text == ""
+    tag = world.send(b"a@x.test")
+    world.run()
+    assert world.acks[tag].code == 0
+    world.check_empty()
+
+
+def test_full_queue_refuses_and_throttles(world: World) -> None:
+    world.disconnect(world.smtpc)
+    for n in range(10):
+        world.send(*(b"r%d@x.test" % i for i in range(n * 50, n * 50 + 50)))
+    world.run().sleep(2)
+    tag = world.send(b"one@more.test")
+    assert world.acks[tag].code == 452
+    assert world.throttles[-1].sessions_max == 1
+    world.connect(world.smtpc)
+    world.run().sleep(5)
+    assert len(world.delivered) == 500
+    assert world.throttles[-1].sessions_max == SETTINGS.smtps_sessions_max
+    world.check_empty()
+
+
+def test_segments_go_when_nobody_needs_them(world: World) -> None:
+    world.send(b"a@x.test")
+    world.run()
+    assert world.removed_segments == []
+    world.feed((world.smtps, JournalOpen(()), 0))
+    world.run()
+    assert world.removed_segments == [SEGMENT]
+    rcpts = (Rcpt(0, b"a@x.test", b""),)
+    commit = TaCommit(world.now, 0, 1, False, False, "", "S" + "0" * 17 + "F", "", b"", b"", rcpts,
+                      (Content(0, 1, SEGMENT),))
+    world.feed((world.smtps, commit, 99))
+    assert world.acks[99].code == 451  # its content may be gone
+    world.feed((world.smtps, commit._replace(received=world.q.start - 1), 98))
+    assert world.acks[98].code == 451
+
+
+def test_connection_limits_of_one_client(world: World) -> None:
+    answers: list[SeAck] = []
+    told = world._told
+    world._told = lambda peer, message, tag: (  # type: ignore[method-assign]
+        answers.append(message) if isinstance(message, SeAck) else told(peer, message, tag))
+    for n in range(11):
+        world.feed((world.smtps, SeNew(f"S{n}", "192.0.2.1"), n + 1))
+    assert [answer.code for answer in answers] == [0] * 10 + [421]
+    world.feed((world.smtps, SeEnd("S0", "192.0.2.1"), 0), (world.smtps, SeNew("S", "192.0.2.1"), 12))
+    assert answers[-1].code == 0
+    for n in range(100):
+        world.feed((world.smtps, SeNew("", "192.0.2.2"), n), (world.smtps, SeEnd("", "192.0.2.2"), 0))
+    world.feed((world.smtps, SeNew("", "192.0.2.2"), 1))
+    assert (answers[-1].code, "rate" in answers[-1].text) == (421, True)
+    world.sleep(70)
+    world.feed((world.smtps, SeNew("", "192.0.2.2"), 1))
+    assert answers[-1].code == 0
+
+
+def test_permanent_and_temporary_failure_of_routing(world: World) -> None:
+    codes = {b"gone@x.test": 550, b"wait@x.test": 451}
+
+    def route(address: bytes) -> tuple[Target, ...]:
+        return (target(address, code=codes[address]),) if address in codes else default_route(address)
+
+    world.route = route
+    world.send(*codes)
+    world.run().sleep(10)
+    assert len(world.composed) == 1
+    codes.clear()
+    world.sleep(100)
+    assert [entry[2] for entry in world.delivered] == [b"from@host.test", b"wait@x.test"]
+    world.check_empty()
