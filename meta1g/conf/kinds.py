@@ -11,10 +11,13 @@ from meta1g.mta import addr
 
 _NUMBER: Final = re.compile(r"0[xX][0-9A-Fa-f]+|[0-9]+")
 _PART: Final = re.compile(r"\s*(0[xX][0-9A-Fa-f]+|[0-9]+)\s*([A-Za-z]*)")
+_DIGITS_MAX: Final = {8: 21, 10: 19, 16: 16}  # of 63 bits
 _TIME_UNITS: Final = {"w": 604800, "d": 86400, "h": 3600, "m": 60, "s": 1}
 _SIZE_UNITS: Final = {"b": 1, "kb": 1 << 10, "mb": 1 << 20, "gb": 1 << 30}
 _TRUE: Final = frozenset(("1", "true", "on"))
 _FALSE: Final = frozenset(("0", "false", "off"))
+_NUMBER_MAX: Final = (1 << 63) - 1  # what the queue's records hold
+_TIME_MAX: Final = (1 << 31) - 1  # 68 years; time_t arithmetic stays sound
 _NEGATIONS: Final = ("not_", "dont_", "no_", "-", "!", "~")
 
 
@@ -30,13 +33,14 @@ class BadValue(ValueError):
 
 @dataclass(frozen=True, slots=True)
 class Kind:
-    """How one kind is read and written; `is_list` takes several values."""
+    """How one kind is read and written; `is_list` takes several values, a bare number is in `unit`."""
 
     name: str
     read: Callable[[list[Value]], Any]
     write: Callable[[Any], str]
     is_list: bool = False
     words: tuple[str, ...] = ()
+    unit: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,13 +61,13 @@ def number(text: str) -> int:
     """`0x` hexadecimal, `0` octal, or decimal; BadValue if it is none."""
     if not _NUMBER.fullmatch(text):
         raise BadValue("expected a number")
-    if text[:2].lower() == "0x":
-        return int(text, 16)
-    if len(text) > 1 and text[0] == "0":
-        if set(text) & {"8", "9"}:
-            raise BadValue("expected a number", "a leading 0 makes it octal, which has no 8 and 9")
-        return int(text, 8)
-    return int(text)
+    base = 16 if text[:2].lower() == "0x" else 8 if len(text) > 1 and text[0] == "0" else 10
+    if base == 8 and set(text) & {"8", "9"}:
+        raise BadValue("expected a number", "a leading 0 makes it octal, which has no 8 and 9")
+    digits = text[2:] if base == 16 else text
+    if len(digits.lstrip("0")) > _DIGITS_MAX[base] or (value := int(digits, base)) > _NUMBER_MAX:
+        raise BadValue(f"{text[:24]}{'...' if text[24:] else ''} is too large", f"at most {_NUMBER_MAX}")
+    return value
 
 
 def _units(text: str, units: dict[str, int], default: str, what: str) -> int:
@@ -85,9 +89,10 @@ def _units(text: str, units: dict[str, int], default: str, what: str) -> int:
     return total
 
 
-def _in_range(value: int, low: int, high: int | None) -> int:
+def _in_range(value: int, low: int, high: int | None, write: Callable[[int], str] = str) -> int:
     if value < low or (high is not None and value > high):
-        raise BadValue(f"{value} is out of range", f"from {low} to {high}" if high is not None else f"at least {low}")
+        allowed = f"at least {write(low)}" if high is None else f"from {write(low)} to {write(high)}"
+        raise BadValue(f"{write(value)} is out of range", ff"it must be {allowed}")
     return value
 
 
@@ -96,9 +101,13 @@ def count(low: int = 0, high: int | None = None) -> Kind:
     return Kind("number", lambda values: _in_range(number(_one(values).text), low, high), str)
 
 
-def time(low: int = 0, high: int | None = None) -> Kind:
+def time(low: int = 0, high: int = _TIME_MAX) -> Kind:
     """A duration in seconds."""
-    return Kind("time", lambda v: _in_range(_units(_one(v).text, _TIME_UNITS, "s", "time"), low, high), _write_time)
+
+    def read(values: list[Value]) -> int:
+        return _in_range(_units(_one(values).text, _TIME_UNITS, "s", "time"), low, high, _write_time)
+
+    return Kind("time", read, _write_time)
 
 
 def _write_time(value: int) -> str:
@@ -110,10 +119,13 @@ def _write_time(value: int) -> str:
     return " ".join(parts) or "0s"
 
 
-def size(unit: str = "b", low: int = 0, high: int | None = None) -> Kind:
+def size(unit: str = "b", low: int = 0, high: int = _NUMBER_MAX) -> Kind:
     """A size in octets; a bare number is in `unit`."""
-    return Kind("size", lambda v: _in_range(_units(_one(v).text, _SIZE_UNITS, unit, "size"), low, high),
-                lambda value: _write_size(value))
+
+    def read(values: list[Value]) -> int:
+        return _in_range(_units(_one(values).text, _SIZE_UNITS, unit, "size"), low, high, _write_size)
+
+    return Kind("size", read, _write_size, unit=unit.upper())
 
 
 def _write_size(value: int) -> str:
@@ -126,7 +138,7 @@ def _write_size(value: int) -> str:
 def _read_boolean(values: list[Value]) -> bool:
     word = _one(values).text.lower()
     if word not in _TRUE | _FALSE:
-        raise BadValue("expected a boolean", "1, true, on or 0, false, off")
+        raise BadValue("expected a boolean", "write 1, true or on, or 0, false or off")
     return word in _TRUE
 
 
@@ -173,6 +185,8 @@ def flags(*words: str, on: tuple[str, ...] = ()) -> Kind:
         found = {word.lower() for word in on}
         for value in values:
             name, is_on = _negation(value.text.lower(), known)
+            if len(value.words) > 1 and not value.is_quoted:
+                raise BadValue(f"expected , between flags, found {value.words[1]}", "", value)
             if name not in known:
                 hint = nearest(name, words) or f"flags are {', '.join(words)}"
                 raise BadValue(f"unknown flag {value.text}", hint, value)
@@ -207,7 +221,9 @@ def many(kind: Kind, low: int = 0, high: int | None = None) -> Kind:
             except BadValue as error:
                 raise BadValue(error.expected, error.hint, value) from None
         if len(found) < low or (high is not None and len(found) > high):
-            raise BadValue(f"expected at least {low} values" if high is None else f"expected {low} to {high} values")
+            wanted = f"at least {low}" if high is None else f"{low} to {high}"
+            last = values[high] if high is not None and len(found) > high else None
+            raise BadValue(f"{len(found)} values found, expected {wanted}", "", last)
         return tuple(found)
 
     return Kind(f"list of {kind.name}s", read, lambda v: "{ " + ", ".join(map(kind.write, v)) + " }", is_list=True)
@@ -247,7 +263,8 @@ def power_of_two(low: int, high: int) -> Kind:
     def read(values: list[Value]) -> int:
         value = _in_range(number(_one(values).text), low, high)
         if value & (value - 1):
-            raise BadValue(f"{value} is not a power of 2", f"such as {1 << value.bit_length() - 1}")
+            below = 1 << value.bit_length() - 1
+            raise BadValue(f"{value} is not a power of 2", f"such as {below} or {below * 2}")
         return value
 
     return Kind("number", read, str)

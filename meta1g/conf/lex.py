@@ -5,8 +5,8 @@ from typing import Final, NamedTuple
 from meta1g.conf.errors import ConfError, Position
 
 _BLANK: Final = re.compile(r"(?:\s+|#[^\n]*|/\*.*?\*/)+", re.DOTALL)
-_WORD: Final = re.compile(r"[^\s;,{}=\"#]+")
-_STRING: Final = re.compile(r'"((?:[^"\\]|\\.)*)"', re.DOTALL)
+_WORD: Final = re.compile(r"(?:(?!/\*)[^\s;,{}=\"#])+")
+_STRING: Final = re.compile(r'"((?:[^"\\\n]|\\.)*)"')  # on one line, as in C (M1 3.2.1)
 _ESCAPES: Final = {"n": "\n", "r": "\r", "t": "\t"}
 
 
@@ -68,10 +68,11 @@ class Lexer:
     def _string(self, at: int) -> tuple[Token | None, int]:
         match = _STRING.match(self._text, at)
         if match is None:
-            self._error(at, "string is not closed", 'end it with "')
+            self._error(at, "string is not closed on its line", 'end it with "; adjacent strings are joined')
             end = self._text.find("\n", at)
-            return Token("string", "", at), len(self._text) if end < 0 else end
-        return Token("string", re.sub(r"\\(.)", _unescape, match[1], flags=re.DOTALL), at), match.end()
+            line = self._text[at : len(self._text) if end < 0 else end]
+            return Token("string", "", at), at + len(line.rstrip().removesuffix(";"))
+        return Token("string", re.sub(r"\\(.)", _unescape, match[1]), at), match.end()
 
     def _condition(self, at: int) -> tuple[Token, int]:
         """The raw text between `==` and its `;` (M1 8.5.1)."""

@@ -3,9 +3,12 @@
 A mistake does not end the reading: it goes on behind the next `;` or `}`.
 """
 from dataclasses import dataclass, field
+from typing import Final
 
 from meta1g.conf.errors import ConfError, Position
 from meta1g.conf.lex import Lexer, Token
+
+DEPTH_MAX: Final = 20  # M1 needs 4; more is a mistake or an attack on the stack
 
 
 @dataclass(slots=True)
@@ -48,6 +51,7 @@ class _Parser:
         self._lexer = Lexer(text, name)
         self._tokens = self._lexer.tokens()
         self._next = 0
+        self._depth = 0
         self.errors: list[ConfError] = self._lexer.errors
 
     @property
@@ -109,7 +113,13 @@ class _Parser:
     def _section(self, keyword: Token, name: str) -> Section:
         opening = self._take()
         section = Section(self._at(keyword), keyword.text, name)
+        if self._depth == DEPTH_MAX:
+            self._error(keyword, f"sections are nested more than {DEPTH_MAX} deep")
+            self._next = len(self._tokens) - 1
+            return section
+        self._depth += 1
         self._entries(section)
+        self._depth -= 1
         if self._token.kind == "}":
             self._take()
         else:

@@ -72,6 +72,8 @@ def test_written_values_are_read_again(kind: Kind, values: list[Value]) -> None:
 BAD: list[tuple[Kind, list[Value]]] = [
     (kinds.count(), value("x")), (kinds.count(), value("08")), (kinds.count(), value("-1")), (kinds.count(), []),
     (kinds.count(5), value("4")), (kinds.count(0, 5), value("6")), (kinds.count(), value("1") + value("2")),
+    (kinds.count(), value("9" * 5000)), (kinds.count(), value("0x8000000000000000")), (kinds.time(), value("99999w")),
+    (kinds.flags("a", "b"), value("a", "b")), (kinds.size(), value("9000000000GB")),
     (kinds.time(), value("5q")), (kinds.time(), value("h")), (kinds.time(), value("")), (kinds.size(), value("5m")),
     (kinds.BOOLEAN, value("yes")), (kinds.STRING, value("a", "b")), (kinds.enum("a"), value("b")),
     (kinds.flags("a"), value("b")), (kinds.flags("a"), value("no_b")), (kinds.many(kinds.count(), 2), value("1")),
@@ -88,10 +90,11 @@ def test_bad_value(kind: Kind, values: list[Value]) -> None:
 
 
 def test_positions() -> None:
-    lexer = Lexer('a = 1;\n  "two\nlines" b\n\n/* x\n */ c', "f")
+    lexer = Lexer('a = 1;\n  "two" b\n\n/* x\n */ c/* y */#z', "f")
     found = [(token.text, *lexer.position(token.offset)[1:]) for token in lexer.tokens()]
-    assert found == [("a", 1, 1), ("=", 1, 3), ("1", 1, 5), (";", 1, 6), ("two\nlines", 2, 3), ("b", 3, 8),
-                     ("c", 6, 5), ("", 6, 6)]
+    assert found == [("a", 1, 1), ("=", 1, 3), ("1", 1, 5), (";", 1, 6), ("two", 2, 3), ("b", 2, 9),
+                     ("c", 5, 5), ("", 5, 15)]
+    assert lexer.errors == []
 
 
 def test_escapes() -> None:

@@ -1,0 +1,115 @@
+"""A disk in memory with a page cache: what was not flushed may be lost, and it can stop at any call."""
+from collections.abc import Sequence
+
+from meta1g.mta.errors import StoreError
+
+
+class Stopped(Exception):
+    """The power went out."""
+
+
+class FakeDisk:
+    """The interface of `shim.safeio.Disk`.
+
+    Each file has its octets and how many of them are flushed; each folder its entries as they are
+    and as they are on stable storage. `stop_at` is the number of the call that never returns.
+    """
+
+    def __init__(self) -> None:
+        self.data: dict[int, bytearray] = {}
+        self.flushed: dict[int, int] = {}
+        self.entries: dict[str, int] = {}
+        self.stable: dict[str, int] = {}
+        self.fds: dict[int, int] = {}
+        self.calls = 0
+        self.stop_at = 0
+        self.fail_at = 0
+        self.ignores_flush = False
+        self._next = 1
+
+    def _count(self, path: str) -> None:
+        self.calls += 1
+        if self.calls == self.stop_at:
+            raise Stopped
+        if self.calls == self.fail_at:
+            raise StoreError("do", path, "Input/output error")
+
+    def lose_power(self, keep: float) -> "FakeDisk":
+        """The disk as it is found afterwards: of what was not flushed the share `keep` survives."""
+        after = FakeDisk()
+        after._next = self._next
+        for path, inode in (self.stable if keep < 1.0 else self.entries).items():
+            data, flushed = self.data[inode], self.flushed[inode]
+            size = flushed + int((len(data) - flushed) * keep)
+            after.entries[path] = after.stable[path] = inode
+            after.data[inode], after.flushed[inode] = bytearray(data[:size]), size
+        return after
+
+    def create(self, path: str, mode: int, gid: int = -1) -> int:
+        self._count(path)
+        if path in self.entries:
+            raise StoreError("create", path, "exists")
+        self._next += 1
+        self.data[self._next], self.flushed[self._next] = bytearray(), 0
+        self.entries[path] = self._next
+        self.fds[self._next] = self._next
+        return self._next
+
+    def append(self, fd: int, path: str, buffers: Sequence[bytes]) -> int:
+        octets = b"".join(buffers)
+        self.data[fd] += octets[: len(octets) // 2]
+        self._count(path)
+        self.data[fd] += octets[len(octets) // 2:]
+        return len(octets)
+
+    def flush(self, fd: int, path: str) -> None:
+        self._count(path)
+        if not self.ignores_flush:
+            self.flushed[fd] = len(self.data[fd])
+
+    def flush_folder(self, path: str) -> None:
+        self._count(path)
+        if self.ignores_flush:
+            return
+        inside = {name for name in {*self.entries, *self.stable} if name.rpartition("/")[0] == path.rstrip("/")}
+        for name in inside:
+            if name in self.entries:
+                self.stable[name] = self.entries[name]
+            else:
+                del self.stable[name]
+
+    def close(self, fd: int) -> None:
+        pass
+
+    def truncate(self, fd: int, path: str, size: int) -> None:
+        del self.data[fd][size:]
+
+    def rename(self, old: str, new: str) -> None:
+        self._count(old)
+        self.entries[new] = self.entries.pop(old)
+
+    def unlink(self, path: str) -> bool:
+        self._count(path)
+        return self.entries.pop(path, None) is not None
+
+    def open_read(self, path: str) -> int:
+        if path not in self.entries:
+            raise StoreError("open", path, "No such file or directory")
+        return self.entries[path]
+
+    def read_at(self, fd: int, path: str, size: int, offset: int) -> bytes:
+        return bytes(self.data[fd][offset : offset + size])
+
+    def size(self, fd: int, path: str) -> int:
+        return len(self.data[fd])
+
+    def names(self, path: str) -> list[str]:
+        prefix = path.rstrip("/") + "/"
+        return sorted(name[len(prefix):] for name in self.entries
+                      if name.startswith(prefix) and "/" not in name[len(prefix):])
+
+    def exists(self, path: str) -> bool:
+        return path in self.entries
+
+    def free(self, path: str) -> int:
+        return 1 << 40

@@ -1,0 +1,143 @@
+"""MCP's machine: classes of exits, limits, pauses, dependencies, order of stopping (M1 3.7, 4.1)."""
+import os
+
+import pytest
+
+from meta1g.mcp.children import (
+    LIMITS,
+    STOP_TIMEOUT,
+    Child,
+    Children,
+    Exit,
+    Note,
+    Signal,
+    Start,
+    State,
+    classify,
+)
+
+
+@pytest.mark.parametrize(("status", "kind"), [
+    (0, Exit.OK), (os.EX_USAGE, Exit.FATAL), (os.EX_CONFIG, Exit.FATAL), (os.EX_NOPERM, Exit.FATAL), (127, Exit.FATAL),
+    (os.EX_UNAVAILABLE, Exit.HARD), (1, Exit.HARD), (os.EX_SOFTWARE, Exit.HARD),
+    (os.EX_TEMPFAIL, Exit.SOFT), (os.EX_OSERR, Exit.SOFT), (-9, Exit.KILLED), (-15, Exit.KILLED),
+])
+def test_classes(status: int, kind: Exit) -> None:
+    assert classify(status) is kind
+
+
+def running(*children: Child) -> Children:
+    """A family that runs, with pids 1, 2, ..."""
+    family = Children(list(children))
+    family.start_all(0.0)
+    for pid, action in enumerate(family.due(0.0), 1):
+        assert isinstance(action, Start)
+        family.started(action.child, pid, 0.0)
+        family.ready(action.child)
+    return family
+
+
+def end(family: Children, child: Child, status: int, now: float) -> float | None:
+    """One end and, if it comes, the next start; when that was due."""
+    family.ended(child, status, now)
+    due = child.start_at
+    if due is not None:
+        assert [a.child for a in family.due(due) if isinstance(a, Start)] == [child]
+        family.started(child, int(now * 10) + 1000, due)
+    return due
+
+
+@pytest.mark.parametrize(("status", "kind"), [(1, Exit.HARD), (75, Exit.SOFT), (0, Exit.OK), (-9, Exit.KILLED)])
+def test_too_often_is_given_up(status: int, kind: Exit) -> None:
+    child = Child("x", 0)
+    family = running(child)
+    for count in range(LIMITS[kind].most):
+        assert end(family, child, status, 0.01 * count) is not None, count
+    assert end(family, child, status, 0.9) is None
+    assert child.state is State.FAILED
+    assert child.restarts == LIMITS[kind].most
+
+
+def test_fatal_is_never_restarted() -> None:
+    child = Child("x", 0)
+    family = running(child)
+    notes = family.ended(child, os.EX_CONFIG, 1.0)
+    assert child.state is State.FAILED
+    assert any(isinstance(note, Note) and note.is_error and "given up" in note.text for note in notes)
+
+
+def test_old_ends_are_forgotten() -> None:
+    child = Child("x", 0)
+    family = running(child)
+    for count in range(50):
+        assert end(family, child, 1, count * 200.0) is not None
+
+
+def test_failure_max_overrides() -> None:
+    once, ever = Child("x", 0, failure_max=1), Child("y", 0, failure_max=0)
+    family = running(once, ever)
+    assert end(family, once, 1, 1.0) is not None
+    assert end(family, once, 1, 2.0) is None
+    for count in range(200):
+        assert end(family, ever, 1, 1.0 + count * 0.01) is not None
+
+
+def test_pause_grows_with_failures_in_a_row_and_is_forgotten() -> None:
+    child = Child("x", 0, failure_max=0)
+    family = running(child)
+    now, pauses = 0.0, []
+    for _ in range(12):
+        now += 0.1
+        due = end(family, child, 1, now)
+        assert due is not None
+        pauses.append(round(due - now, 3))
+        now = due
+    assert pauses[:5] == [0.0, 0.1, 0.2, 0.4, 0.8]
+    assert pauses[-1] == 10.0
+    assert end(family, child, 1, now + 100.0) == now + 100.0
+
+
+def test_dependencies_are_stopped_and_started_but_it_does_not_spread() -> None:
+    qmgr = Child("qmgr", 0, ("smtps", "smar"), keyword="qmgr")
+    smar = Child("smar", 0, ("qmgr",), keyword="smar")
+    mta = Child("MTA", 0, keyword="smtps")
+    other = Child("lda", 0, keyword="lda")
+    family = running(qmgr, smar, mta, other)
+    stopped = [a.child.label for a in family.ended(qmgr, -9, 1.0) if isinstance(a, Signal)]
+    assert stopped == ["smar", "MTA"]
+    assert not [a for a in family.ended(smar, 0, 1.1) if isinstance(a, Signal)]
+    assert smar.start_at == 1.1
+    family.ended(mta, -15, 1.2)
+    assert {a.child.label for a in family.due(2.0) if isinstance(a, Start)} == {"qmgr", "smar", "MTA"}
+    assert other.pid
+
+
+def test_stop_goes_backwards_one_by_one_and_kills_who_stays() -> None:
+    first, second = Child("a", 0), Child("b", 0)
+    family = running(first, second)
+    assert family.stop_next(0.0) == [Signal(second, False)]
+    assert family.stop_next(1.0) == []
+    assert family.due(STOP_TIMEOUT) == [Signal(second, True)]
+    family.ended(second, -9, STOP_TIMEOUT + 1)
+    assert family.stop_next(100.0) == [Signal(first, False)]
+    assert not family.is_down
+    family.ended(first, 0, 101.0)
+    assert family.is_down
+    assert family.stop_next(102.0) == []
+    assert family.next_time() is None
+    assert family.due(1000.0) == []
+
+
+def test_what_can_not_be_started_counts_as_a_failure() -> None:
+    child = Child("x", 0)
+    family = Children([child])
+    family.start_all(0.0)
+    family.due(0.0)
+    notes = family.not_started(child, "No such file", 0.0)
+    assert "No such file" in str(notes[0])
+    assert child.start_at is not None
+    assert family.by_pid(0) is None
+    assert family.by_pid(5) is None
+    family.started(child, 5, 1.0)
+    assert family.by_pid(5) is child
+    assert child.state is State.STARTED

@@ -1,0 +1,88 @@
+"""Retry times, OCC, ICC, EDBC, the control socket's answers."""
+import json
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from meta1g.mta.reply import Reply
+from meta1g.proto.msg_ctl import Command
+from meta1g.qmgr import retry
+from meta1g.qmgr.edbc import Edbc
+from meta1g.qmgr.icc import Icc
+from meta1g.qmgr.occ import TIMEOUT, Occ
+from tests.flow.world import Peer, World
+
+REPLY = Reply(451, "4.4.1", "refused")
+
+
+@given(st.integers(1, 100), st.floats(0, 1))
+def test_delay_grows_within_its_bounds(tries: int, luck: float) -> None:
+    found = retry.delay(tries, 60, 4000, luck)
+    assert 54 <= found <= 4400
+    assert retry.delay(tries, 60, 4000, 0.5) <= retry.delay(tries + 1, 60, 4000, 0.5)
+
+
+def test_expiry() -> None:
+    assert not retry.is_expired(100.0, 199.0, 100)
+    assert retry.is_expired(100.0, 200.0, 100)
+
+
+def test_slow_start() -> None:
+    occ = Occ()
+    assert occ.entry("a", 0.0, 3).limit == 3
+    for _ in range(9):
+        occ.succeeded("a", 0.0, 3, 5)
+    assert occ.entry("a", 0.0, 3).limit == 5
+    assert [occ.failed("a", 1.0, 3, REPLY) for _ in range(5)] == [False] * 4 + [True]
+    assert occ.entry("a", 2.0, 3).limit == 0
+    assert occ.entry("a", 1.0 + TIMEOUT, 3).limit == 1  # a probe
+    assert occ.failed("a", 1.0 + TIMEOUT, 3, REPLY)
+    occ.succeeded("b", 500.0, 3, 5)
+    occ.trim(1)
+    assert len(occ) == 1
+    assert occ.entry("b", 501.0, 3).limit == 4
+
+
+def test_clients() -> None:
+    icc = Icc()
+    assert [icc.open("a", 0.0, 3, 2) for _ in range(3)] == ["", "", "open"]
+    icc.close("a")
+    icc.close("unknown")
+    assert icc.open("a", 1.0, 3, 2) == ""
+    icc.close("a")
+    assert icc.open("a", 2.0, 3, 2) == "rate"
+    assert icc.open("a", 71.0, 3, 2) == ""
+    icc.close("a")
+    icc.trim(72.0)
+    assert len(icc) == 1
+    icc.close("a")
+    icc.trim(300.0)
+    assert len(icc) == 0
+
+
+def test_order_of_deferred() -> None:
+    edbc = Edbc()
+    assert edbc.next_time() is None
+    for when, name in ((30.0, "b"), (10.0, "a"), (20.0, "a"), (40.0, "c")):
+        edbc.add(when, name, int(when))
+    assert edbc.next_time() == 10.0
+    assert edbc.due(25.0, 100) == {"a": [10, 20]}
+    assert edbc.due(100.0, 1) == {"b": [30]}
+    assert edbc.hurry(5.0) == 1
+    assert edbc.due(5.0, 10) == {"c": [40]}
+    assert len(edbc) == 0
+
+
+def test_control() -> None:
+    world = World().begin()
+    peer = Peer("control")
+    world.up.add(peer)
+    answers: list[dict[str, object]] = []
+    world._told = lambda who, message, tag: answers.append(json.loads(message.text))  # type: ignore[method-assign]
+    world.q.edbc.add(world.now + 100, "S", 0)
+    for name in ("status", "reload", "flush", "nonsense"):
+        world.feed((peer, Command(name, "{}"), 1))
+    assert answers[0]["peers"] == {"smtps": 1, "smtpc": 1, "smar": 1}
+    assert answers[1] == {"reloaded": True}
+    assert answers[2] == {"due": 1}
+    assert "unknown command" in str(answers[3]["error"])
