@@ -143,8 +143,8 @@ def test_installation_with_five_users() -> None:
         state = file.stat()
         assert (pwd.getpwuid(state.st_uid).pw_name, stat.S_IMODE(state.st_mode)) == ("meta1s", 0o640)
         assert state.st_gid == pwd.getpwnam("meta1c").pw_gid
-        queue = run(base / "bin" / "runas", "meta1q", base / "bin" / "mailq", "-f", conf).stdout
-        assert "<x@down.test>" in queue
+        mailq = [base / "bin" / "runas", "meta1q", base / "bin" / "mailq", "-f", conf]
+        until(lambda: "<x@down.test>" in run(*mailq).stdout)
         for name, user in (("qmgr", "meta1q"), ("smtps", "meta1s")):
             state = (base / "log" / f"{name}.log").stat()
             assert (pwd.getpwuid(state.st_uid).pw_name, stat.S_IMODE(state.st_mode)) == (user, 0o640)
