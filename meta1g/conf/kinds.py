@@ -92,7 +92,7 @@ def _units(text: str, units: dict[str, int], default: str, what: str) -> int:
 def _in_range(value: int, low: int, high: int | None, write: Callable[[int], str] = str) -> int:
     if value < low or (high is not None and value > high):
         allowed = f"at least {write(low)}" if high is None else f"from {write(low)} to {write(high)}"
-        raise BadValue(f"{write(value)} is out of range", ff"it must be {allowed}")
+        raise BadValue(f"{write(value)} is out of range", f"it must be {allowed}")
     return value
 
 

@@ -150,6 +150,8 @@ class _Parser:
                 option.values.append(value)
             if self._token.kind == ",":
                 self._take()
+            elif self._token.kind == ";" and self._goes_on():
+                self._error(self._take(), f"values of {option.name} are divided by semicolons", "use commas")
             elif self._token.kind != "}":
                 self._error(opening, f"list of {option.name} is not closed", "add }")
                 self._skip()
@@ -158,6 +160,11 @@ class _Parser:
         if self._token.kind == ";":
             self._take()
         return True
+
+    def _goes_on(self) -> bool:
+        """Behind this `;` comes another value of the list or its end, not the next option."""
+        following, last = self._tokens[self._next + 1], self._tokens[min(self._next + 2, len(self._tokens) - 1)]
+        return following.kind == "}" or (following.kind in ("word", "string") and last.kind in (";", ",", "}"))
 
     def _value(self) -> Value | None:
         value: Value | None = None

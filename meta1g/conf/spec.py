@@ -8,11 +8,12 @@ from dataclasses import dataclass, field
 from typing import Any, Final, TypeVar
 
 from meta1g.conf.errors import ConfError, nearest
-from meta1g.conf.kinds import BadValue, Kind
+from meta1g.conf.kinds import BadValue, Kind, PathValue
 from meta1g.conf.parse import Option, Section
 
 KEY: Final = "meta1g"
 T = TypeVar("T")
+_EMPTY: Final[tuple[Any, ...]] = (None, "", (), frozenset(), PathValue("", True))
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,11 +101,21 @@ def bind(cls: type[T], section: Section, errors: list[ConfError], skip: frozense
             is_section = isinstance(found[1], Sub)
             errors.append(ConfError(entry.at, f"{word} is {'a section' if is_section else 'an option'}",
                                     f"write {word} {'{ ... }' if is_section else '= value;'}"))
-    for name, (_, item) in known.items():
-        given = {(e.name if isinstance(e, Option) else e.keyword).lower() for e in section.entries}
-        if isinstance(item, Opt) and item.is_required and name not in given:
-            errors.append(ConfError(section.at, f"section {section.keyword} needs option {item.name}"))
+    _check_required(known, section, values, errors)
     return cls(**values)
+
+
+def _check_required(known: dict[str, tuple[str, Opt | Sub]], section: Section, values: dict[str, Any],
+                    errors: list[ConfError]) -> None:
+    places = {entry.name.lower(): entry.at for entry in section.entries if isinstance(entry, Option)}
+    for word, (name, item) in known.items():
+        if not isinstance(item, Opt) or not item.is_required:
+            continue
+        hint = f"{item.name} is one of {', '.join(item.kind.words)}" if item.kind.words else ""
+        if word not in places:
+            errors.append(ConfError(section.at, f"section {section.keyword} needs option {item.name}", hint))
+        elif name in values and values[name] in _EMPTY:
+            errors.append(ConfError(places[word], f"{item.name} may not be empty", hint))
 
 
 def _bind_option(name: str, item: Opt, option: Option, values: dict[str, Any], errors: list[ConfError]) -> None:

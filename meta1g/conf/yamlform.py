@@ -4,25 +4,49 @@ from typing import Any
 import yaml
 
 from meta1g.conf.errors import ConfError, Position
-from meta1g.conf.parse import Option, Section, Value, parse
+from meta1g.conf.parse import DEPTH_MAX, Option, Section, Value, parse
 
 
 def tree_of(text: str, name: str) -> tuple[Section, list[ConfError]]:
     """The tree of a YAML text, and what is wrong with its form."""
-    try:
-        node = yaml.compose(text, Loader=yaml.CSafeLoader)
-    except yaml.YAMLError as error:
-        mark = getattr(error, "problem_mark", None)
-        at = Position(name, mark.line + 1 if mark else 1, mark.column + 1 if mark else 1)
-        return Section(at), [ConfError(at, f"not valid YAML: {getattr(error, 'problem', error)}")]
-    errors: list[ConfError] = []
     root = Section(Position(name, 1, 1))
-    if node is not None:
-        _fill(root, node, name, errors)
+    errors: list[ConfError] = []
+    try:
+        _check_events(text, name, errors)
+        node = None if errors else yaml.compose(text, Loader=yaml.CSafeLoader)
+    except UnicodeEncodeError:
+        errors.append(ConfError(root.at, "not valid YAML: the file is not UTF-8"))
+    except yaml.YAMLError as error:
+        mark: Any = getattr(error, "problem_mark", None)
+        at = Position(name, mark.line + 1, mark.column + 1) if mark else root.at
+        errors.append(ConfError(at, f"not valid YAML: {_problem(error)}"))
+    else:
+        if node is not None:
+            _fill(root, node, name, errors)
     return root, errors
 
 
-def _at(node: yaml.Node, name: str) -> Position:
+def _problem(error: yaml.YAMLError) -> str:
+    return str(getattr(error, "problem", None) or error).partition("\n")[0]
+
+
+def _check_events(text: str, name: str, errors: list[ConfError]) -> None:
+    """Refuse what could make a small text large or deep: aliases, and nesting."""
+    depth = 0
+    for event in yaml.parse(text, Loader=yaml.CSafeLoader):
+        at = _at(event, name)
+        if isinstance(event, yaml.AliasEvent):
+            errors.append(ConfError(at, "aliases are not used here", "write the value out"))
+        elif isinstance(event, yaml.CollectionStartEvent):
+            depth += 1
+            if depth > 2 * DEPTH_MAX:
+                errors.append(ConfError(at, f"sections are nested more than {DEPTH_MAX} deep"))
+                return
+        elif isinstance(event, yaml.CollectionEndEvent):
+            depth -= 1
+
+
+def _at(node: Any, name: str) -> Position:
     return Position(name, node.start_mark.line + 1, node.start_mark.column + 1)
 
 
@@ -35,19 +59,28 @@ def _fill(section: Section, node: yaml.Node, name: str, errors: list[ConfError])
 
 
 def _entry(section: Section, key: yaml.Node, node: yaml.Node, name: str, errors: list[ConfError]) -> None:
-    at, word = _at(key, name), str(key.value)
+    at = _at(key, name)
+    if not isinstance(key, yaml.ScalarNode):
+        errors.append(ConfError(at, "expected the name of an option or a section"))
+        return
+    word = str(key.value)
     if isinstance(node, yaml.MappingNode):
         _add(section, at, word, node, name, errors)
     elif isinstance(node, yaml.SequenceNode) and any(isinstance(item, yaml.MappingNode) for item in node.value):
         for item in node.value:
             _add(section, at, word, item, name, errors)
     elif isinstance(node, yaml.SequenceNode):
-        values = [Value(_at(item, name), [str(item.value)], True) for item in node.value]
+        values = [value for item in node.value if (value := _value(word, item, name, errors)) is not None]
         section.entries.append(Option(at, word, values, is_list=True))
-    else:
-        option = Option(at, word, [Value(_at(node, name), [str(node.value)], True)])
-        option.is_condition = word.lower() == "condition"
-        section.entries.append(option)
+    elif (value := _value(word, node, name, errors)) is not None:
+        section.entries.append(Option(at, word, [value], is_condition=word.lower() == "condition"))
+
+
+def _value(word: str, node: yaml.Node, name: str, errors: list[ConfError]) -> Value | None:
+    if not isinstance(node, yaml.ScalarNode) or node.tag == "tag:yaml.org,2002:null":
+        errors.append(ConfError(_at(node, name), f"expected a value for {word}"))
+        return None
+    return Value(_at(node, name), [str(node.value)], True)
 
 
 def _add(section: Section, at: Position, word: str, node: yaml.Node, name: str, errors: list[ConfError]) -> None:
