@@ -3,6 +3,7 @@
 Each is imported only when it is asked for: a daemon loads no more than it needs.
 """
 import importlib
+import itertools
 import os
 import sys
 from typing import Final
@@ -22,11 +23,13 @@ Tools for you:                     {' '.join(TOOLS)}
 def main() -> None:
     """Entry point of `meta1g`."""
     arguments = sys.argv[1:]
-    name = arguments[0] if arguments else ""
+    # MCP inserts pass_id as the first argument (M1 3.7 item 9): such an option is the program's.
+    options = list(itertools.takewhile(lambda word: word[:1] == "-" and word not in ("-h", "--help"), arguments))
+    name, *rest = arguments[len(options):] or [""]
     if name in ("-h", "--help", ""):
         sys.stdout.write(_USAGE)
         raise SystemExit(0 if name else os.EX_USAGE)
-    raise SystemExit(run(name, arguments[1:]))
+    raise SystemExit(run(name, options + rest))
 
 
 def run(name: str, arguments: list[str]) -> int:

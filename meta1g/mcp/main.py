@@ -148,7 +148,8 @@ class Mcp:
         spawned = spawn.spawn(
             self._config.queue_path(mcp.path or ""), argv, who=spawn.account(mcp.user or "", mcp.group or ""),
             folder=mcp.working_directory or self._folder,
-            log_path=os.path.join(self._log_folder, f"{service.label}{suffix}.log"), stdin=stdin)
+            log_path=os.path.join(self._log_folder, f"{service.label}{suffix}.log"), stdin=stdin,
+            is_connection=mcp.start_action == "nostartaccept")
         self._children.started(child, spawned.pid, time.monotonic())
         self._ready[spawned.ready_fd] = child
         self._selector.register(spawned.ready_fd, selectors.EVENT_READ, child)

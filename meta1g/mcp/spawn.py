@@ -60,15 +60,19 @@ class Spawned(NamedTuple):
 
 
 def spawn(
-    path: str, argv: list[str], *, who: Account | None, folder: str | None, log_path: str, stdin: int | None
+    path: str, argv: list[str], *, who: Account | None, folder: str | None, log_path: str, stdin: int | None,
+    is_connection: bool,
 ) -> Spawned:
-    """Run `path` with `argv`; `stdin` is a socket for it or None. OSError if that fails."""
+    """Run `path` with `argv`; `stdin` is a socket for it or None. OSError if that fails.
+
+    If it is a connection the program answers on it too: its standard output is the same socket.
+    """
     log_fd = open_log(log_path, who)
     read_end, write_end = os.pipe()
     try:
         process = subprocess.Popen(
             argv, executable=path, stdin=subprocess.DEVNULL if stdin is None else stdin,
-            stdout=log_fd, stderr=log_fd, pass_fds=(write_end,), cwd=folder, close_fds=True,
+            stdout=stdin if is_connection else log_fd, stderr=log_fd, pass_fds=(write_end,), cwd=folder, close_fds=True,
             env={**os.environ, VARIABLE: str(write_end)}, umask=0o022,
             user=who.uid if who else None, group=who.gid if who else None,
             extra_groups=list(who.groups) if who else None,
