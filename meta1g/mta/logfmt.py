@@ -11,6 +11,8 @@ def clean(value: object) -> str:
 
     Octets stay octets: bytes are encoded one by one, a str as UTF-8.
     """
+    if type(value) is int:
+        return str(value)
     if isinstance(value, bytes):
         if not _UNSAFE_BYTES.search(value):
             return value.decode("ascii")

@@ -1,6 +1,5 @@
 """One connection of a client: octets to the machine, its questions to policy and the other processes."""
 import time
-from email.utils import formatdate
 
 from meta1g import __version__
 from meta1g.mta import addr, logfmt
@@ -195,8 +194,9 @@ class Session:
         ta.incoming = Incoming(setting.store, ta.ta)
         helo = self._machine.helo
         client = Client(helo.name if helo else b"", self._client_name, self._ip)
+        date = setting.dates.text(time.time())
         ta.incoming.append(received(
-            client, setting.options.hostname, __version__, self._machine.protocol, ta.ta, formatdate(localtime=True)))
+            client, setting.options.hostname, __version__, self._machine.protocol, ta.ta, date))
         return replies.START_DATA
 
     def _on_chunk(self, octets: bytes) -> None:

@@ -1,5 +1,5 @@
 """What all sessions of one SMTP server share."""
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from meta1g.proc.log import Log
 from meta1g.proto.smtp.server import ServerOptions
@@ -7,6 +7,7 @@ from meta1g.proto.smtp.tally import TallyLimits
 from meta1g.smtps.incoming import Store
 from meta1g.smtps.peers import Ids, Qmgr, Smar
 from meta1g.smtps.policy import PolicyFlags
+from meta1g.smtps.trace import DateClock
 
 
 @dataclass(slots=True)
@@ -28,6 +29,7 @@ class Setting:
     qmgr: Qmgr
     smar: Smar
     store: Store
+    dates: DateClock = field(default_factory=DateClock)
     is_stopping: bool = False
     is_full: bool = False
 

@@ -1,5 +1,6 @@
 """The Received field that this server adds, and what it reads in a header; pure (M1 10.5)."""
 import re
+from email.utils import formatdate
 from typing import Final, NamedTuple
 
 from meta1g.mta import limits, logfmt
@@ -28,6 +29,21 @@ def received(client: Client, host: str, version: str, protocol: str, ta: str, da
         f"\tby {host} (meta1g-{version}) with {protocol}\r\n"
         f"\tid {ta}; {date}\r\n"
     ).encode("ascii", "replace")
+
+
+class DateClock:
+    """RFC 5322 dates, formatted once a second."""
+
+    def __init__(self) -> None:
+        self._second = -1
+        self._text = ""
+
+    def text(self, now: float) -> str:
+        """The date of `now` (seconds since 1970) in local time."""
+        if int(now) != self._second:
+            self._second = int(now)
+            self._text = formatdate(now, localtime=True)
+        return self._text
 
 
 class HeaderFacts(NamedTuple):
