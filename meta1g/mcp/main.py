@@ -9,6 +9,7 @@ Files
     LOGDIR/<section>.log for each process; mcp.pid and mcp.status in the queue directory.
 """
 import os
+import resource
 import selectors
 import signal
 import socket
@@ -303,4 +304,6 @@ def main(argv: list[str]) -> int:
     if status.lock(folder) is None:
         sys.stderr.write(f"mcp: another mcp runs in {folder}\n")
         return os.EX_TEMPFAIL
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))  # sessions need descriptors; 1024 is a shell's limit
     return Mcp(invocation.config, folder, invocation.log_directory or folder, log).run()
