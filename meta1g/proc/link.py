@@ -41,6 +41,7 @@ class Link:
         self._waiting: dict[int, Slot] = {}
         self._tag = 0
         self._out: list[bytes] = []
+        self._is_draining = False
         self._up = Flag()
         self.on_message: Callable[[Any, int], Any] = lambda message, tag: None
         self.on_up: Callable[[], Any] = lambda: None
@@ -84,7 +85,7 @@ class Link:
 
     def _put(self, octets: bytes) -> None:
         self._out.append(octets)
-        if len(self._out) == 1:
+        if len(self._out) == 1 and not self._is_draining:
             soon(self._flush_soon)
 
     def _flush_soon(self) -> None:
@@ -99,25 +100,25 @@ class Link:
             sent = 0
         except OSError:
             return  # the reader sees the same and ends the connection
-        if sent == len(octets):
-            self._out = []
-        else:
-            self._out = [octets[sent:]]
-            spawn(self._drain, netfd)
+        self._out = []
+        if sent < len(octets):
+            self._is_draining = True
+            spawn(self._drain, netfd, octets[sent:])
 
-    def _drain(self, netfd: NetFd) -> None:
-        while self._out and netfd is self._netfd:
-            octets = b"".join(self._out)
-            if len(octets) > limits.PEER_BACKLOG:
-                self._log.error(f"func=link, path={self.path}, status=dropped, reason=peer does not read")
+    def _drain(self, netfd: NetFd, octets: bytes) -> None:
+        """Write `octets` and what is put meanwhile, waiting for the peer to read."""
+        try:
+            while octets and netfd is self._netfd:
+                netfd.write(octets, _WRITE_TIMEOUT)
+                octets, self._out = b"".join(self._out), []
+                if len(octets) > limits.PEER_BACKLOG:
+                    raise OSError("peer does not read")
+        except (OSError, TimedOut) as error:
+            self._log.error(f"func=link, path={self.path}, status=dropped, reason={error or 'timeout'}")
+            if netfd is self._netfd:
                 netfd.sock.shutdown(socket.SHUT_RDWR)
-                return
-            step = octets[: 1024 * 1024]
-            try:
-                netfd.write(step, _WRITE_TIMEOUT)
-            except (OSError, TimedOut):
-                return
-            self._out = [b"".join(self._out)[len(step):]] if len(b"".join(self._out)) > len(step) else []
+        finally:
+            self._is_draining = False
 
     def _run(self) -> None:
         is_logged = False

@@ -13,6 +13,7 @@ import time
 from typing import Any
 
 from meta1g.mta.errors import CorruptRecord
+from meta1g.proc.accounts import uids_of
 from meta1g.proc.hub import Batch, Hub
 from meta1g.proc.log import Log
 from meta1g.proc.start import Started, start
@@ -88,9 +89,11 @@ class Process:
         die_with_any_thread(self._log.error)
         self._recover()
         started, config, hub = self._started, self._started.config, self._hub
-        hub.listen(config.queue_path(config.smtps_socket), msg_ss.VOCABULARY, "smtps")
-        hub.listen(config.queue_path(config.smtpc_socket), msg_da.VOCABULARY, "smtpc")
-        hub.listen(config.queue_path(started.conf.control_socket), msg_ctl.VOCABULARY, "control")
+        hub.listen(config.queue_path(config.smtps_socket), msg_ss.VOCABULARY, "smtps",
+                   uids_of(config, "smtps"))
+        hub.listen(config.queue_path(config.smtpc_socket), msg_da.VOCABULARY, "smtpc",
+                   uids_of(config, "smtpc"))
+        hub.listen(config.queue_path(started.conf.control_socket), msg_ctl.VOCABULARY, "control", ())
         hub.connect(config.queue_path(config.smar_socket), msg_ar.VOCABULARY, "smar")
         self._ibdb_thread.start()
         self._defedb_thread.start()

@@ -11,16 +11,15 @@ Diagnostics
     the log file; TERM and INT end.
 """
 import os
-import pwd
 import random
 import signal
 import sys
 import time
 from typing import Any, Final
 
-from meta1g.conf.load import Config
 from meta1g.maps.open import MapError
 from meta1g.mta.errors import StoreError
+from meta1g.proc.accounts import uids_of
 from meta1g.proc.hub import Hub
 from meta1g.proc.start import Started, run, start
 from meta1g.proc.stats import print_stats
@@ -61,7 +60,7 @@ class Smar:
     def serve(self) -> None:
         """Work until TERM or INT comes."""
         config = self._started.config
-        self._hub.listen(config.queue_path(config.smar_socket), VOCABULARY, "client", allowed_uids(config))
+        self._hub.listen(config.queue_path(config.smar_socket), VOCABULARY, "client", uids_of(config, *PEERS))
         self._dns.start()
         self._engine.start()
         self._hub.start()
@@ -76,18 +75,6 @@ class Smar:
         self._maps.reopen()
         self._requests.reopened(make_setup(self._started.hostname, self._started.conf, self._maps))
         print_stats("smar", self._requests.counts())
-
-
-def allowed_uids(config: Config) -> set[int]:
-    """Users that may ask: those of SMTPS and QMGR as the configuration names them."""
-    found = set()
-    for service in config.services:
-        if service.keyword in PEERS and service.mcp.user:
-            try:
-                found.add(pwd.getpwnam(service.mcp.user).pw_uid)
-            except KeyError:
-                pass  # MCP refuses to start that section
-    return found
 
 
 def main(argv: list[str]) -> int:
