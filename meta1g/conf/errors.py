@@ -35,5 +35,7 @@ class ConfErrors(Exception):
 def nearest(word: str, known: Iterable[str]) -> str:
     """`did you mean X?` for the known word most like this one, empty if none is."""
     by_lower = {name.lower(): name for name in known}
-    found = difflib.get_close_matches(word.lower(), by_lower, 1, 0.6)
+    parts = sorted(word.lower().split("_"))  # older versions of MeTA1 had max_connections, AQ_max_entries ...
+    turned = [name for name in by_lower if sorted(name.split("_")) == parts]
+    found = turned or difflib.get_close_matches(word.lower(), by_lower, 1, 0.6)
     return f"did you mean {by_lower[found[0]]}?" if found else ""

@@ -160,6 +160,16 @@ def _read_string(values: list[Value]) -> str:
 
 
 STRING: Final = Kind("string", _read_string, quote)
+
+
+def _read_prefix(values: list[Value]) -> str:
+    text = _read_string(values)
+    if text and not text.endswith("/"):
+        raise BadValue("expected a folder with / at its end", f'write "{text}/"')
+    return text
+
+
+PREFIX: Final = Kind("string", _read_prefix, quote)
 CONDITION: Final = Kind("condition", lambda values: _one(values).text, lambda text: text)
 PATH: Final = Kind("path", lambda v: PathValue(_read_string(v), True), lambda value: quote(value.text))
 
@@ -255,6 +265,30 @@ def _read_address(values: list[Value]) -> str:
 
 ADDRESS: Final = Kind("mail address", _read_address, lambda value: quote(f"<{value}>"))
 PORT: Final = Kind("port", lambda values: _in_range(number(_one(values).text), 1, 65535), str)
+
+
+def _read_listen(values: list[Value]) -> str:
+    text = _read_string(values)
+    _, colon, port = text.rpartition(":")
+    if not colon or (port and not (port.isascii() and port.isdecimal() and 0 < int(port[:6]) < 65536)):
+        raise BadValue("expected host:port or :port", "such as 127.0.0.1:2525")
+    return text
+
+
+LISTEN: Final = Kind("host:port", _read_listen, quote)
+
+
+def choice(*values: int) -> Kind:
+    """One of these numbers."""
+    allowed = ", ".join(map(str, values))
+
+    def read(found: list[Value]) -> int:
+        value = number(_one(found).text)
+        if value not in values:
+            raise BadValue(f"expected one of {allowed}")
+        return value
+
+    return Kind("number", read, str)
 
 
 def power_of_two(low: int, high: int) -> Kind:

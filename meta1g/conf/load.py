@@ -1,7 +1,8 @@
 """A configuration file to a `Config`: all sections bound and checked (M1 3.1 to 3.6)."""
 import dataclasses
 import os
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Any, Final
 
 from meta1g.conf import opt_smtpc, opt_smtps
@@ -14,8 +15,9 @@ from meta1g.conf.opt_smar import SmarConf
 from meta1g.conf.opt_smtpc import LdaConf, SmtpcConf
 from meta1g.conf.opt_smtps import SmtpsConf
 from meta1g.conf.parse import Option, Section, parse
-from meta1g.conf.rules import check_section, check_service
-from meta1g.conf.spec import Sub, bind, entries
+from meta1g.conf.rules import check_section
+from meta1g.conf.service_rules import check_service, check_together
+from meta1g.conf.spec import Sub, bind, entries, sections_with
 
 MODULES: Final[dict[str, Any]] = {
     "qmgr": QmgrConf, "smar": SmarConf, "smtps": SmtpsConf, "smtpc": SmtpcConf, "lda": LdaConf,
@@ -30,13 +32,17 @@ REPEATABLE: Final = frozenset({"smtps", "smtpc"})  # M1 3.10.2
 
 @dataclass(frozen=True, slots=True)
 class Service:
-    """A section that MCP runs: `conf` is the module's own configuration, None for a foreign program."""
+    """A section that MCP runs: `conf` is the module's own configuration, None for a foreign program.
+
+    `places` says where its options stand in the file, by lower-case name.
+    """
 
     keyword: str
     name: str
     mcp: McpConf
     conf: Any
-    at: Position = dataclasses.field(compare=False)
+    at: Position = field(compare=False)
+    places: Mapping[str, Position] = field(default_factory=dict, compare=False, repr=False)
 
     @property
     def label(self) -> str:
@@ -102,7 +108,7 @@ def load_tree(root: Section, name: str, errors: list[ConfError]) -> Config:
     """Bind a tree; mistakes go to `errors`."""
     known_global = entries(GlobalConf)
     own = [entry for entry in root.entries if isinstance(entry, Option) or entry.keyword.lower() in known_global]
-    values = bind(GlobalConf, Section(root.at, entries=own), errors)
+    values = bind(GlobalConf, Section(root.at, entries=own), errors, elsewhere=_elsewhere)
     services = []
     for entry in root.entries:
         if isinstance(entry, Section) and entry.keyword.lower() not in known_global:
@@ -119,22 +125,35 @@ def _service(section: Section, errors: list[ConfError]) -> Service | None:
     cls = MODULES.get(keyword)
     mcp_names = frozenset(entries(McpConf))
     if cls is None and not any(_word(entry) in mcp_names for entry in section.entries):
+        hint = _elsewhere(section.keyword) or nearest(section.keyword, MODULES)
         errors.append(ConfError(section.at, f"unknown section {section.keyword}",
-                                nearest(section.keyword, MODULES) or "a service of your own needs path and arguments"))
+                                hint or "a service of your own needs path and arguments"))
         return None
-    own_names = frozenset(entries(cls)) if cls is not None else frozenset()
     mcp_part = Section(section.at, section.keyword, "", [e for e in section.entries if _word(e) in mcp_names])
-    mcp = bind(McpConf, mcp_part, errors)
+    mcp = bind(McpConf, mcp_part, errors, elsewhere=_elsewhere)
     conf = None
     if cls is not None:
-        conf = bind(cls, section, errors, mcp_names)
+        conf = bind(cls, section, errors, mcp_names, _elsewhere)
         check_section(section, conf, errors)
     else:
         for entry in section.entries:
             if _word(entry) not in mcp_names:
                 errors.append(ConfError(entry.at, f"unknown option {_word(entry)} in section {section.keyword}",
-                                        nearest(_word(entry), mcp_names | own_names)))
-    return Service(keyword, section.name, mcp, conf, section.at)
+                                        nearest(_word(entry), mcp_names) or "only MCP's options may stand here"))
+    places = {_word(entry): entry.at for entry in section.entries}
+    return Service(keyword, section.name, mcp, conf, section.at, places)
+
+
+def _elsewhere(word: str) -> str:
+    """A hint where an option or section of this name belongs, empty if nowhere."""
+    found = [path for keyword, cls in MODULES.items() for path in sections_with(word, cls, keyword)]
+    if list(sections_with(word, McpConf, "")):
+        found.insert(0, "every service section")
+    if list(sections_with(word, GlobalConf, "")):
+        found.insert(0, "the top of the file")
+    if not found:
+        return ""
+    return f"it belongs in {', '.join(found[:3])}{' ...' if found[3:] else ''}"
 
 
 def _word(entry: Option | Section) -> str:
@@ -148,11 +167,13 @@ def _check_names(services: list[Service], errors: list[ConfError]) -> None:
         key = (service.keyword, service.name)
         shown = f"{service.keyword} {service.name}".strip()
         if key in seen:
+            hint = "give each a name of its own" if service.keyword in REPEATABLE else "put them together"
             errors.append(ConfError(service.at, f"section {shown} is there twice",
-                                    "give each a name of its own" if service.keyword in REPEATABLE else ""))
+                                    f"the first is in line {seen[key].at.line}; {hint}"))
         elif service.keyword in MODULES and service.keyword not in REPEATABLE and any(
                 other == service.keyword for other, _ in seen):
-            errors.append(ConfError(service.at, f"there can be only one section {service.keyword}"))
+            errors.append(ConfError(service.at, f"there can be only one section {service.keyword}",
+                                    f"only {' and '.join(sorted(REPEATABLE))} may come several times (M1 3.10.2)"))
         seen[key] = service
         if service.keyword == "smtps":
             other = ids.setdefault(service.conf.id, service)
@@ -166,10 +187,11 @@ def check_services(config: Config) -> list[ConfError]:
     errors: list[ConfError] = []
     labels = {service.label for service in config.services} | {service.keyword for service in config.services}
     for service in config.services:
-        check_service(service.at, service.label, service.mcp, labels, errors)
+        check_service(service, labels, errors)
+    check_together(config.services, errors)
     if not config.services:
         errors.append(ConfError(Position(config.file, 1, 1), "no section describes a service"))
-    return errors
+    return sorted(errors, key=lambda error: error.at)
 
 
 def planned_in_use(config: Config) -> list[str]:

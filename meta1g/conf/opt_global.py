@@ -19,7 +19,7 @@ class GlobalConf:
                                help="main queue directory, in which meta1g-ctl starts mcp")
     log_directory: str = opt("log_directory", kinds.STRING, "/var/log/meta1", m1="", source="M1 8.2(3)",
                              help="folder of log files, which meta1g-ctl gives to mcp")
-    cdb_base_directory: str = opt("CDB_base_directory", kinds.STRING, "", m1="3.4(2)",
+    cdb_base_directory: str = opt("CDB_base_directory", kinds.PREFIX, "", m1="3.4(2)",
                                   help="base directory of CDB, empty or with a trailing slash")
     cdb_journal: bool = opt("CDB_journal", kinds.BOOLEAN, True, m1="", source="new in meta1g",
                             help="keep fresh content in a shared journal instead of a file for each message")

@@ -151,7 +151,7 @@ class SmtpsConf:
     tls: TlsConf | None = sub("tls", TlsConf, m1="3.10(24)", planned=True, optional=True, help="STARTTLS")
     session_features: tuple[FeaturesConf, ...] = named("session_features", FeaturesConf, m1="3.10(25)", planned=True,
                                                        help="classes of features")
-    daemon_address: tuple[str, ...] = opt("daemon_address", kinds.many(kinds.STRING, 1, 16), (), m1="8.5(1)",
+    daemon_address: tuple[str, ...] = opt("daemon_address", kinds.many(kinds.LISTEN, 1, 16), (), m1="8.5(1)",
                                           help="host:port to listen on without MCP")
     listen_queue: int = opt("listen_queue", kinds.count(1), 1024, m1="8.5(4)", help="length of listen(2)'s queue",
                             source="meta1g")

@@ -10,7 +10,7 @@ from meta1g.conf.spec import opt, sub
 class DhConf:
     """DH parameters."""
 
-    bits: int | None = opt("bits", kinds.count(512, 8192), m1="3.10(24.14.1)", help="size to generate")
+    bits: int | None = opt("bits", kinds.choice(2048, 1024, 512), m1="3.10(24.14.1)", help="size to generate")
     file: PathValue | None = opt("file", kinds.PATH, m1="3.10(24.14.2)", help="file with parameters")
 
 

@@ -52,6 +52,7 @@ class _Parser:
         self._tokens = self._lexer.tokens()
         self._next = 0
         self._depth = 0
+        self._is_cut = False
         self.errors: list[ConfError] = self._lexer.errors
 
     @property
@@ -115,14 +116,14 @@ class _Parser:
         section = Section(self._at(keyword), keyword.text, name)
         if self._depth == DEPTH_MAX:
             self._error(keyword, f"sections are nested more than {DEPTH_MAX} deep")
-            self._next = len(self._tokens) - 1
+            self._next, self._is_cut = len(self._tokens) - 1, True
             return section
         self._depth += 1
         self._entries(section)
         self._depth -= 1
         if self._token.kind == "}":
             self._take()
-        else:
+        elif not self._is_cut:
             self._error(opening, f"section {keyword.text} is not closed", "add }")
         if self._token.kind == ";":
             self._take()

@@ -2,11 +2,11 @@
 from typing import Any
 
 from meta1g.conf.errors import ConfError, Position
-from meta1g.conf.opt_mcp import McpConf
 from meta1g.conf.opt_qmgr import QmgrConf
 from meta1g.conf.opt_smar import MapConf, SmarConf
 from meta1g.conf.opt_smtps import SmtpsConf
 from meta1g.conf.parse import Option, Section
+from meta1g.conf.spec import joined
 
 STAGES = ("connect", "mail", "rcpt", "data", "eom")
 
@@ -18,6 +18,7 @@ def check_section(section: Section, conf: Any, errors: list[ConfError]) -> None:
     elif isinstance(conf, SmarConf):
         _check_smar(section, conf, errors)
     elif isinstance(conf, SmtpsConf):
+        _check_dkim(section, conf, errors)
         for check in (e for e in section.entries if isinstance(e, Section) and e.keyword.lower() == "check"):
             if check.name not in STAGES:
                 found = check.name or "none"
@@ -39,6 +40,22 @@ def _check_qmgr(section: Section, conf: QmgrConf, errors: list[ConfError]) -> No
         complain("smtpc", "initial_connections is greater than connections_max")
     if conf.iqdb.hash_table_entries <= conf.iqdb.cache_entries_max:
         complain("IQDB", "hash_table_entries must be greater than cache_entries_max")
+
+
+def _check_dkim(section: Section, conf: SmtpsConf, errors: list[ConfError]) -> None:
+    part = _part(section, "dkim_signing")
+    if part is None or conf.dkim_signing is None:
+        return
+    if not conf.dkim_signing.sign:  # M1 3.10(3.8)
+        errors.append(ConfError(part.at, "DKIM_signing needs at least one section sign",
+                                "add sign { domain = D; selector = S; keyfile = FILE; }"))
+    seen: set[str] = set()
+    signs = [e for e in part.entries if isinstance(e, Section) and e.keyword.lower() == "sign"]
+    for sign, at in zip(conf.dkim_signing.sign, (e.at for e in signs), strict=True):
+        if sign.from_.lower() in seen:
+            errors.append(ConfError(at, f"two sections sign have {'from ' + sign.from_ if sign.from_ else 'no from'}",
+                                    "all but one need a from of their own (M1 3.10)"))
+        seen.add(sign.from_.lower())
 
 
 def _check_smar(section: Section, conf: SmarConf, errors: list[ConfError]) -> None:
@@ -77,41 +94,9 @@ def _check_declared(conf: MapConf, at: Position, names: set[str], errors: list[C
         _check_map(name, at, names, errors)
 
 
-def check_service(at: Position, label: str, mcp: McpConf, labels: set[str], errors: list[ConfError]) -> None:
-    """The rules of the options by which MCP runs a service."""
-
-    def complain(message: str, hint: str = "") -> None:
-        errors.append(ConfError(at, f"section {label}: {message}", hint))
-
-    for option in ("start_action", "path", "arguments"):
-        if not getattr(mcp, option):
-            complain(f"option {option} is required", "M1 3.7")
-    action, listen = mcp.start_action, mcp.listen_socket
-    if action and action != "wait" and listen is None:
-        complain(f"start_action {action} needs a listen_socket")
-    if action == "pass" and mcp.pass_fd_socket is None:
-        complain("start_action pass needs pass_fd_socket")
-    if listen is not None:
-        if listen.type in ("inet", "inet6") and listen.port is None:
-            complain(f"listen_socket of type {listen.type} needs a port")
-        if listen.type == "unix" and listen.path is None:
-            complain("listen_socket of type unix needs a path")
-        if listen.address and (listen.type == "inet6") != (":" in listen.address):
-            complain(f"listen_socket: address {listen.address} does not fit type {listen.type}")
-    if mcp.processes_min > mcp.processes_max:
-        complain("processes_min is greater than processes_max")
-    if mcp.use_id_in_logfile_name and not mcp.pass_id:
-        complain("use_id_in_logfile_name needs pass_id", "M1 8.2(3)")
-    if mcp.pass_id and (len(mcp.pass_id) != 2 or mcp.pass_id[0] != "-"):
-        complain(f"pass_id must be a hyphen and one character, found {mcp.pass_id}")
-    for name in mcp.restart_dependencies:
-        if name not in labels:
-            complain(f"restart_dependencies names {name}, which is no section")
-
-
 def _part(section: Section, keyword: str) -> Section | None:
-    found = [e for e in section.entries if isinstance(e, Section) and e.keyword.lower() == keyword]
-    return found[-1] if found else None
+    found = [e for e in joined(section.entries, {keyword}) if isinstance(e, Section) and e.keyword.lower() == keyword]
+    return found[0] if found else None
 
 
 def _where(section: Section, name: str) -> Position:

@@ -4,6 +4,7 @@
 dataclass from a parsed section and collects every mistake.
 """
 import dataclasses
+from collections.abc import Callable, Collection, Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Any, Final, TypeVar
 
@@ -73,12 +74,44 @@ def entries(cls: Any) -> dict[str, tuple[str, Opt | Sub]]:
     return found
 
 
-def bind(cls: type[T], section: Section, errors: list[ConfError], skip: frozenset[str] = frozenset()) -> T:
+def sections_with(word: str, cls: Any, path: str) -> Iterator[str]:
+    """Where below `path` an option or section of this name may stand."""
+    known = entries(cls)
+    if word.lower() in known:
+        yield path
+    for _, item in known.values():
+        if isinstance(item, Sub):
+            yield from sections_with(word, item.cls, f"{path} / {item.name}")
+
+
+def joined(found: Iterable[Option | Section], names: Collection[str]) -> list[Option | Section]:
+    """The entries, with sections of one of these names (lower case) put together: later options win (M1 3.1)."""
+    first: dict[str, Section] = {}
+    result: list[Option | Section] = []
+    for entry in found:
+        word = entry.keyword.lower() if isinstance(entry, Section) else ""
+        if isinstance(entry, Section) and word in first:
+            first[word].entries.extend(entry.entries)
+            continue
+        if isinstance(entry, Section) and word in names:
+            entry = first[word] = dataclasses.replace(entry, entries=list(entry.entries))
+        result.append(entry)
+    return result
+
+
+def _nowhere(_: str) -> str:
+    return ""
+
+
+def bind(cls: type[T], section: Section, errors: list[ConfError], skip: frozenset[str] = frozenset(),
+         elsewhere: Callable[[str], str] = _nowhere) -> T:
     """The dataclass of a section; mistakes go to `errors` and leave defaults behind.
 
-    Names in `skip` (lower case) are somebody else's.
+    Names in `skip` (lower case) are somebody else's. `elsewhere` gives a hint about a name unknown here.
     """
     known = entries(cls)
+    single = {name for name, (_, item) in known.items() if isinstance(item, Sub) and not item.is_repeated}
+    section = dataclasses.replace(section, entries=joined(section.entries, single))
     values: dict[str, Any] = {}
     if any(item.name == "name" for item in dataclasses.fields(cls)):  # type: ignore[arg-type]
         values["name"] = section.name
@@ -87,22 +120,32 @@ def bind(cls: type[T], section: Section, errors: list[ConfError], skip: frozense
         if word.lower() in skip:
             continue
         found = known.get(word.lower())
-        is_option = isinstance(entry, Option)
         if found is None:
-            kind = "option" if is_option else "section"
-            where = f" in section {section.keyword}" if section.keyword else ""
+            is_option = isinstance(entry, Option)
             names = [item.name for _, item in known.values() if isinstance(item, Opt) is is_option]
-            errors.append(ConfError(entry.at, f"unknown {kind} {word}{where}", nearest(word, [*names, *skip])))
+            where = f" in section {section.keyword}" if section.keyword else ""
+            errors.append(ConfError(entry.at, f"unknown {'option' if is_option else 'section'} {word}{where}",
+                                    _as_flag(word, known) or elsewhere(word) or nearest(word, [*names, *skip])))
         elif isinstance(entry, Option) and isinstance(found[1], Opt):
             _bind_option(found[0], found[1], entry, values, errors)
         elif isinstance(entry, Section) and isinstance(found[1], Sub):
-            _bind_section(found[0], found[1], entry, values, errors)
+            part = bind(found[1].cls, entry, errors, elsewhere=elsewhere)
+            _bind_section(found[0], found[1], entry, part, values, errors)
         else:
             is_section = isinstance(found[1], Sub)
             errors.append(ConfError(entry.at, f"{word} is {'a section' if is_section else 'an option'}",
                                     f"write {word} {'{ ... }' if is_section else '= value;'}"))
     _check_required(known, section, values, errors)
     return cls(**values)
+
+
+def _as_flag(word: str, known: dict[str, tuple[str, Opt | Sub]]) -> str:
+    for _, item in known.values():
+        if isinstance(item, Opt) and item.kind.name == "flags":
+            for flag in item.kind.words:
+                if flag.lower() == word.lower():
+                    return f"it is a flag: {item.name} = {{ {flag} }}"
+    return ""
 
 
 def _check_required(known: dict[str, tuple[str, Opt | Sub]], section: Section, values: dict[str, Any],
@@ -123,7 +166,8 @@ def _bind_option(name: str, item: Opt, option: Option, values: dict[str, Any], e
         errors.append(ConfError(option.at, f"{item.name} takes one {item.kind.name}, not a list", "leave out { }"))
         return
     if option.is_condition is not (item.kind.name == "condition"):
-        errors.append(ConfError(option.at, f"{item.name} is set with {'=' if option.is_condition else '=='}"))
+        equals, what = ("=", "value") if option.is_condition else ("==", "expression")
+        errors.append(ConfError(option.at, f"{item.name} is set with {equals}", f"write {item.name} {equals} {what};"))
         return
     try:
         values[name] = item.kind.read(option.values)
@@ -134,8 +178,8 @@ def _bind_option(name: str, item: Opt, option: Option, values: dict[str, Any], e
         errors.append(ConfError(at.at if at else option.at, f"{item.name}: {error.expected}{shown}", error.hint))
 
 
-def _bind_section(name: str, item: Sub, section: Section, values: dict[str, Any], errors: list[ConfError]) -> None:
-    value = bind(item.cls, section, errors)
+def _bind_section(name: str, item: Sub, section: Section, value: Any, values: dict[str, Any],
+                  errors: list[ConfError]) -> None:
     if not item.is_repeated:
         if section.name:
             errors.append(ConfError(section.at, f"section {item.name} takes no name"))
