@@ -147,6 +147,18 @@ class Settled(NamedTuple):
     content: tuple[Content, ...]
 
 
+class Leaving(NamedTuple):
+    """SMTPS stops in order: what is still needed of the journal shall settle before (design 5)."""
+
+    pid: int
+
+
+class Left(NamedTuple):
+    """QMGR to SMTPS: you may go, nothing more is needed of you."""
+
+    pid: int
+
+
 class Rotate(NamedTuple):
     """QMGR to SMTPS: begin a new segment at the next message, nobody needs `segment` any more."""
 
@@ -155,5 +167,5 @@ class Rotate(NamedTuple):
 
 VOCABULARY: Final = Vocabulary({
     1: Welcome, 2: Throttle, 3: SeNew, 4: SeAck, 5: SeEnd, 6: TaCommit, 7: TaAck, 8: JournalOpen,
-    9: Compose, 10: Composed, 11: Settle, 12: Settled, 13: Rotate,
+    9: Compose, 10: Composed, 11: Settle, 12: Settled, 13: Rotate, 14: Leaving, 15: Left,
 })

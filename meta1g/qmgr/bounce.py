@@ -86,7 +86,7 @@ def on_composed(q: Qmgr, message: Composed, now: float, out: list[Effect]) -> No
     place: Content = message.content[0]
     bounce = Ta(message.ta, b"", b"", now, message.size, False, False, "", place, next_idx=1, ibdb_open=1)
     bounce.rcpts[0] = Rcpt(0, composing.to)
-    content.hold(q, place)
+    content.hold(q, message.ta, place)
     q.iqdb[message.ta] = Incoming(bounce, None, 0)
     begin = TaNew(now, message.size, False, False, message.ta, "", b"", b"", ta.ta,
                   (RcptRec(0, False, False, composing.to, b"", b""),), (place,),

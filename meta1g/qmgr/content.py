@@ -1,21 +1,22 @@
 """Who still needs which journal segment, and when content may go; pure (design 5)."""
-from meta1g.proto.msg_ss import Content, Rotate
+from meta1g.proto.msg_ss import Content, Left, Rotate, Settle
 from meta1g.qmgr.effects import Effect, Gone, RemoveContent, RemoveSegment, Tell
-from meta1g.qmgr.state import Qmgr, Ta
+from meta1g.qmgr.state import PeerKey, Qmgr, Ta
 
 
-def hold(q: Qmgr, content: Content) -> None:
+def hold(q: Qmgr, ta: str, content: Content) -> None:
     """A transaction needs its segment."""
     if content.segment:
-        q.segment_refs[content.segment] = q.segment_refs.get(content.segment, 0) + 1
+        q.holders.setdefault(content.segment, set()).add(ta)
 
 
-def release(q: Qmgr, segment: str, out: list[Effect]) -> None:
-    """A transaction does not need this segment any more; with the last one it may go."""
-    if not segment or segment not in q.segment_refs:
+def release(q: Qmgr, ta: str, segment: str, out: list[Effect]) -> None:
+    """A transaction does not need this segment any more (said once or twice); with the last one it may go."""
+    holders = q.holders.get(segment)
+    if holders is None:
         return
-    q.segment_refs[segment] -= 1
-    if q.segment_refs[segment] == 0:
+    holders.discard(ta)
+    if not holders:
         _remove_if_closed(q, segment, out)
 
 
@@ -28,7 +29,7 @@ def on_gone(q: Qmgr, then: Gone, out: list[Effect]) -> None:
     """The last recipient's end is on stable storage: remove the content."""
     q.settling.discard(then.ta)
     if then.content.segment:
-        release(q, then.content.segment, out)
+        release(q, then.ta, then.content.segment, out)
     out.append(RemoveContent(then.ta, then.content))
 
 
@@ -39,9 +40,8 @@ def on_open_segments(q: Qmgr, peer: object, names: frozenset[str], out: list[Eff
     server.segments = names
     suffix = f"{server.process:02X}"
     for name in names:
-        q.segment_refs.setdefault(name, 0)
-    for name in [name for name in q.segment_refs if name.endswith(suffix)]:
-        closed |= {name}
+        q.holders.setdefault(name, set())
+    closed |= {name for name in q.holders if name.endswith(suffix)}
     for name in closed:
         _remove_if_closed(q, name, out)
 
@@ -52,12 +52,37 @@ def rotate_idle(q: Qmgr, out: list[Effect]) -> None:
         return
     for peer, server in q.smtps.items():
         for name in server.segments:
-            if q.segment_refs.get(name) == 0:
+            if not q.holders.get(name, True):
                 out.append(Tell(peer, Rotate(name)))
 
 
-def _remove_if_closed(q: Qmgr, segment: str, out: list[Effect]) -> None:
-    if q.segment_refs.get(segment, 1) or any(segment in server.segments for server in q.smtps.values()):
+def settle(q: Qmgr, ta: Ta, peer: PeerKey, out: list[Effect]) -> None:
+    """Content of what has to stay goes from the journal into its own file (design 5)."""
+    if ta.content.segment and ta.ta not in q.settling:
+        q.settling.add(ta.ta)
+        out.append(Tell(peer, Settle(ta.ta, (ta.content,))))
+
+
+def on_leaving(q: Qmgr, peer: PeerKey, pid: int, out: list[Effect]) -> None:
+    """A server stops: an administrator who looks into CDB afterwards shall find what waits."""
+    q.smtps[peer].leaving_pid = pid
+    for ta in q.aq.values():
+        settle(q, ta, peer, out)
+    let_go(q, out)
+
+
+def let_go(q: Qmgr, out: list[Effect]) -> None:
+    """Servers that are leaving may go when everything has settled."""
+    if q.settling:
         return
-    del q.segment_refs[segment]
+    for peer, server in q.smtps.items():
+        if server.leaving_pid:
+            out.append(Tell(peer, Left(server.leaving_pid)))
+            server.leaving_pid = 0
+
+
+def _remove_if_closed(q: Qmgr, segment: str, out: list[Effect]) -> None:
+    if q.holders.get(segment, True) or any(segment in server.segments for server in q.smtps.values()):
+        return
+    del q.holders[segment]
     out.append(RemoveSegment(segment))

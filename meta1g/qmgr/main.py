@@ -120,7 +120,7 @@ class Process:
         q = self._q
         q.start = time.time()
         q.ids_next = found.ids_last
-        q.segment_refs = dict(found.segments)
+        q.holders = found.segments
         for next_try, ta, idx in found.deferred:
             q.edbc.add(next_try, ta, idx)
             q.edbc.count[ta] = q.edbc.count.get(ta, 0) + 1

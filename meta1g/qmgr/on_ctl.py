@@ -30,7 +30,7 @@ def status(q: Qmgr, now: float) -> dict[str, object]:
         },
         "peers": {"smtps": len(q.smtps), "smtpc": len(q.smtpc), "smar": int(q.smar is not None)},
         "disk_free": q.disk_free,
-        "segments": len(q.segment_refs),
+        "segments": len(q.holders),
         "occ": len(q.occ),
         "counters": asdict(q.counters),
     }

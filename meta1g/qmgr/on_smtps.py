@@ -3,6 +3,7 @@ from meta1g.mta import logfmt
 from meta1g.proto.msg_ss import (
     Composed,
     JournalOpen,
+    Leaving,
     SeAck,
     SeEnd,
     SeNew,
@@ -12,7 +13,7 @@ from meta1g.proto.msg_ss import (
     Welcome,
 )
 from meta1g.proto.rcb import Hello
-from meta1g.qmgr import bounce, content, outcome, routing
+from meta1g.qmgr import bounce, content, routing
 from meta1g.qmgr.effects import (
     Accepted,
     Effect,
@@ -29,7 +30,7 @@ from meta1g.shim.records import IdsGiven, RcptRec, TaNew
 
 IDS_PER_PROCESS = 1 << 32  # ids given at once; 2**32 such gifts are left in 64 bits
 
-Message = SeNew | SeEnd | TaCommit | JournalOpen | Composed | Settled
+Message = SeNew | SeEnd | TaCommit | JournalOpen | Composed | Settled | Leaving
 
 
 def on_up(q: Qmgr, peer: PeerKey, hello: Hello, now: float, out: list[Effect]) -> None:
@@ -48,7 +49,7 @@ def on_welcome(q: Qmgr, peer: PeerKey, first: int, out: list[Effect]) -> None:
     q.throttled_to = -1
     for ta in q.aq.values():
         if ta.in_defedb:
-            outcome.settle(q, ta, out)
+            content.settle(q, ta, peer, out)
 
 
 def on_down(q: Qmgr, peer: PeerKey) -> None:
@@ -75,6 +76,9 @@ def on_message(q: Qmgr, peer: PeerKey, message: Message, tag: int, now: float, o
             bounce.on_composed(q, message, now, out)
         case Settled():
             _on_settled(q, message, out)
+            content.let_go(q, out)
+        case Leaving():
+            content.on_leaving(q, peer, message.pid, out)
 
 
 def _on_session(q: Qmgr, peer: PeerKey, message: SeNew, tag: int, now: float, out: list[Effect]) -> None:
@@ -102,7 +106,7 @@ def _on_commit(q: Qmgr, peer: PeerKey, message: TaCommit, tag: int, now: float, 
     ta = Ta(message.ta, message.mail, message.mail_params, message.received, message.size, message.is_8bit,
             message.is_utf8, message.client_ip, place, next_idx=count, ibdb_open=count)
     ta.rcpts = {rcpt.idx: Rcpt(rcpt.idx, rcpt.address, rcpt.params) for rcpt in message.rcpts}
-    content.hold(q, place)
+    content.hold(q, message.ta, place)
     q.iqdb[message.ta] = Incoming(ta, peer, tag)
     record = TaNew(
         message.received, message.size, message.is_8bit, message.is_utf8, message.ta, message.client_ip,
@@ -118,7 +122,7 @@ def _refusal(q: Qmgr, message: TaCommit) -> TaAck | None:
     if q.aq_rcpts + len(message.rcpts) > q.settings.aq_entries_max:
         return TaAck(452, "4.3.2", "Queue is full, try again later")
     segment = message.content[0].segment
-    if message.received < q.start or (segment and segment not in q.segment_refs):
+    if message.received < q.start or (segment and segment not in q.holders):
         # Recovery may have taken its content for an orphan.
         return TaAck(451, "4.3.0", "Content was given up, try again later")
     return None
@@ -131,7 +135,7 @@ def on_accepted(q: Qmgr, then: Accepted, error: str, is_full: bool, now: float, 
     if error:
         out.append(Tell(incoming.peer, TaAck(452 if is_full else 451, "4.3.1" if is_full else "4.3.0",
                                              "Local storage trouble, try again later"), incoming.tag))
-        content.release(q, ta.content.segment, out)
+        content.release(q, ta.ta, ta.content.segment, out)
         if not ta.content.segment:
             out.append(RemoveContent(ta.ta, ta.content))
         return

@@ -93,7 +93,7 @@ def on_done(q: Qmgr, done: Done, now: float, out: list[Effect]) -> None:
         case BounceCleared():
             bounce.on_cleared(q, then, now, out)
         case SettledStored():
-            content.release(q, then.segment, out)
+            content.release(q, then.ta, then.segment, out)
         case ("welcome", peer, first):
             on_smtps.on_welcome(q, peer, first, out)
 

@@ -8,9 +8,8 @@ from meta1g.mta import addr, logfmt
 from meta1g.mta.ids import rcpt_id
 from meta1g.mta.reply import Reply
 from meta1g.proto.msg_da import Stage
-from meta1g.proto.msg_ss import Settle
 from meta1g.qmgr import aq, content, retry
-from meta1g.qmgr.effects import Deferred, Effect, Gone, LogLine, Tell, WriteDefedb, WriteIbdb
+from meta1g.qmgr.effects import Deferred, Effect, Gone, LogLine, WriteDefedb, WriteIbdb
 from meta1g.qmgr.state import Home, Qmgr, Rcpt, RState, Ta
 from meta1g.shim.defedb import Change
 from meta1g.shim.records import DeferredRcpt, DeferredTa, Outcome, RcptEnd
@@ -49,19 +48,23 @@ def defer(q: Qmgr, ta: Ta, rcpt: Rcpt, reply: Reply, now: float, out: list[Effec
     out.append(LogLine(9, logfmt.fields(
         func="q_upd_rcpt_temp", rcpt_id=rcpt_id(ta.ta, rcpt.idx), rcpt=addr.bracketed(rcpt.address),
         delay=int(now - ta.received), next_try=int(now + wait), where=Stage.NAMES[rcpt.stage], reply=reply)))
-    store_deferred(ta, [rcpt], now + wait, out)
+    store_deferred(q, ta, rcpt, now + wait, out)
 
 
-def store_deferred(ta: Ta, rcpts: list[Rcpt], next_try: float, out: list[Effect]) -> None:
-    """Put recipients into DEFEDB, their transaction before them if it is not there yet."""
+def store_deferred(q: Qmgr, ta: Ta, rcpt: Rcpt, next_try: float, out: list[Effect]) -> None:
+    """Put a recipient into DEFEDB, its transaction before it if it is not there yet.
+
+    It is counted from now on, so that nobody takes the transaction out of DEFEDB before it is in.
+    """
+    if rcpt.home is Home.IBDB:
+        q.edbc.count[ta.ta] = q.edbc.count.get(ta.ta, 0) + 1
     puts: list[DeferredTa | DeferredRcpt] = []
     if not ta.in_defedb:
         ta.in_defedb = True
         puts.append(deferred_ta(ta))
-    puts.extend(deferred_rcpt(ta, rcpt, next_try) for rcpt in rcpts)
-    out.append(WriteDefedb(Change(tuple(puts)), Deferred(ta.ta, tuple(rcpt.idx for rcpt in rcpts))))
-    for rcpt in rcpts:
-        rcpt.since = next_try
+    puts.append(deferred_rcpt(ta, rcpt, next_try))
+    out.append(WriteDefedb(Change(tuple(puts)), Deferred(ta.ta, (rcpt.idx,))))
+    rcpt.since = next_try
 
 
 def deferred_ta(ta: Ta) -> DeferredTa:
@@ -87,19 +90,11 @@ def on_deferred(q: Qmgr, then: Deferred, out: list[Effect]) -> None:
         rcpt = ta.rcpts[idx]
         q.edbc.add(rcpt.since, ta.ta, idx)
         if rcpt.home is Home.IBDB:
-            q.edbc.count[ta.ta] = q.edbc.count.get(ta.ta, 0) + 1
             ta.ibdb_open -= 1
             out.append(WriteIbdb((RcptEnd(idx, Outcome.DEFERRED, ta.ibdb_open == 0, ta.ta),)))
         aq.drop_rcpt(q, ta, rcpt)
-    settle(q, ta, out)
-
-
-def settle(q: Qmgr, ta: Ta, out: list[Effect]) -> None:
-    """Content of what has to stay goes from the journal into its own file (design 5)."""
-    if not ta.content.segment or ta.ta in q.settling or not q.smtps:
-        return
-    q.settling.add(ta.ta)
-    out.append(Tell(next(iter(q.smtps)), Settle(ta.ta, (ta.content,))))
+    if q.smtps:
+        content.settle(q, ta, next(iter(q.smtps)), out)
 
 
 def bounce(q: Qmgr, ta: Ta, rcpt: Rcpt, reply: Reply, now: float, out: list[Effect]) -> None:

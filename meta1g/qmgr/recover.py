@@ -32,7 +32,7 @@ class Found(NamedTuple):
 
     fresh: list[Ta]
     deferred: list[tuple[float, str, int]]
-    segments: dict[str, int]
+    segments: dict[str, set[str]]
     ids_last: int
     orphans: int
     keep: list[IbdbRecord]
@@ -116,13 +116,14 @@ def _transaction(found: Fresh, place: Content) -> Ta:
     return ta
 
 
-def _segments(cdb: ContentDb, places: dict[str, Content]) -> dict[str, int]:
-    """How many transactions need each segment that is there."""
-    counts = {name: 0 for name in cdb.disk.names(cdb.base + journal.FOLDER) if journal.is_segment(name)}
-    for place in places.values():
+def _segments(cdb: ContentDb, places: dict[str, Content]) -> dict[str, set[str]]:
+    """Which transactions need each segment that is there."""
+    holders: dict[str, set[str]] = {
+        name: set() for name in cdb.disk.names(cdb.base + journal.FOLDER) if journal.is_segment(name)}
+    for ta, place in places.items():
         if place.segment:
-            counts[place.segment] = counts.get(place.segment, 0) + 1
-    return counts
+            holders.setdefault(place.segment, set()).add(ta)
+    return holders
 
 
 def _remove_orphans(cdb: ContentDb, places: dict[str, Content]) -> int:

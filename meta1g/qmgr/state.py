@@ -162,6 +162,7 @@ class SmtpsPeer:
     process: int
     sessions: int = 0
     segments: frozenset[str] = frozenset()
+    leaving_pid: int = 0
 
 
 @dataclass(slots=True, eq=False)
@@ -219,7 +220,7 @@ class Qmgr:
     smtps: dict[PeerKey, SmtpsPeer] = field(default_factory=dict)
     smtpc: dict[PeerKey, SmtpcPeer] = field(default_factory=dict)
     smar: PeerKey = None
-    segment_refs: dict[str, int] = field(default_factory=dict)
+    holders: dict[str, set[str]] = field(default_factory=dict)  # who needs each journal segment
     settling: set[str] = field(default_factory=set)
     bouncing: dict[str, None] = field(default_factory=dict)
     composing: dict[str, "Composing"] = field(default_factory=dict)

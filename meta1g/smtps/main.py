@@ -7,6 +7,7 @@ Peers
 Files
     Writes CDB and the journal; nobody else does.
 """
+import os
 import signal
 import socket
 from collections.abc import Callable
@@ -16,7 +17,17 @@ from meta1g import __version__
 from meta1g.mta import logfmt
 from meta1g.proc.start import Started, start
 from meta1g.proc.stats import print_stats
-from meta1g.proto.msg_ss import Compose, JournalOpen, Rotate, Segment, Settle, Throttle, Welcome
+from meta1g.proto.msg_ss import (
+    Compose,
+    JournalOpen,
+    Leaving,
+    Left,
+    Rotate,
+    Segment,
+    Settle,
+    Throttle,
+    Welcome,
+)
 from meta1g.proto.smtp.command import Syntax
 from meta1g.proto.smtp.server import ServerOptions
 from meta1g.proto.smtp.tally import TallyLimits
@@ -37,6 +48,7 @@ from meta1g.st.netfd import NetFd
 from meta1g.st.sched import Flag, Thread, current, spawn
 from meta1g.st.signals import on_signal
 
+_SETTLE: Final = 20.0  # seconds that content gets to settle at an orderly stop
 _DRAIN: Final = 30.0  # seconds that transactions get to end at an orderly stop; MCP waits longer
 
 
@@ -56,6 +68,7 @@ class Smtps:
         self._setting = _setting(started, self._ids, self._qmgr, self._smar, self._store)
         self._sessions: dict[Session, Thread] = {}
         self._stop = Flag()
+        self._has_left = Flag()
         self._has_ids = Flag()
         self._limit = conf.threads_max
         self._acceptor: Acceptor | None = None
@@ -104,6 +117,8 @@ class Smtps:
             if not session.is_in_content:
                 thread.interrupt()
         self._acceptor.wait_idle(_DRAIN)
+        if self._qmgr.link.send(Leaving(os.getpid())):
+            self._has_left.wait(_SETTLE)
 
     def _announce(self) -> None:
         self._qmgr.link.send(JournalOpen(tuple(Segment(name) for name in self._store.open_segments)))
@@ -119,6 +134,8 @@ class Smtps:
                 spawn(self._answer, orders.compose, message)
             case Settle():
                 spawn(self._answer, orders.settle, message)
+            case Left():
+                self._has_left.raise_()
             case Rotate():
                 self._store.rotate(message.segment)
 

@@ -79,7 +79,7 @@ class Chaos:
         world.run().sleep(30).sleep(6 * 3600, 60)
 
 
-@settings(max_examples=100)
+@settings(max_examples=500)
 @given(st.data())
 def test_every_recipient_ends_exactly_once(data: DataObject) -> None:
     chaos = Chaos(data)

@@ -3,7 +3,7 @@ import pytest
 
 from meta1g.proto.msg_ar import Target
 from meta1g.proto.msg_da import SessionEnded
-from meta1g.proto.msg_ss import Content, JournalOpen, Rcpt, SeAck, SeEnd, SeNew, TaCommit
+from meta1g.proto.msg_ss import Content, JournalOpen, Leaving, Rcpt, SeAck, SeEnd, SeNew, TaCommit
 from meta1g.qmgr.effects import DiskFree
 from tests.flow.world import SEGMENT, SETTINGS, World, default_route, target
 
@@ -329,6 +329,25 @@ def test_segments_go_when_nobody_needs_them(world: World) -> None:
     assert world.acks[99].code == 451  # its content may be gone
     world.feed((world.smtps, commit._replace(received=world.q.start - 1), 98))
     assert world.acks[98].code == 451
+
+
+def test_content_settles_when_a_server_leaves(world: World) -> None:
+    world.silent.add(world.smtpc)
+    world.send(b"a@x.test")
+    world.send(b"b@y.test")
+    world.run()
+    assert world.files == set()
+    world.feed((world.smtps, Leaving(1), 0))
+    assert not world.left
+    world.run()
+    assert world.left
+    assert len(world.files) == 2
+    world.disconnect(world.smtpc)
+    world.silent.clear()
+    world.connect(world.smtpc)
+    world.run()
+    assert len(world.delivered) == 2
+    world.check_empty()
 
 
 def test_connection_limits_of_one_client(world: World) -> None:

@@ -15,6 +15,7 @@ from meta1g.proto.msg_ss import (
     Composed,
     Content,
     JournalOpen,
+    Left,
     Rcpt,
     Rotate,
     Segment,
@@ -83,6 +84,7 @@ class World:
         self.log: list[str] = []
         self.bugs: list[str] = []
         self.throttles: list[Throttle] = []
+        self.left = False
         self.ibdb_error = ""
         self.counter = 0
         self.sessions: set[int] = set()
@@ -193,7 +195,7 @@ class World:
         assert len(q.edbc) == 0
         assert self.contents == {}
         assert self.files == set()
-        assert all(count == 0 for count in q.segment_refs.values()), q.segment_refs
+        assert not any(q.holders.values()), q.holders
         assert not any(site.waiting for site in q.sites.values())
 
     # Peers
@@ -208,12 +210,18 @@ class World:
                 self.throttles.append(message)
             case Welcome() | Rotate():
                 pass
+            case Left():
+                self.left = True
             case CloseSession():
                 self.sessions.discard(message.session)
             case _ if peer in self.silent:
                 pass
             case Resolve():
-                self.pending.append((peer, Resolved(self.route(message.address)), tag))
+                targets = self.route(message.address)
+                is_list = len(targets) > 1
+                if is_list and not message.expand:  # what came out of an alias is not looked up as one again
+                    targets = default_route(message.address)
+                self.pending.append((peer, Resolved(targets), tag))
             case Compose():
                 place = Content(1, 10, SEGMENT)
                 self.contents[message.ta] = place

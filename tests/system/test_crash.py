@@ -1,4 +1,6 @@
 """kill -9 under load: MCP restarts, and no message that got 250 is lost (design 5)."""
+import socket
+
 import pytest
 
 from tests.lib.instance import Instance
@@ -57,6 +59,31 @@ def test_kill_all() -> None:
             instance.start()
         more(load)
         settle(instance, load, sink)
+    sink.close()
+
+
+def test_orderly_stop_leaves_classic_files() -> None:
+    """What waits at an orderly stop lies in CDB as one file for each message, and goes out afterwards."""
+    with socket.socket() as deaf:  # takes connections and says nothing
+        deaf.bind(("127.0.0.1", 0))
+        deaf.listen(100)
+        port = deaf.getsockname()[1]
+        instance = Instance("mail.test", RETRY)
+        instance.add("mt", f"sink.test {{ port={port}; ip={{127.0.0.1}} }}\n")
+        instance.add("access", "to:@sink.test relay\n")
+        with instance:
+            for number in range(5):
+                instance.send("x@sink.test", f"X-Number: {number}\n\nx\n")
+            until(lambda: instance.status()["queue"]["queues"]["aq_states"]["busy"] == 5)
+            assert instance.spool_files() == []
+            instance.stop()
+            assert len(instance.spool_files()) == 5
+            deaf.close()
+            sink = Sink(port)
+            instance.start()
+            until(lambda: len(sink.seen) == 5, 60)
+            until(instance.is_empty)
+            until(lambda: instance.spool_files() == [])
     sink.close()
 
 
