@@ -51,14 +51,14 @@ class Occ:
         if entry.limit < maximum:
             entry.limit += 1
 
-    def failed(self, ip: str, now: float, initial: int, reply: Reply) -> bool:
-        """The host failed; True if the address rests from now on."""
+    def failed(self, ip: str, now: float, initial: int, reply: Reply, rest: float = TIMEOUT) -> bool:
+        """The host failed; True if the address rests from now on, for `rest` seconds."""
         entry = self.entry(ip, now, initial)
         entry.failures += 1
         entry.reply = reply
         entry.limit = max(entry.limit - 1, 0)
         if entry.limit == 0:
-            entry.rests_until = now + TIMEOUT
+            entry.rests_until = now + rest
         return entry.limit == 0
 
     def trim(self, entries_max: int) -> None:

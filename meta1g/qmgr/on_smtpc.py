@@ -1,8 +1,7 @@
 """What SMTP clients say: results of deliveries, ends of sessions; pure."""
-from meta1g.mta.ids import rcpt_id
 from meta1g.mta.reply import Reply
 from meta1g.proto.msg_da import Delivered, Ready, Result, SessionEnded, Stage
-from meta1g.qmgr import outcome, sched
+from meta1g.qmgr import occ, outcome, sched
 from meta1g.qmgr.effects import Effect, LogLine
 from meta1g.qmgr.state import PeerKey, Qmgr, Rcpt, SmtpcPeer, Ta, Task
 
@@ -91,7 +90,8 @@ def _host_failed(q: Qmgr, ta: Ta, task: Task, message: Delivered, now: float, ou
     result = message.results[0]
     reply = Reply(result.code, result.estat, result.text)
     ip = _ip(task.rcpts[0])
-    rests = q.occ.failed(ip, now, q.settings.initial_connections, reply)
+    rest = min(occ.TIMEOUT, q.settings.retry_delay_min)
+    rests = q.occ.failed(ip, now, q.settings.initial_connections, reply, rest)
     if rests:
         out.append(LogLine(9, f"func=q_occ, ip={ip}, status=rests, reply={reply}"))
     for rcpt in task.rcpts:
@@ -110,7 +110,3 @@ def _host_failed(q: Qmgr, ta: Ta, task: Task, message: Delivered, now: float, ou
 def _ip(rcpt: Rcpt) -> str:
     return rcpt.hops[min(rcpt.hop, len(rcpt.hops) - 1)].ip
 
-
-def uncertain(ta: str, idx: int) -> LogLine:
-    """The log line that names a recipient whose last attempt's outcome is not known (design 5)."""
-    return LogLine(1, f"func=q_recover, rcpt_id={rcpt_id(ta, idx)}, status=uncertain")

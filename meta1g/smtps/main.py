@@ -74,6 +74,7 @@ class Smtps:
         self._acceptor: Acceptor | None = None
         self._qmgr.link.on_message = self._on_qmgr
         self._qmgr.link.on_up = self._announce
+        self._qmgr.link.on_down = self._has_left.raise_  # without QMGR nothing can be settled
 
     def run(self, sock: socket.socket, workers: Workers | None) -> int:
         """Serve until a signal says stop; `workers` serve the same socket."""
@@ -117,6 +118,7 @@ class Smtps:
             if not session.is_in_content:
                 thread.interrupt()
         self._acceptor.wait_idle(_DRAIN)
+        self._has_left.lower()
         if self._qmgr.link.send(Leaving(os.getpid())):
             self._has_left.wait(_SETTLE)
 
