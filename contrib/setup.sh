@@ -20,11 +20,11 @@ is_root() { [ "$(id -u)" = 0 ]; }
 
 # Whether everybody may pass through (or read) every folder on the way to $1.
 reachable() {
-    path=$(readlink -f "$1") || return 1
-    while [ "$path" != / ]; do
-        perms=$(stat -c %a "$path")
+    step=$(readlink -f "$1") || return 1
+    while [ "$step" != / ]; do
+        perms=$(stat -c %a "$step")
         case "$perms" in *[1357]) ;; *) return 1 ;; esac
-        path=$(dirname "$path")
+        step=$(dirname "$step")
     done
 }
 
