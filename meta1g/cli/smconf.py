@@ -1,4 +1,5 @@
 """smconf: check a configuration, print it, convert it (M1 6.1.1)."""
+import dataclasses
 import json
 import os
 import sys
@@ -7,9 +8,9 @@ from typing import NoReturn
 import click
 
 from meta1g import __version__
-from meta1g.conf.dump import to_text, version_text
+from meta1g.conf.dump import full_text, to_text
 from meta1g.conf.errors import ConfError, ConfErrors
-from meta1g.conf.load import MODULES, Config, check_services, load_file, load_text, planned_in_use
+from meta1g.conf.load import Config, load_checked, load_text, planned_in_use
 
 
 @click.command(context_settings={"help_option_names": ["-h", "--help"]})
@@ -24,29 +25,32 @@ from meta1g.conf.load import MODULES, Config, check_services, load_file, load_te
 def main(
     file: str | None, prints: bool, defaults: bool, to_yaml: bool, from_yaml: bool, no_services: bool, as_json: bool
 ) -> None:
-    """Check the configuration FILE: exit code 0 if it is right, 78 if not, with every mistake named.
+    """Check the configuration FILE, of meta1.conf(5), and name every mistake with its line and a way to mend it.
+
+    Exit code 0 if it is right, 78 if not, 66 if it can't be read. Options that are set but have no effect in this
+    version get a warning. A FILE whose name ends in .yaml or .yml is YAML.
 
     \b
     Examples:
-      smconf /etc/meta1/meta1.conf
-      smconf --print meta1.conf
+      smconf /etc/meta1/meta1.conf              is it right?
+      smconf --print meta1.conf                 what does it say, briefly?
+      smconf --defaults meta1.conf              and with all that is not in it?
+      smconf --defaults                         which options are there?
       smconf --to-yaml meta1.conf > meta1.yaml
       smconf --from-yaml meta1.yaml > meta1.conf
-      smconf --defaults
+      smconf --no-services part.conf            a file without services
+      smconf --json meta1.conf                  for a program: [{"line": 3, "message": ...}]
     """
     if file is None:
         if not defaults:
             raise click.UsageError("name a FILE, or use --defaults")
-        _print_defaults(Config())
+        click.echo(full_text(Config()), nl=False)
         return
-    config = _load(file, from_yaml, as_json)
-    errors = [] if no_services else check_services(config)
-    if errors:
-        _report(errors, as_json)
+    config = _load(file, from_yaml=from_yaml, services=not no_services, as_json=as_json)
     for option in planned_in_use(config):
         click.echo(f"{file}: warning: {option} has no effect in this version", err=True)
     if defaults:
-        _print_defaults(config)
+        click.echo(full_text(config), nl=False)
     elif to_yaml:
         from meta1g.conf.yamlform import to_yaml as convert  # noqa: PLC0415 - yaml only when it is needed
 
@@ -54,20 +58,21 @@ def main(
     elif prints or from_yaml:
         click.echo(to_text(config), nl=False)
     else:
-        click.echo(f"{file}: ok")
+        click.echo("[]" if as_json else f"{file}: ok")
 
 
-def _load(file: str, from_yaml: bool, as_json: bool) -> Config:
+def _load(file: str, *, from_yaml: bool, services: bool, as_json: bool) -> Config:
+    is_yaml = from_yaml or file.endswith((".yaml", ".yml"))
     try:
-        if not from_yaml:
-            return load_file(file)
-        with open(file, encoding="utf-8") as stream:
-            return load_text(stream.read(), file if file.endswith((".yaml", ".yml")) else f"{file}.yaml")
+        with open(file, encoding="utf-8", errors="surrogateescape") as stream:
+            text = stream.read()
+        config = (load_checked if services else load_text)(text, f"{file}.yaml" if is_yaml else file)
     except ConfErrors as error:
-        _report(list(error.errors), as_json)
+        _report([mistake._replace(at=mistake.at._replace(file=file)) for mistake in error.errors], as_json)
     except OSError as error:
         click.echo(f"smconf: {file}: {error.strerror}", err=True)
         sys.exit(os.EX_NOINPUT)
+    return dataclasses.replace(config, file=file)
 
 
 def _report(errors: list[ConfError], as_json: bool) -> NoReturn:
@@ -78,8 +83,3 @@ def _report(errors: list[ConfError], as_json: bool) -> NoReturn:
     else:
         click.echo("\n".join(map(str, errors)), err=True)
     sys.exit(os.EX_CONFIG)
-
-
-def _print_defaults(config: Config) -> None:
-    for keyword in MODULES:
-        click.echo(version_text(keyword, 5, config, config.module(keyword)), nl=False)

@@ -2,7 +2,9 @@
 from typing import Any
 
 from meta1g import __version__
-from meta1g.conf.load import Config, Service
+from meta1g.conf.errors import Position
+from meta1g.conf.kinds import PathValue
+from meta1g.conf.load import MODULES, Config, Service
 from meta1g.conf.opt_global import GlobalConf
 from meta1g.conf.opt_mcp import McpConf
 from meta1g.conf.spec import Opt, Sub, entries
@@ -16,11 +18,21 @@ def to_text(config: Config) -> str:
     return "\n".join(lines) + "\n"
 
 
-def _service(service: Service) -> list[str]:
+def full_text(config: Config) -> str:
+    """As to_text, with all that is left at its default; a section of each module if there are no services."""
+    nowhere = Position("", 1, 1)
+    services = config.services or [Service(name, "", McpConf(), cls(), nowhere) for name, cls in MODULES.items()]
+    lines = _section(config, GlobalConf, 0, is_full=True, has_flags=True)
+    for service in services:
+        lines += _service(service, is_full=True)
+    return "\n".join(lines) + "\n"
+
+
+def _service(service: Service, *, is_full: bool = False) -> list[str]:
     head = f"{service.keyword} {service.name}".strip()
-    body = _section(service.mcp, McpConf, 1, is_full=False, has_flags=False)
+    body = _section(service.mcp, McpConf, 1, is_full=is_full, has_flags=is_full)
     if service.conf is not None:
-        body += _section(service.conf, type(service.conf), 1, is_full=False, has_flags=False)
+        body += _section(service.conf, type(service.conf), 1, is_full=is_full, has_flags=is_full)
     return ["", f"{head} {{", *body, "}"]
 
 
@@ -32,15 +44,25 @@ def _section(conf: Any, cls: Any, depth: int, *, is_full: bool, has_flags: bool)
         if isinstance(item, Opt):
             if has_flags and item.kind.words:
                 lines.append(f"{pad}# {item.name}: {', '.join(item.kind.words)}")
-            if value is None or (not is_full and value == getattr(default, name)):
-                continue
-            end = "" if item.kind.is_list else ";"
-            equals = "==" if item.kind.name == "condition" else "="
-            note = "  # default" if is_full and value == getattr(default, name) else ""
-            lines.append(f"{pad}{item.name} {equals} {_shown(item, value)}{end}{note}")
+            if value != getattr(default, name):
+                lines.append(pad + _line(item, value))
+            elif is_full:
+                lines.append(pad + _default_line(item, value))
         else:
             lines += _subsections(item, value, getattr(default, name), depth, is_full=is_full, has_flags=has_flags)
     return lines
+
+
+def _line(item: Opt, value: Any) -> str:
+    equals = "==" if item.kind.name == "condition" else "="
+    return f"{item.name} {equals} {_shown(item, value)}{'' if item.kind.is_list else ';'}"
+
+
+def _default_line(item: Opt, value: Any) -> str:
+    """A default as it would be written; as a comment if writing it would mean something else (M1 3.6)."""
+    if value in (None, ()) or (value == "" and item.kind.name != "string"):
+        return f"# {item.name} is not set"
+    return f"{'# ' if isinstance(value, PathValue) else ''}{_line(item, value)}  # default"
 
 
 def _shown(item: Opt, value: Any) -> str:
@@ -48,9 +70,11 @@ def _shown(item: Opt, value: Any) -> str:
 
 
 def _subsections(item: Sub, value: Any, default: Any, depth: int, *, is_full: bool, has_flags: bool) -> list[str]:
-    if value is None or (not is_full and value == default):
-        return []
     pad, lines = "  " * depth, []
+    if not is_full and value == default:
+        return []
+    if value in (None, ()):
+        return [f"{pad}# {item.name} {{ ... }} is not set"] if is_full else []
     for conf in value if item.is_repeated else (value,):
         label = getattr(conf, "name", "") if item.is_repeated else ""
         name = f" {label}" if label else ""

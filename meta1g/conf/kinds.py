@@ -33,7 +33,10 @@ class BadValue(ValueError):
 
 @dataclass(frozen=True, slots=True)
 class Kind:
-    """How one kind is read and written; `is_list` takes several values, a bare number is in `unit`."""
+    """How one kind is read and written.
+
+    `is_list` takes several values, `words` are the only ones, a bare number is in `unit`, `limits` says the range.
+    """
 
     name: str
     read: Callable[[list[Value]], Any]
@@ -41,6 +44,7 @@ class Kind:
     is_list: bool = False
     words: tuple[str, ...] = ()
     unit: str = ""
+    limits: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +59,11 @@ def _one(values: list[Value]) -> Value:
     if len(values) != 1:
         raise BadValue("expected one value", "", values[1] if values else None)
     return values[0]
+
+
+def octal(value: int) -> str:
+    """A number as the grammar wants it in octal."""
+    return f"0{value:o}"
 
 
 def number(text: str) -> int:
@@ -91,14 +100,19 @@ def _units(text: str, units: dict[str, int], default: str, what: str) -> int:
 
 def _in_range(value: int, low: int, high: int | None, write: Callable[[int], str] = str) -> int:
     if value < low or (high is not None and value > high):
-        allowed = f"at least {write(low)}" if high is None else f"from {write(low)} to {write(high)}"
-        raise BadValue(f"{write(value)} is out of range", f"it must be {allowed}")
+        raise BadValue(f"{write(value)} is out of range", f"it must be {_allowed(low, high, write)}")
     return value
 
 
-def count(low: int = 0, high: int | None = None) -> Kind:
-    """A plain number."""
-    return Kind("number", lambda values: _in_range(number(_one(values).text), low, high), str)
+def _allowed(low: int, high: int | None, write: Callable[[int], str] = str) -> str:
+    return f"at least {write(low)}" if high is None else f"from {write(low)} to {write(high)}"
+
+
+def count(low: int = 0, high: int | None = None, *, unit: str = "", write: Callable[[int], str] = str) -> Kind:
+    """A plain number; `unit` is for the reader only."""
+    limits = _allowed(low, high, write) if low or high is not None else ""
+    return Kind("number", lambda values: _in_range(number(_one(values).text), low, high, write), write, unit=unit,
+                limits=limits)
 
 
 def time(low: int = 0, high: int = _TIME_MAX) -> Kind:
@@ -107,7 +121,8 @@ def time(low: int = 0, high: int = _TIME_MAX) -> Kind:
     def read(values: list[Value]) -> int:
         return _in_range(_units(_one(values).text, _TIME_UNITS, "s", "time"), low, high, _write_time)
 
-    return Kind("time", read, _write_time)
+    limits = _allowed(low, None if high == _TIME_MAX else high, _write_time) if low or high != _TIME_MAX else ""
+    return Kind("time", read, _write_time, unit="s", limits=limits)
 
 
 def _write_time(value: int) -> str:
@@ -125,7 +140,8 @@ def size(unit: str = "b", low: int = 0, high: int = _NUMBER_MAX) -> Kind:
     def read(values: list[Value]) -> int:
         return _in_range(_units(_one(values).text, _SIZE_UNITS, unit, "size"), low, high, _write_size)
 
-    return Kind("size", read, _write_size, unit=unit.upper())
+    limits = _allowed(low, None if high == _NUMBER_MAX else high, _write_size) if low or high != _NUMBER_MAX else ""
+    return Kind("size", read, _write_size, unit=unit.upper(), limits=limits)
 
 
 def _write_size(value: int) -> str:
@@ -236,7 +252,10 @@ def many(kind: Kind, low: int = 0, high: int | None = None) -> Kind:
             raise BadValue(f"{len(found)} values found, expected {wanted}", "", last)
         return tuple(found)
 
-    return Kind(f"list of {kind.name}s", read, lambda v: "{ " + ", ".join(map(kind.write, v)) + " }", is_list=True)
+    def write(value: tuple[Any, ...]) -> str:
+        return "{ " + ", ".join(map(kind.write, value)) + " }" if value else "{ }"
+
+    return Kind(f"list of {kind.name}{'es' if kind.name.endswith('s') else 's'}", read, write, is_list=True)
 
 
 def ip(*, v4: bool = True, v6: bool = True) -> Kind:
@@ -264,7 +283,7 @@ def _read_address(values: list[Value]) -> str:
 
 
 ADDRESS: Final = Kind("mail address", _read_address, lambda value: quote(f"<{value}>"))
-PORT: Final = Kind("port", lambda values: _in_range(number(_one(values).text), 1, 65535), str)
+PORT: Final = Kind("port", lambda values: _in_range(number(_one(values).text), 1, 65535), str, limits="from 1 to 65535")
 
 
 def _read_listen(values: list[Value]) -> str:
@@ -288,7 +307,7 @@ def choice(*values: int) -> Kind:
             raise BadValue(f"expected one of {allowed}")
         return value
 
-    return Kind("number", read, str)
+    return Kind("number", read, str, limits=f"one of {allowed}")
 
 
 def power_of_two(low: int, high: int) -> Kind:
@@ -301,4 +320,4 @@ def power_of_two(low: int, high: int) -> Kind:
             raise BadValue(f"{value} is not a power of 2", f"such as {below} or {below * 2}")
         return value
 
-    return Kind("number", read, str)
+    return Kind("number", read, str, limits=f"a power of 2 {_allowed(low, high)}")

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-from meta1g.conf import opt_smtpc, opt_smtps
+from meta1g.conf import opt_qmgr, opt_smtpc, opt_smtps
 from meta1g.conf.errors import ConfError, ConfErrors, Position, nearest
 from meta1g.conf.kinds import PathValue
 from meta1g.conf.opt_global import GlobalConf
@@ -23,9 +23,9 @@ MODULES: Final[dict[str, Any]] = {
     "qmgr": QmgrConf, "smar": SmarConf, "smtps": SmtpsConf, "smtpc": SmtpcConf, "lda": LdaConf,
 }
 PLANNED_FLAGS: Final[dict[Any, tuple[str, ...]]] = {
-    SmtpsConf: opt_smtps.PLANNED_FLAGS,
-    SmtpcConf: opt_smtpc.PLANNED_FLAGS,
-    DsnConf: ("MIME_Format", "RFC_Format", "no_LMTP_delay_DSN"),
+    SmtpsConf: tuple(opt_smtps.FLAGS_PLANNED),
+    SmtpcConf: tuple(opt_smtpc.FLAGS_PLANNED),
+    DsnConf: tuple(opt_qmgr.DSN_PLANNED),
 }
 REPEATABLE: Final = frozenset({"smtps", "smtpc"})  # M1 3.10.2
 
@@ -92,16 +92,30 @@ def load_file(path: str) -> Config:
 
 def load_text(text: str, name: str) -> Config:
     """The configuration in `text`; `name` stands in errors. ConfErrors names every mistake."""
+    config, errors = _load(text, name)
+    if errors:
+        raise ConfErrors(errors)
+    return config
+
+
+def load_checked(text: str, name: str) -> Config:
+    """As load_text, and what check_services finds is an error, too: all mistakes in one pass."""
+    config, errors = _load(text, name)
+    spoiled = {error.at.line for error in errors}  # a mistake there may have left an option unset
+    errors += [error for error in check_services(config) if error.at.line not in spoiled]
+    if errors:
+        raise ConfErrors(errors)
+    return config
+
+
+def _load(text: str, name: str) -> tuple[Config, list[ConfError]]:
     if name.endswith((".yaml", ".yml")):
         from meta1g.conf.yamlform import tree_of  # noqa: PLC0415 - keeps yaml out of the daemons' start
 
         root, errors = tree_of(text, name)
     else:
         root, errors = parse(text, name)
-    config = load_tree(root, name, errors)
-    if errors:
-        raise ConfErrors(errors)
-    return config
+    return load_tree(root, name, errors), errors
 
 
 def load_tree(root: Section, name: str, errors: list[ConfError]) -> Config:

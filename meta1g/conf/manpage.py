@@ -1,83 +1,140 @@
 """meta1.conf(5) from the option tables: `python -m meta1g.conf.manpage`; pure."""
 import sys
+from collections.abc import Iterator
 from typing import Any, Final
 
+from meta1g.conf.kinds import Kind
 from meta1g.conf.load import MODULES, PLANNED_FLAGS
 from meta1g.conf.opt_global import GlobalConf
 from meta1g.conf.opt_mcp import McpConf
 from meta1g.conf.spec import Opt, Sub, entries
 
-_HEAD: Final = """\\
-.\\" Made by python -m meta1g.conf.manpage from the option tables; do not edit.
+_NO_EFFECT: Final = "Has no effect yet."
+_EMPTY: Final[tuple[Any, ...]] = (None, "", (), frozenset())
+_HEAD: Final = r""".\" Made by python -m meta1g.conf.manpage from the option tables; do not edit.
 .TH META1.CONF 5 "" meta1g
 .SH NAME
-meta1.conf \\- configuration of the meta1g mail transfer agent
+meta1.conf \- configuration of the meta1g mail transfer agent
 .SH DESCRIPTION
-The file holds options,
-.IR name " = " value ;
-or
-.IR name " = { " value ", ... },"
-and sections,
-.IR keyword " [" name "] { ... }."
-Keywords and names of options have no case. Strings need quotes if they contain special characters; adjacent
-strings are joined; \\er \\en \\et \\e\\e \\e" are escapes. Numbers may be hexadecimal (0x) or octal (0). Booleans are
-1, true, on and 0, false, off. Times are sequences such as 1h 5m 12s (w d h m s), sizes such as 3MB 5KB (B KB MB GB).
-A flag is turned off by not_ dont_ no_ \\- ! or ~ in front. # and /* */ are comments. A later value of the same
-option wins. A file whose name ends in .yaml holds the same names as YAML.
+The file holds options and sections:
 .PP
+.nf
+    hostname = "mail.example.org";      # a comment
+    qmgr {
+      retry_delay_min = 1m 30s;
+      smtpc { connections_max = 20; }
+    }
+    smtps MTA { flags = { access, 8bitmime } }
+.fi
+.PP
+Names of options and sections have no case. A section may have a name of its own. A list stands in braces, with commas.
+If an option is given twice, the later one counts. Comments begin with # or stand between /* and */.
+.TP
+string, path
+needs quotes if it contains blanks or one of ; , { } = " #. Adjacent strings are joined.
+Escapes are \er \en \et \e\e \e".
+.TP
+number
+decimal, hexadecimal (0x1F) or octal (017).
+.TP
+boolean
+1, true, on or 0, false, off.
+.TP
+time
+such as 1h 5m 12s; units are w, d, h, m and s, which is the default.
+.TP
+size
+such as 3MB 5KB; units are B, KB, MB and GB; the default stands with each option.
+.TP
+flags
+a list of words. One that is set by default is turned off by not_ dont_ no_ \- ! or ~ in front.
+.PP
+Default names of maps and certificates are looked for beside the configuration file. Sockets, databases and every
+relative path in the file belong to the main queue directory.
+.PP
+A file whose name ends in .yaml holds the same names as YAML.
 .BR smconf (8)
-checks a file. Options marked as planned are read and checked but have no effect in this version; using one logs a
-warning. M1 is the section of MeTA1's manual.
+checks and converts files. Options without effect in this version are read and checked, and using one logs a warning.
+M1 is the section of MeTA1's manual.
+"""
+_TAIL: Final = """.SH SEE ALSO
+.BR smconf (8),
+.BR mailertable (5),
+.BR access (5),
+.BR aliases (5)
 """
 
 
 def page() -> str:
     """The man page as troff text."""
-    lines = [_HEAD.removeprefix("\\\n")]
-    lines += [".SH GLOBAL OPTIONS\n", *_section(GlobalConf, "")]
-    lines += [".SH OPTIONS OF EVERY SERVICE (MCP)\n", *_section(McpConf, "")]
+    lines = [_HEAD, ".SH GLOBAL OPTIONS\n", *_section(GlobalConf, "")]
+    lines += [".SH OPTIONS OF EVERY SERVICE\nBy these MCP runs it.\n", *_section(McpConf, "")]
     for keyword, cls in MODULES.items():
         lines += [f".SH SECTION {keyword.upper()}\n", *_section(cls, "")]
-    lines.append(".SH SEE ALSO\n.BR smconf (8),\n.BR mailertable (5),\n.BR access (5),\n.BR aliases (5)\n")
-    return "".join(lines)
+    return "".join([*lines, _TAIL])
 
 
-def _section(cls: Any, prefix: str) -> list[str]:
-    lines = []
+def _section(cls: Any, path: str) -> Iterator[str]:
     default = cls()
-    subsections = []
-    for name, item in entries(cls).values():
+    items = list(entries(cls).values())
+    for name, item in items:
+        if isinstance(item, Opt):
+            yield from _option(cls, name, item, getattr(default, name))
+    for _, item in items:
         if isinstance(item, Sub):
-            subsections.append(item)
-            continue
-        lines.append(f".TP\n.B {_quoted(prefix + item.name)}\n{_describe(cls, name, item, getattr(default, name))}\n")
-    for item in subsections:
-        name = " NAME" if item.has_name else ""
-        what = f"Subsection: {item.help} (M1 {item.m1})." if item.m1 else f"Subsection: {item.help}."
-        repeated = " May be repeated." if item.is_repeated else ""
-        planned = " Planned." if item.is_planned else ""
-        lines.append(f".TP\n.B {_quoted(f'{prefix}{item.name}{name}')} {{ ... }}\n{_text(what + repeated + planned)}\n")
-        lines += _section(item.cls, f"{prefix}{item.name} / ")
-    return lines
+            inner = f"{path}{item.name}{' NAME' if item.has_name else ''}"
+            yield f".SS {_quoted(f'{inner} {{ ... }}')}\n{_text(_about_section(item))}\n"
+            yield from _section(item.cls, f"{inner} / ")
 
 
-def _describe(cls: Any, name: str, item: Opt, default: Any) -> str:
-    parts = [f"{item.help[:1].upper()}{item.help[1:]}", f"({item.kind.name}"]
-    if item.kind.words and item.kind.name in ("flags", "word"):
-        parts[-1] += ": " + ", ".join(item.kind.words)
-    if default not in (None, "", (), frozenset()):
-        parts[-1] += f"; default {item.kind.write(default)}"
-        parts[-1] += f", {item.source}" if item.source else ""
+def _about_section(item: Sub) -> str:
+    parts = [f"{item.help[:1].upper()}{item.help[1:]}."]
+    if item.is_repeated:
+        parts.append("May be given several times.")
+    if item.is_planned:
+        parts.append(_NO_EFFECT)
     if item.m1:
-        parts[-1] += f"; M1 {item.m1}"
-    parts[-1] += ")."
+        parts.append(f"M1 {item.m1}.")
+    return " ".join(parts)
+
+
+def _option(cls: Any, name: str, item: Opt, default: Any) -> Iterator[str]:
+    equals = "==" if item.kind.name == "condition" else "="
+    yield f".TP\n.BI {_quoted(f'{item.name} {equals} ')} {_quoted(_kind(item.kind))}\n"
+    yield f"{_text(_describe(item, default))}\n"
+    if not item.kind.words:
+        return
+    planned = PLANNED_FLAGS.get(cls, ()) if name == "flags" else ()
+    explained = [word for word in item.kind.words if word in item.about]
+    rest = [word for word in item.kind.words if word not in item.about]
+    if rest:
+        yield _text(f"Words: {', '.join(rest)}.") + "\n"
+    if explained:
+        yield ".RS\n"
+        for word in explained:
+            tail = f". {_NO_EFFECT}" if word in planned else ""
+            yield f".TP\n.I {_quoted(word)}\n{_text(item.about[word] + tail)}\n"
+        yield ".RE\n"
+
+
+def _kind(kind: Kind) -> str:
+    return f"{kind.name} [{kind.unit}]" if kind.unit else kind.name
+
+
+def _describe(item: Opt, default: Any) -> str:
+    parts = [f"{item.help[:1].upper()}{item.help[1:]}."]
+    if item.kind.limits:
+        parts.append(f"{item.kind.limits[:1].upper()}{item.kind.limits[1:]}.")
+    if default not in _EMPTY:
+        source = {"": "", "meta1g": " (meta1g's choice)"}.get(item.source, f" ({item.source})")
+        parts.append(f"Default: {item.kind.write(default)}{source}.")
     if item.is_required:
         parts.append("Required.")
     if item.is_planned:
-        parts.append("Planned.")
-    if name == "flags" and PLANNED_FLAGS.get(cls):
-        parts.append(f"Planned: {', '.join(PLANNED_FLAGS[cls])}.")
-    return _text(" ".join(parts))
+        parts.append(_NO_EFFECT)
+    if item.m1:
+        parts.append(f"M1 {item.m1}.")
+    return " ".join(parts)
 
 
 def _text(text: str) -> str:

@@ -7,6 +7,15 @@ from meta1g.conf.spec import opt
 
 FACILITIES = ("auth", "cron", "daemon", "lpr", "mail", "news", "user", "uucp",
               "local0", "local1", "local2", "local3", "local4", "local5", "local6", "local7")
+LOOKUPS = {  # M1 3.12.1
+    "full_address": "the whole address",
+    "detail_plus": "user++@domain: any detail that is not empty",
+    "detail_star": "user+*@domain: any detail",
+    "star": "user*@domain: with a detail or without",
+    "domain": "the domain",
+    "dotsubdomain": "the domains above it, with a leading dot",
+    "dot": "a single dot, for all the rest",
+}
 
 
 @dataclass(frozen=True, slots=True)

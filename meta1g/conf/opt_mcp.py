@@ -5,7 +5,12 @@ from meta1g.conf import kinds
 from meta1g.conf.kinds import PathValue
 from meta1g.conf.spec import opt, sub
 
-START_ACTIONS = ("nostartaccept", "accept", "pass", "wait")
+START_ACTIONS = {
+    "nostartaccept": "MCP accepts, and starts a process for each connection",
+    "accept": "MCP binds the socket, the process accepts on its standard input",
+    "pass": "MCP binds the socket and passes it over pass_fd_socket",
+    "wait": "the process needs no socket",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -16,8 +21,8 @@ class ListenSocket:
     port: int | None = opt("port", kinds.PORT, m1="3.7(2.1.1)", help="port number")
     address: str = opt("address", kinds.ip(), "", m1="3.7(2.1.2)", help="address; default: all of the host's")
     path: PathValue | None = opt("path", kinds.PATH, m1="3.7(2.3.1)", help="path of a Unix socket")
-    umask: int | None = opt("umask", kinds.count(0, 0o777), m1="3.7(2.3.2)", help="umask of a Unix socket",
-                            source="default 007")
+    umask: int | None = opt("umask", kinds.count(0, 0o777, write=kinds.octal), m1="3.7(2.3.2)",
+                            help="umask of a Unix socket; default: 007")
     user: str = opt("user", kinds.STRING, "", m1="3.7(2.3.3)", help="owner of a Unix socket")
     group: str = opt("group", kinds.STRING, "", m1="3.7(2.3.4)", help="group of a Unix socket")
 
@@ -26,9 +31,8 @@ class ListenSocket:
 class McpConf:
     """How MCP runs a service."""
 
-    start_action: str = opt("start_action", kinds.enum(*START_ACTIONS), "", m1="3.7(1)",
-                            help="nostartaccept: one process for each connection; accept: the process accepts on its "
-                                 "standard input; pass: the socket is passed over pass_fd_socket; wait: no socket")
+    start_action: str = opt("start_action", kinds.enum(*START_ACTIONS), "", m1="3.7(1)", about=START_ACTIONS,
+                            help="how MCP starts it; must be given")
     listen_socket: ListenSocket | None = sub("listen_socket", ListenSocket, m1="3.7(2)", optional=True,
                                              help="socket on which the process listens")
     pass_fd_socket: PathValue | None = opt("pass_fd_socket", kinds.PATH, m1="3.7(3)",
@@ -38,8 +42,9 @@ class McpConf:
     restart_dependencies: tuple[str, ...] = opt(
         "restart_dependencies", kinds.many(kinds.STRING), (), m1="3.7(6)",
         help="components to restart when this one was restarted")
-    path: PathValue | None = opt("path", kinds.PATH, m1="3.7(7)", help="program to run")
-    arguments: str = opt("arguments", kinds.STRING, "", m1="3.7(8)", help="its arguments, the program's name first")
+    path: PathValue | None = opt("path", kinds.PATH, m1="3.7(7)", help="program to run; must be given")
+    arguments: str = opt("arguments", kinds.STRING, "", m1="3.7(8)",
+                         help="its arguments, the program's name first; must be given")
     pass_id: str = opt("pass_id", kinds.STRING, "", m1="3.7(9)", help="option by which the process gets its number")
     failure_max: int | None = opt("failure_max", kinds.count(), m1="3.7(10)",
                                   help="failures allowed before MCP gives up; 0: never")

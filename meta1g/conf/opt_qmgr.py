@@ -3,11 +3,24 @@ from dataclasses import dataclass
 
 from meta1g.conf import kinds
 from meta1g.conf.kinds import PathValue
-from meta1g.conf.opt_global import LOG_LEVEL, LogConf
+from meta1g.conf.opt_global import LOG_LEVEL, LOOKUPS, LogConf
 from meta1g.conf.spec import named, opt, sub
 
 _DAY = 86400
-_LOOKUPS = ("full_address", "detail_plus", "detail_star", "star", "domain", "dotsubdomain", "dot")
+DSN_NOW = {"header_only": "only the header of the message goes into a DSN"}
+DSN_PLANNED = {
+    "MIME_Format": "MIME parts, not quite RFC 3464",
+    "RFC_Format": "as RFC 3464 says",
+    "no_LMTP_delay_DSN": "no report of a delay for recipients that LMTP serves",
+}
+_DSN = {**DSN_NOW, **DSN_PLANNED}
+_DEFEDB = {"remove_unused_logfiles": "Berkeley DB's log files are removed when they are not needed"}
+_LOOKUP = {
+    "lookup_rcpt_conf": "what the access map says about recipients, smtpc_rcpt_conf",
+    "lookup_session_conf": "what the configuration map says about servers, smtpc_session_conf",
+}
+_REUSE = {"reuse_connection": "keep a connection for more mail to the same address"}
+_VERP = {"always": "for all mail", "never": "not even on demand"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,14 +32,15 @@ class DefedbConf:
                                           planned=True)
     page_size: int = opt("page_size", kinds.power_of_two(512, 65536), 4096, m1="8.3(2.1)", planned=True,
                          help="page size in octets when the database is made", source="Berkeley DB")
-    cache_size: int = opt("cache_size", kinds.size("b", 65536), 8 << 20, m1="8.3(2.2)", help="cache", source="meta1g")
+    cache_size: int = opt("cache_size", kinds.size("b", 65536), 8 << 20, m1="8.3(2.2)", source="meta1g",
+                          help="its cache")
     kbytes_written_for_checkpointing: int = opt(
-        "KBytes_written_for_checkpointing", kinds.count(), 0, m1="8.3(2.3)", planned=True,
+        "KBytes_written_for_checkpointing", kinds.count(unit="KB"), 0, m1="8.3(2.3)", planned=True,
         help="checkpoint after so many KB of log")
     delay_between_2_checkpoints: int = opt("delay_between_2_checkpoints", kinds.time(1), 5, m1="8.3(2.4)",
                                            help="least time between two checkpoints", source="meta1g")
-    flags: frozenset[str] = opt("flags", kinds.flags("remove_unused_logfiles", on=("remove_unused_logfiles",)),
-                                frozenset({"remove_unused_logfiles"}), m1="8.3(2.5)", help="see the manual")
+    flags: frozenset[str] = opt("flags", kinds.flags(*_DEFEDB, on=tuple(_DEFEDB)), frozenset(_DEFEDB), m1="8.3(2.5)",
+                                help="upkeep", about=_DEFEDB)
     hash_table_entries: int = opt("hash_table_entries", kinds.power_of_two(128, 1 << 26), 65536, m1="8.3(2.6)",
                                   planned=True, help="entries expected in DEFEDB", source="meta1g")
 
@@ -37,8 +51,8 @@ class DsnConf:
 
     merge_delay_max: int = opt("merge_delay_max", kinds.time(), 5, m1="3.8(5.1)", source="meta1g",
                                help="how long a DSN waits for others about the same message")
-    flags: frozenset[str] = opt("flags", kinds.flags("header_only", "MIME_Format", "RFC_Format", "no_LMTP_delay_DSN"),
-                                frozenset(), m1="3.8(5.2)", help="header_only; other formats come later")
+    flags: frozenset[str] = opt("flags", kinds.flags(*_DSN), frozenset(), m1="3.8(5.2)", about=_DSN,
+                                help="form of a DSN")
     errors_per_dsn_max: int = opt("errors_per_DSN_max", kinds.count(1), 100, m1="3.8(5.3)", source="meta1g",
                                   help="failed recipients in one DSN")
 
@@ -47,8 +61,8 @@ class DsnConf:
 class IbdbConf:
     """The incoming backup database."""
 
-    commit_delay_max: int = opt("commit_delay_max", kinds.count(0, 10_000), 20, m1="3.8(7.1)", source="meta1g",
-                                help="milliseconds that records nobody waits for may wait")
+    commit_delay_max: int = opt("commit_delay_max", kinds.count(0, 10_000, unit="ms"), 20, m1="3.8(7.1)",
+                                source="meta1g", help="how long records that nobody waits for may stay unwritten")
     size: int = opt("size", kinds.size("b", 4096), 16 << 20, m1="3.8(7.2)", source="meta1g", help="size of each file")
     open_tas_max: int = opt("open_TAs_max", kinds.count(1), 2000, m1="3.8(7.3)", source="meta1g",
                             help="records written with one flush")
@@ -59,7 +73,7 @@ class IqdbConf:
     """The incoming queue."""
 
     cache_entries_max: int = opt("cache_entries_max", kinds.count(1), 65536, m1="3.8(8.1)", planned=True,
-                                 help="entries", source="meta1g")
+                                 help="recipients of mail that is arriving", source="meta1g")
     hash_table_entries: int = opt("hash_table_entries", kinds.count(1), 131072, m1="3.8(8.2)", planned=True,
                                   help="size of the hash table", source="meta1g")
 
@@ -68,7 +82,8 @@ class IqdbConf:
 class QueueReturnConf:
     """How long a message may be in the queue."""
 
-    default: int = opt("default", kinds.time(1), 5 * _DAY, m1="3.8(13.1)", help="for all", source="RFC 5321 4.5.4.1")
+    default: int = opt("default", kinds.time(1), 5 * _DAY, m1="3.8(13.1)", source="RFC 5321 4.5.4.1",
+                       help="then a message is returned")
     dane_no_match: int = opt("DANE_no_match", kinds.time(1), 5 * _DAY, m1="3.8(13)", planned=True,
                              help="when DANE finds no match", source="as default")
 
@@ -77,7 +92,8 @@ class QueueReturnConf:
 class QueueDelayConf:
     """When a delay is reported; 0 never."""
 
-    default: int = opt("default", kinds.time(), 0, m1="3.8(13.2)", planned=True, help="for all", source="Postfix")
+    default: int = opt("default", kinds.time(), 0, m1="3.8(13.2)", planned=True, source="Postfix",
+                       help="then the sender is told")
     dane_no_match: int = opt("DANE_no_match", kinds.time(), 0, m1="3.8(13)", planned=True,
                              help="when DANE finds no match", source="Postfix")
 
@@ -117,10 +133,10 @@ class ToSmtpc:
                                               help="recipients in one SMTP transaction", source="RFC 5321 4.5.3.1.8")
     connection_limits: tuple[ConnectionLimits, ...] = named("connection_limits", ConnectionLimits, m1="3.8(16.6)",
                                                             planned=True, help="limits by recipient domain")
-    flags: frozenset[str] = opt("flags", kinds.flags("lookup_rcpt_conf", "lookup_session_conf"), frozenset(),
-                                m1="3.8(16.7)", planned=True, help="what to look up")
-    rcpt_conf_lookup_flags: frozenset[str] = opt("rcpt_conf_lookup_flags", kinds.flags(*_LOOKUPS), frozenset(_LOOKUPS),
-                                                 m1="3.8(16.8)", planned=True, help="how to look up")
+    flags: frozenset[str] = opt("flags", kinds.flags(*_LOOKUP), frozenset(), m1="3.8(16.7)", planned=True,
+                                help="what to look up", about=_LOOKUP)
+    rcpt_conf_lookup_flags: frozenset[str] = opt("rcpt_conf_lookup_flags", kinds.flags(*LOOKUPS), frozenset(LOOKUPS),
+                                                 m1="3.8(16.8)", planned=True, help="how to look up", about=LOOKUPS)
     source: tuple[Source, ...] = named("source", Source, m1="3.8(16.9)", planned=True, help="addresses to bind to")
 
 
@@ -141,7 +157,7 @@ class ToSmtps:
 class VerpConf:
     """VERP."""
 
-    when: str = opt("when", kinds.enum("always", "never"), "", m1="3.8(18.1)", help="default: on demand")
+    when: str = opt("when", kinds.enum(*_VERP), "", m1="3.8(18.1)", help="when; default: on demand", about=_VERP)
     delimiter1: str = opt("delimiter1", kinds.STRING, "+", m1="3.8(18.2)", help="before the recipient")
     delimiter2: str = opt("delimiter2", kinds.STRING, "=", m1="3.8(18.3)", help="instead of @")
 
@@ -180,16 +196,16 @@ class QmgrConf:
     smtpc: ToSmtpc = sub("smtpc", ToSmtpc, m1="3.8(16)", help="outgoing connections")
     smtps: ToSmtps = sub("smtps", ToSmtps, m1="3.8(17)", help="incoming connections")
     verp: VerpConf | None = sub("VERP", VerpConf, m1="3.8(18)", planned=True, optional=True, help="VERP")
-    wait_for_client: int = opt("wait_for_client", kinds.time(), 4, m1="3.8(19)", planned=True, source="formats.md",
+    wait_for_client: int = opt("wait_for_client", kinds.time(), 4, m1="3.8(19)", planned=True, source="MeTA1's example",
                                help="wait for a client to become available")
-    wait_for_server: int = opt("wait_for_server", kinds.time(), 4, m1="3.8(20)", source="formats.md",
+    wait_for_server: int = opt("wait_for_server", kinds.time(), 4, m1="3.8(20)", planned=True, source="MeTA1's example",
                                help="wait for a server to become available")
     debug_level: int = opt("debug_level", kinds.count(), 0, m1="8.3(1)", planned=True, help="debug level")
     delivery_timeout: int = opt("delivery_timeout", kinds.time(1), 7200, m1="8.3(3)", source="meta1g",
                                 help="longest time of one delivery attempt")
-    flags: frozenset[str] = opt("flags", kinds.flags("reuse_connection", on=("reuse_connection",)),
-                                frozenset({"reuse_connection"}), m1="8.3(4)", help="keep connections for more work")
-    fds_max: int = opt("fds_max", kinds.count(16), 1024, m1="8.3(5)", planned=True, help="descriptors")
+    flags: frozenset[str] = opt("flags", kinds.flags(*_REUSE, on=tuple(_REUSE)), frozenset(_REUSE), m1="8.3(4)",
+                                help="how mail is sent", about=_REUSE)
+    fds_max: int = opt("fds_max", kinds.count(16), 1024, m1="8.3(5)", planned=True, help="open files at most")
     threads_max: int = opt("threads_max", kinds.count(1), 8, m1="8.3(6)", planned=True, help="threads at most")
     threads_min: int = opt("threads_min", kinds.count(1), 4, m1="8.3(7)", planned=True, help="threads at least")
     scheduler_timeout: int = opt("scheduler_timeout", kinds.time(1), 3600, m1="8.3(8)", source="meta1g",

@@ -3,10 +3,33 @@ from dataclasses import dataclass
 
 from meta1g.conf import kinds
 from meta1g.conf.kinds import PathValue
-from meta1g.conf.opt_global import LOG_LEVEL, LogConf
+from meta1g.conf.opt_global import LOG_LEVEL, LOOKUPS, LogConf
 from meta1g.conf.spec import named, opt, sub
 
-_LOOKUPS = ("full_address", "detail_plus", "detail_star", "star", "domain", "dotsubdomain", "dot")
+_ALIASES = {
+    "localpart": "the map holds user names, looked up for local addresses",
+    "local_domains": "it holds whole addresses, looked up for local addresses",
+    "all_domains": "it holds whole addresses, looked up for all",
+    "implicitly_match_detail": "user@domain in the map matches user+detail@domain, too",
+    "replace_macros": "macros in the map's values are replaced (M1 3.12.3)",
+    "preserve_domain": "a value without a domain gets that of the address, not this host's name",
+}
+_RESOLVER = {
+    "use_resolvconf": "read the nameservers from /etc/resolv.conf, unless nameservers are given",
+    "use_TCP": "ask over TCP",
+    "use_connect": "connect UDP sockets, which a jail needs",
+}
+_DETAIL = {"implicitly_match_detail": _ALIASES["implicitly_match_detail"]}
+_DANE = {
+    "secure": "only those that DNSSEC confirms",
+    "never": "none",
+    "always": "without DNSSEC, too, for tests",
+}
+_MAPS = {
+    "hash": "Berkeley DB hash", "cdb": "tinycdb", "regex": "regular expressions, in order",
+    "sequence": "several maps, one after the other", "socket": "a server that is asked",
+    "passwd": "users of this host",
+}
 _DAY = 86400
 
 
@@ -15,8 +38,7 @@ class MapConf:
     """A declared map (M1 3.9.1)."""
 
     name: str = ""
-    type: str = opt("type", kinds.enum("hash", "cdb", "regex", "sequence", "socket", "passwd"), "", m1="3.9.1(1)",
-                    help="kind of map", required=True)
+    type: str = opt("type", kinds.enum(*_MAPS), "", m1="3.9.1(1)", help="kind of map", required=True, about=_MAPS)
     file: PathValue | None = opt("file", kinds.PATH, m1="3.9.1(2)", help="its file (hash, cdb, regex)")
     mapname: str = opt("mapname", kinds.STRING, "", m1="3.9.1(3)", help="name in the protocol (socket)")
     address: str = opt("address", kinds.ip(), "", m1="3.9.1(4)", help="address (socket)")
@@ -40,9 +62,8 @@ class AliasesConf:
     file: PathValue = opt("file", kinds.PATH, PathValue("aliases.db"), m1="3.9.2(3.1)", help="its file")
     name: str = opt("name", kinds.STRING, "", m1="3.9.2(3.2)", help="a declared map instead")
     flags: frozenset[str] = opt(
-        "flags", kinds.flags("localpart", "local_domains", "all_domains", "implicitly_match_detail", "replace_macros",
-                             "preserve_domain", on=("localpart",)),
-        frozenset({"localpart"}), m1="3.9.2(3.3)", help="what is looked up, and how")
+        "flags", kinds.flags(*_ALIASES, on=("localpart",)), frozenset({"localpart"}), m1="3.9.2(3.3)",
+        help="what is looked up, and how", about=_ALIASES)
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,15 +75,14 @@ class DnsConf:
     retries: int = opt("retries", kinds.count(0, 20), 3, m1="3.9.2(4.2)", help="tries after the first",
                        source="meta1g")
     timeout: int = opt("timeout", kinds.time(1, 300), 6, m1="3.9.2(4.3)", help="timeout of one try",
-                       source="formats.md")
+                       source="MeTA1's example")
     flags: frozenset[str] = opt(
-        "flags", kinds.flags("use_resolvconf", "use_TCP", "use_connect", on=("use_resolvconf",)),
-        frozenset({"use_resolvconf"}), m1="3.9.2(4.4), 8.4(1.1)",
-        help="use_resolvconf is on unless nameservers are given")
+        "flags", kinds.flags(*_RESOLVER, on=("use_resolvconf",)), frozenset({"use_resolvconf"}),
+        m1="3.9.2(4.4), 8.4(1.1)", help="how nameservers are found and asked", about=_RESOLVER)
     port: int = opt("port", kinds.count(0, 65535), 53, m1="3.9.2(4.5)", help="port of the nameservers; 0 is 53")
-    use_dnssec: bool = opt("Use_DNSSEC", kinds.BOOLEAN, False, m1="3.9.2(4.6)", planned=True, help="ask for DNSSEC")
-    dane: str = opt("DANE", kinds.enum("secure", "never", "always"), "secure", m1="14.2", planned=True,
-                    help="when TLSA records are used")
+    use_dnssec: bool = opt("Use_DNSSEC", kinds.BOOLEAN, False, m1="3.9.2(4.6)", help="ask for DNSSEC")
+    dane: str = opt("DANE", kinds.enum(*_DANE), "secure", m1="14.2", planned=True,
+                    help="which TLSA records are used", about=_DANE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,7 +111,7 @@ class GreylistingConf:
                                        help="secondary database", source="meta1g")
     expire_limit: int = opt("expire_limit", kinds.count(1), 100_000, m1="3.9.2(6.7)", help="entries before any expire",
                             source="meta1g")
-    netmask: int = opt("netmask", kinds.count(0, 0xFFFFFFFF), 0xFFFFFFFF, m1="3.9.2(6.8)",
+    netmask: int = opt("netmask", kinds.count(0, 0xFFFFFFFF, write=hex), 0xFFFFFFFF, m1="3.9.2(6.8)",
                        help="part of the address used")
 
 
@@ -100,7 +120,7 @@ class LocalUserMapConf:
     """Valid local addresses."""
 
     name: str = opt("name", kinds.STRING, "", m1="3.9.2(7.1)", help="a declared map", required=True)
-    flags: frozenset[str] = opt("flags", kinds.flags("implicitly_match_detail"), frozenset(), m1="3.9.2(7.2)",
+    flags: frozenset[str] = opt("flags", kinds.flags(*_DETAIL), frozenset(), m1="3.9.2(7.2)", about=_DETAIL,
                                 help="how it is looked up")
 
 
@@ -110,8 +130,8 @@ class MailertableConf:
 
     file: PathValue = opt("file", kinds.PATH, PathValue("mt"), m1="3.9.2(9.1)", help="plain text file")
     name: str = opt("name", kinds.STRING, "", m1="3.9.2(9.2)", help="a declared map instead")
-    flags: frozenset[str] = opt("flags", kinds.flags(*_LOOKUPS), frozenset({"domain", "dotsubdomain", "dot"}),
-                                m1="3.9.2(9.3)", help="how it is looked up")
+    flags: frozenset[str] = opt("flags", kinds.flags(*LOOKUPS), frozenset({"domain", "dotsubdomain", "dot"}),
+                                m1="3.9.2(9.3)", help="how it is looked up", about=LOOKUPS)
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,7 +152,7 @@ class SmarConf:
                                                   help="valid local addresses")
     log_level: int = opt("log_level", LOG_LEVEL, 9, m1="3.9.2(8)", help="how much is logged")
     mailertable: MailertableConf = sub("mailertable", MailertableConf, m1="3.9.2(9)", help="routes")
-    fds_max: int = opt("fds_max", kinds.count(16), 1024, m1="8.4(2)", planned=True, help="descriptors")
+    fds_max: int = opt("fds_max", kinds.count(16), 1024, m1="8.4(2)", planned=True, help="open files at most")
     threads_max: int = opt("threads_max", kinds.count(1, 64), 4, m1="8.4(3)", help="threads for maps", source="meta1g")
     threads_min: int = opt("threads_min", kinds.count(1, 64), 1, m1="8.4(4)", planned=True, help="threads at least")
     log: LogConf | None = sub("log", LogConf, m1="3.5", optional=True, help="syslog")

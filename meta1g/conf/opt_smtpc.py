@@ -7,8 +7,17 @@ from meta1g.conf.opt_global import LOG_LEVEL, LogConf
 from meta1g.conf.opt_tls import SocketConf, TlsConf
 from meta1g.conf.spec import named, opt, sub
 
-NOW_FLAGS = ("read_QUIT_reply", "talk_to_myself")
-PLANNED_FLAGS = ("smtps", "timing", "separate_final_dot_and_QUIT")
+FLAGS_NOW = {
+    "read_QUIT_reply": "wait for the answer to QUIT",
+    "talk_to_myself": "deliver to a server that greets with this host's name, too",
+}
+FLAGS_PLANNED = {
+    "smtps": "TLS from the first octet",
+    "timing": "log how long each step took",
+    "separate_final_dot_and_QUIT": "send the final dot and QUIT in packets of their own",
+}
+_FLAGS = {**FLAGS_NOW, **FLAGS_PLANNED}
+_FEATURES = {"starttls": "use STARTTLS when it is offered", **_FLAGS}
 
 
 @dataclass(frozen=True, slots=True)
@@ -16,8 +25,8 @@ class ClientFeatures:
     """A class of session features."""
 
     name: str = ""
-    flags: frozenset[str] = opt("flags", kinds.flags("starttls", *NOW_FLAGS, *PLANNED_FLAGS, on=("starttls",)),
-                                frozenset({"starttls"}), m1="3.11(5.1)", help="see the manual")
+    flags: frozenset[str] = opt("flags", kinds.flags(*_FEATURES, on=("starttls",)), frozenset({"starttls"}),
+                                m1="3.11(5.1)", help="features", about=_FEATURES)
     tls: TlsConf | None = sub("tls", TlsConf, m1="3.11(5.2)", optional=True, help="TLS options")
 
 
@@ -42,12 +51,11 @@ class SmtpcConf:
     session_features: tuple[ClientFeatures, ...] = named("session_features", ClientFeatures, m1="3.11(5)",
                                                          planned=True, help="classes of features")
     wait_for_server: int = opt("wait_for_server", kinds.time(), 4, m1="3.11(6)", help="wait for QMGR",
-                               source="formats.md")
+                               source="MeTA1's example")
     proxy: ClientProxy | None = sub("proxy", ClientProxy, m1="3.11(7)", planned=True, optional=True, help="a proxy")
     connect_only_to: str = opt("connect_only_to", kinds.ip(), "", m1="8.6(1)", help="send all mail there")
     debug_level: int = opt("debug_level", kinds.count(), 0, m1="8.6(2)", planned=True, help="debug level")
-    flags: frozenset[str] = opt("flags", kinds.flags(*NOW_FLAGS, *PLANNED_FLAGS), frozenset(), m1="8.6(3)",
-                                help="see the manual")
+    flags: frozenset[str] = opt("flags", kinds.flags(*_FLAGS), frozenset(), m1="8.6(3)", help="features", about=_FLAGS)
     wait_threads_max: int = opt("wait_threads_max", kinds.count(1), 100, m1="8.6(4)", planned=True,
                                 help="waiting threads")
     wait_threads_min: int = opt("wait_threads_min", kinds.count(1), 5, m1="8.6(5)", planned=True,

@@ -4,14 +4,52 @@ from dataclasses import dataclass
 from meta1g.conf import kinds
 from meta1g.conf.kinds import PathValue
 from meta1g.conf.opt_global import LOG_LEVEL, LogConf
-from meta1g.conf.opt_tls import SocketConf, TlsConf
+from meta1g.conf.opt_tls import VIOLATIONS, SocketConf, TlsConf
 from meta1g.conf.spec import named, opt, sub
 
-NOW_FLAGS = ("8bitmime", "access", "allow_data_before_greeting", "allow_space_after_colon_for_MAIL_and_RCPT",
-             "delay_checks", "lmtp_does_not_imply_relaying", "require_EHLO_before_MAIL", "soft_bounce",
-             "strict_EHLO_checks")
-PLANNED_FLAGS = ("delay_greylisting_error_until_DATA", "greylisting", "fullgreylisting", "rcpt_conf",
-                 "lookup_session_conf", "smtps", "xverp", "prdr", "background", "serialize_accept")
+FLAGS_NOW = {
+    "8bitmime": "offer 8BITMIME",
+    "access": "use the access map, and look up the client's name",
+    "allow_data_before_greeting": "a client need not wait for the greeting",
+    "allow_space_after_colon_for_MAIL_and_RCPT": "accept MAIL FROM: <a@b.c>",
+    "delay_checks": "refuse clients and senders at RCPT only",
+    "lmtp_does_not_imply_relaying": "domains that the mailertable gives to lmtp: are not local for that",
+    "require_EHLO_before_MAIL": "MAIL needs EHLO or HELO before it",
+    "soft_bounce": "all 5xy answers become 4xy, for tests",
+    "strict_EHLO_checks": "the name in EHLO or HELO must be well-formed",
+}
+FLAGS_PLANNED = {
+    "delay_greylisting_error_until_DATA": "greylisting refuses at DATA",
+    "greylisting": "simple greylisting, by the client's address",
+    "fullgreylisting": "greylisting by client, sender and recipient",
+    "rcpt_conf": "look up smtps_rcpt_conf in the access map",
+    "lookup_session_conf": "look up smtps_session_conf in the access map",
+    "smtps": "TLS from the first octet (RFC 8314)",
+    "xverp": "offer XVERP",
+    "prdr": "offer PRDR, an answer for each recipient after the final dot",
+    "background": "fork after start",
+    "serialize_accept": "one process accepts at a time",
+}
+_FLAGS = {**FLAGS_NOW, **FLAGS_PLANNED}
+_SASL = {
+    "noplaintext": "no mechanisms that send the password in the clear",
+    "noactive": "none that active attacks break",
+    "nodictionary": "none that dictionary attacks break",
+    "forward_secrecy": "only those with forward secrecy",
+    "noanonymous": "none without a name",
+    "pass_credentials": "only those that pass credentials on",
+    "mutual_auth": "only those in which the server proves itself, too",
+}
+_PMILTER = {
+    "abort": "end the session with 421",
+    "accept_but_reconnect": "go on without it, try it again in the next session",
+}
+_PROTECT = {"sender": "by the sender's address", "client_ip": "by the client's address"}
+_MATCH = {
+    "generic_lookup": "as M1 3.12.1 says",
+    "implicitly_match_detail": "the same, and user@domain matches user+detail@domain, too",
+}
+_FEATURES = {"starttls": "offer STARTTLS"}
 _CANONICAL = kinds.enum("simple", "relaxed")
 
 
@@ -20,8 +58,7 @@ class AuthConf:
     """AUTH."""
 
     flags: frozenset[str] = opt(
-        "flags", kinds.flags("noplaintext", "noactive", "nodictionary", "forward_secrecy", "noanonymous",
-                             "pass_credentials", "mutual_auth"), frozenset(), m1="3.10(1.1)", help="see Cyrus SASL")
+        "flags", kinds.flags(*_SASL), frozenset(), m1="3.10(1.1)", help="which mechanisms are offered", about=_SASL)
     trusted_mechanisms: str = opt("trusted_mechanisms", kinds.STRING, "", m1="3.10(1.2)", help="who may relay")
     user_realm: str | None = opt("user_realm", kinds.STRING, m1="3.10(1.3)", help="realm")
 
@@ -63,8 +100,8 @@ class PolicyMilterConf:
 
     socket: SocketConf | None = sub("socket", SocketConf, m1="3.10(19.1)", optional=True, help="where it is")
     timeout: int = opt("timeout", kinds.time(1), 60, m1="3.10(19.2)", help="wait for an answer", source="meta1g")
-    flags: frozenset[str] = opt("flags", kinds.flags("abort", "accept_but_reconnect"), frozenset(), m1="3.10(19.3)",
-                                help="what to do without it")
+    flags: frozenset[str] = opt("flags", kinds.flags(*_PMILTER), frozenset(), m1="3.10(19.3)", about=_PMILTER,
+                                help="what to do when it can't be reached; by default it is ignored")
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,10 +115,10 @@ class ProxyConf(SocketConf):
 class ProtectedConf:
     """Protected recipients."""
 
-    allow_by: frozenset[str] = opt("allow_by", kinds.flags("sender", "client_ip"), frozenset(), m1="3.10(22.1)",
+    allow_by: frozenset[str] = opt("allow_by", kinds.flags(*_PROTECT), frozenset(), m1="3.10(22.1)", about=_PROTECT,
                                    help="who may send", required=True)
-    match_type: str = opt("match_type", kinds.enum("generic_lookup", "implicitly_match_detail"), "", m1="3.10(22.2)",
-                          help="default: exact")
+    match_type: str = opt("match_type", kinds.enum(*_MATCH), "", m1="3.10(22.2)", about=_MATCH,
+                          help="how addresses are compared; default: exactly")
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,8 +126,8 @@ class FeaturesConf:
     """A class of session features."""
 
     name: str = ""
-    flags: frozenset[str] = opt("flags", kinds.flags("starttls", on=("starttls",)), frozenset({"starttls"}),
-                                m1="3.10(25)", help="see the manual")
+    flags: frozenset[str] = opt("flags", kinds.flags(*_FEATURES, on=("starttls",)), frozenset({"starttls"}),
+                                m1="3.10(25)", help="features", about=_FEATURES)
     tls: TlsConf | None = sub("tls", TlsConf, m1="3.10(25)", optional=True, help="TLS options")
 
 
@@ -100,8 +137,8 @@ class CheckConf:
 
     name: str = ""
     condition: str = opt("condition", kinds.CONDITION, "", m1="8.5.1(2)", help="when", required=True)
-    action: str = opt("action", kinds.enum("permfail", "tempfail", "abort"), "", m1="8.5.1(1)", help="what",
-                      required=True)
+    action: str = opt("action", kinds.enum(*VIOLATIONS), "", m1="8.5.1(1)", help="what then", required=True,
+                      about=VIOLATIONS)
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,8 +150,8 @@ class SmtpsConf:
     cdb_gid: int | None = opt("CDB_gid", kinds.count(), m1="3.10(2)", help="group of content files, that of SMTPC")
     dkim_signing: DkimConf | None = sub("DKIM_signing", DkimConf, m1="3.10(3)", planned=True, optional=True,
                                         help="DKIM signing")
-    flags: frozenset[str] = opt("flags", kinds.flags(*NOW_FLAGS, *PLANNED_FLAGS), frozenset(), m1="3.10(4), 8.5(2)",
-                                help="see the manual")
+    flags: frozenset[str] = opt("flags", kinds.flags(*_FLAGS), frozenset(), m1="3.10(4), 8.5(2)",
+                                help="features and checks", about=_FLAGS)
     greeting: str = opt("greeting", kinds.STRING, "", m1="3.10(5)", help="text of the greeting")
     id: int = opt("id", kinds.count(0, 254), 0, m1="3.10(6)", help="unique number of this server")
     io_timeout: int = opt("IO_timeout", kinds.time(1), 300, m1="3.10(7)", help="wait for the client",

@@ -5,6 +5,14 @@ from meta1g.conf import kinds
 from meta1g.conf.kinds import PathValue
 from meta1g.conf.spec import opt, sub
 
+_FLAGS = {
+    "allow_relaying_if_verified": "a client with a certificate that is verified may relay",
+    "check_access_map_for_relaying": "a verified client may relay if the access map says so of its certificate",
+    "request_cert": "ask clients for a certificate",
+    "use_chain": "cert_file holds a chain",
+}
+VIOLATIONS = {"permfail": "refuse for good", "tempfail": "refuse for now", "abort": "end the session"}
+
 
 @dataclass(frozen=True, slots=True)
 class DhConf:
@@ -34,10 +42,9 @@ class TlsConf:
     digest: str = opt("Digest", kinds.STRING, "sha1", m1="3.10(24.13)", help="digest of fingerprints")
     dhparam: DhConf | None = sub("DHParam", DhConf, m1="3.10(24.14)", optional=True, help="DH parameters")
     flags: frozenset[str] = opt(
-        "flags", kinds.flags("allow_relaying_if_verified", "check_access_map_for_relaying", "request_cert",
-                             "use_chain", on=("request_cert",)),
-        frozenset({"request_cert"}), m1="3.10(24.15)", help="see the manual")
-    violation: str = opt("violation", kinds.enum("permfail", "tempfail", "abort"), "permfail", m1="3.10(24.16)",
+        "flags", kinds.flags(*_FLAGS, on=("request_cert",)), frozenset({"request_cert"}), m1="3.10(24.15)",
+        help="certificates of clients", about=_FLAGS)
+    violation: str = opt("violation", kinds.enum(*VIOLATIONS), "permfail", m1="3.10(24.16)", about=VIOLATIONS,
                          help="what a violated requirement does", source="meta1g")
     verify_depth: int = opt("verify_depth", kinds.count(0, 100), 10, m1="3.10(24.17)", help="length of chains",
                             source="meta1g")

@@ -3,6 +3,7 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Final, Protocol
 
 from meta1g.conf.errors import ConfError, Position, nearest
+from meta1g.conf.kinds import PathValue
 from meta1g.conf.opt_mcp import ListenSocket, McpConf
 from meta1g.conf.opt_qmgr import QmgrConf
 from meta1g.conf.opt_smar import SmarConf
@@ -46,7 +47,7 @@ def check_service(service: Service, labels: set[str], errors: list[ConfError]) -
     """The rules of one service; `labels` are the sections that there are."""
     complain, mcp = _complainer(service, errors), service.mcp
     for option in ("start_action", "path", "arguments"):
-        if not getattr(mcp, option):
+        if getattr(mcp, option) in ("", None, PathValue("", True)):
             complain(option, f"option {option} is required", "M1 3.7")
     _check_sockets(mcp, complain)
     if mcp.listen_socket is not None:

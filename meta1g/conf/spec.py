@@ -4,7 +4,7 @@
 dataclass from a parsed section and collects every mistake.
 """
 import dataclasses
-from collections.abc import Callable, Collection, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final, TypeVar
 
@@ -22,7 +22,7 @@ class Opt:
     """One option: its name as in the manual, kind, manual section and a line of help.
 
     `is_planned`: read and checked, but its effect comes with later work. `is_required`: must
-    be given. `source` says where a default comes from that the manual does not give.
+    be given. `source` says where a default comes from that the manual does not give. `about` explains words.
     """
 
     name: str
@@ -32,6 +32,7 @@ class Opt:
     is_planned: bool = False
     is_required: bool = False
     source: str = ""
+    about: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,9 +49,9 @@ class Sub:
 
 
 def opt(name: str, kind: Kind, default: Any = None, *, m1: str, help: str, planned: bool = False,
-        required: bool = False, source: str = "") -> Any:
+        required: bool = False, source: str = "", about: Mapping[str, str] | None = None) -> Any:
     """Declare an option."""
-    return field(default=default, metadata={KEY: Opt(name, kind, m1, help, planned, required, source)})
+    return field(default=default, metadata={KEY: Opt(name, kind, m1, help, planned, required, source, about or {})})
 
 
 def sub(name: str, cls: Any, *, m1: str, help: str, planned: bool = False, optional: bool = False) -> Any:

@@ -5,7 +5,7 @@ import pytest
 
 from meta1g.conf.dump import to_text
 from meta1g.conf.errors import ConfErrors
-from meta1g.conf.load import check_services, load_text, planned_in_use
+from meta1g.conf.load import check_services, load_checked, load_text, planned_in_use
 from meta1g.conf.yamlform import to_yaml
 
 HERE = Path(__file__).parent
@@ -13,11 +13,9 @@ HERE = Path(__file__).parent
 
 @pytest.mark.parametrize("path", sorted(HERE.glob("bad/*.conf")), ids=lambda path: path.stem)
 def test_bad(path: Path) -> None:
-    try:
-        found = "\n".join(map(str, check_services(load_text(path.read_text(), path.name))))
-    except ConfErrors as error:
-        found = str(error)
-    assert found + "\n" == path.with_suffix(".expected").read_text()
+    with pytest.raises(ConfErrors) as caught:
+        load_checked(path.read_text(), path.name)
+    assert f"{caught.value}\n" == path.with_suffix(".expected").read_text()
 
 
 @pytest.mark.parametrize("path", sorted(HERE.glob("good/*.conf")), ids=lambda path: path.stem)
