@@ -109,7 +109,7 @@ class Instance:
 
     def kill(self, name: str) -> int:
         """kill -9 a process; waits until MCP has started and readied another. Its old pid."""
-        pid = self.pids()[name]
+        pid = until(lambda: self.pids().get(name, 0), 60, f"{name} runs")
         os.kill(pid, signal.SIGKILL)
         until(lambda: self.is_ready() and self.pids()[name] not in (0, pid), 60, f"{name} is back")
         return pid
@@ -117,12 +117,13 @@ class Instance:
     def kill_all(self) -> None:
         """kill -9 MCP and all the others."""
         pids = self.pids()
-        for name in ("mcp", *pids):
-            try:
-                os.kill(pids[name], signal.SIGKILL)
-            except ProcessLookupError:
-                pass
-        until(lambda: not any(Path(f"/proc/{pid}/exe").exists() for pid in pids.values()), 20, "all are gone")
+        for pid in pids.values():
+            if pid:  # 0 would be our own process group
+                try:
+                    os.kill(pid, signal.SIGKILL)
+                except ProcessLookupError:
+                    pass
+        until(lambda: not any(pid and Path(f"/proc/{pid}/exe").exists() for pid in pids.values()), 20, "all are gone")
 
     def is_ready(self) -> bool:
         """Whether status says that all processes are ready."""

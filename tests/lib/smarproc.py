@@ -4,7 +4,6 @@ import pwd
 import signal
 import socket
 import subprocess
-import sys
 import time
 from pathlib import Path
 from typing import Any
@@ -12,6 +11,7 @@ from typing import Any
 from meta1g.proto.msg_ar import VOCABULARY
 from meta1g.proto.rcb import PROTOCOL_VERSION, FrameReader, Hello
 from meta1g.shim.mapdb import write_map
+from tests.lib.instance import BIN
 
 CONF = """
 hostname = "host.my.dom";
@@ -93,9 +93,8 @@ class Smar:
             options = {"user": nobody.pw_uid, "group": nobody.pw_gid, "extra_groups": []}
         with open(self.log, "ab") as log:
             self._process = subprocess.Popen(
-                [sys.executable, "-m", "meta1g.smar", "-f", str(self.folder / "meta1.conf")],
-                stdout=log, stderr=log, cwd=self.folder,
-                env={**os.environ, "PYTHONPATH": os.getcwd(), "PYTHONDONTWRITEBYTECODE": "1"}, **options)
+                [str(BIN / "python"), "-m", "meta1g.smar", "-f", str(self.folder / "meta1.conf")],
+                stdout=log, stderr=log, cwd=self.folder, **options)
         if wait:
             self.wait_for("status=ready")
         return self
