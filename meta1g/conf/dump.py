@@ -91,6 +91,9 @@ def version_text(program: str, level: int, config: Config, conf: Any) -> str:
         lines.append(f"configuration file: {config.file or 'none'}")
     if level >= 5:
         lines += _section(config, GlobalConf, 0, is_full=True, has_flags=level >= 6)
+        for service in config.services if program == "mcp" else ():
+            head = f"{service.keyword} {service.name}".strip()
+            lines += [f"{head} {{", *_section(service.mcp, McpConf, 1, is_full=True, has_flags=level >= 6), "}"]
         if conf is not None:
             lines += [f"{program} {{", *_section(conf, type(conf), 1, is_full=True, has_flags=level >= 6), "}"]
     return "\n".join(lines) + "\n"

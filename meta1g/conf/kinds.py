@@ -63,7 +63,7 @@ def _one(values: list[Value]) -> Value:
 
 def octal(value: int) -> str:
     """A number as the grammar wants it in octal."""
-    return f"0{value:o}"
+    return f"0{value:o}" if value else "0"
 
 
 def number(text: str) -> int:

@@ -41,3 +41,12 @@ def test_what_is_set_is_no_default() -> None:
     assert '    # file = "access.db";  # default\n' in text
     assert "    timeout = 6s;  # default\n" in text
     assert "    retries = 9;\n" in text
+
+
+def test_mcp_shows_its_options_of_every_section() -> None:
+    config = load_text("smtps MTA { processes_max = 1; failure_max = 3; flags = { access } } own { path = /x; }", "f")
+    text = version_text("mcp", 5, config, None)
+    assert "smtps MTA {\n  # start_action is not set\n" in text
+    assert "  failure_max = 3;\n" in text
+    assert 'own {\n' in text
+    assert "access" not in text
