@@ -17,11 +17,11 @@ run: setup ## start a server under ./run, send it a message, show where it went
 check: setup ## lint, then every test; as root installs the real peers it tests against
 	@sh $(SETUP) check
 	@$(MAKE) --no-print-directory lint
-	@$(PYTEST) -n 2 --dist loadfile
+	@$(PYTEST)
 
 test: setup ## the fast tests: no other programs, no processes
 	@sh $(SETUP) check
-	@$(PYTEST) -n 2 -m 'not system and not peer and not slow'
+	@$(PYTEST) -m 'not system and not peer and not slow'
 
 lint: setup ## ruff and mypy --strict
 	@sh $(SETUP) check
