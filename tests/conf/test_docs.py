@@ -1,0 +1,20 @@
+"""The examples in docs/configuration.md are right."""
+import re
+from pathlib import Path
+
+import pytest
+
+from meta1g.conf.load import load_text
+
+PAGE = (Path(__file__).parents[2] / "docs" / "configuration.md").read_text()
+EXAMPLES = re.findall(r"^```(conf|yaml)\n(.*?)^```$", PAGE, re.MULTILINE | re.DOTALL)
+
+
+@pytest.mark.parametrize(("ending", "text"), EXAMPLES, ids=[str(number) for number in range(len(EXAMPLES))])
+def test_example(ending: str, text: str) -> None:
+    config = load_text(text, f"example.{ending}")
+    assert config.services
+
+
+def test_there_are_examples() -> None:
+    assert {ending for ending, _ in EXAMPLES} == {"conf", "yaml"}
