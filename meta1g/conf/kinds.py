@@ -186,6 +186,16 @@ def _read_prefix(values: list[Value]) -> str:
 
 
 PREFIX: Final = Kind("string", _read_prefix, quote)
+
+
+def _read_domain(values: list[Value]) -> str:
+    text = _read_string(values)
+    if text and (text.startswith("[") or not addr.is_domain(text.encode("utf-8", "replace"))):
+        raise BadValue("expected a domain name", "" if text.isascii() else "write it as xn--... (RFC 5890)")
+    return text
+
+
+DOMAIN: Final = Kind("string", _read_domain, quote)
 CONDITION: Final = Kind("condition", lambda values: _one(values).text, lambda text: text)
 PATH: Final = Kind("path", lambda v: PathValue(_read_string(v), True), lambda value: quote(value.text))
 
@@ -277,7 +287,7 @@ def ip(*, v4: bool = True, v6: bool = True) -> Kind:
 def _read_address(values: list[Value]) -> str:
     text = _read_string(values)
     bare = text[1:-1] if text.startswith("<") and text.endswith(">") else text
-    if addr.parse_mailbox(bare.encode()) is None:
+    if addr.parse_mailbox(bare.encode("utf-8", "replace")) is None:
         raise BadValue("expected a mail address", "in the form <user@domain>")
     return bare
 

@@ -7,6 +7,7 @@ from meta1g.conf.errors import ConfError, Position
 _BLANK: Final = re.compile(r"(?:\s+|#[^\n]*|/\*.*?\*/)+", re.DOTALL)
 _WORD: Final = re.compile(r"(?:(?!/\*)[^\s;,{}=\"#])+")
 _STRING: Final = re.compile(r'"((?:[^"\\\n]|\\.)*)"')  # on one line, as in C (M1 3.2.1)
+_NO_TEXT: Final = re.compile("[\0\ud800-\udfff]")  # octets that are no UTF-8 are read as surrogates
 _ESCAPES: Final = {"n": "\n", "r": "\r", "t": "\t"}
 
 
@@ -16,6 +17,11 @@ class Token(NamedTuple):
     kind: str
     text: str
     offset: int
+
+
+def is_text(text: str) -> bool:
+    """Whether a value can be used: no NUL, and nothing that was not UTF-8 in the file."""
+    return _NO_TEXT.search(text) is None
 
 
 class Lexer:
@@ -48,6 +54,8 @@ class Lexer:
                 return found
             token, at = self._one(at)
             if token is not None:
+                if not is_text(token.text):
+                    self._error(token.offset, "this is not UTF-8 text", "save the file as UTF-8")
                 found.append(token)
 
     def _one(self, at: int) -> tuple[Token | None, int]:

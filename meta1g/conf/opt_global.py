@@ -18,11 +18,11 @@ LOOKUPS = {  # M1 3.12.1
 }
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class GlobalConf:
     """What several components use."""
 
-    hostname: str = opt("hostname", kinds.STRING, "", m1="3.4(1)",
+    hostname: str = opt("hostname", kinds.DOMAIN, "", m1="3.4(1)",
                         help="name of this host; default: what the system says")
     queue_directory: str = opt("queue_directory", kinds.STRING, "/var/spool/meta1", m1="", source="M1 2.4, MTAQDIR",
                                help="main queue directory, in which meta1g-ctl starts mcp")
@@ -40,7 +40,7 @@ class GlobalConf:
                                   help="socket between SMTPS and QMGR", source="folder of M1 2.4.1")
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class LogConf:
     """Where a module logs; without this section to standard output, which MCP keeps in a file."""
 

@@ -13,7 +13,7 @@ START_ACTIONS = {
 }
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class ListenSocket:
     """The socket on which a process listens; MCP binds it."""
 
@@ -27,7 +27,7 @@ class ListenSocket:
     group: str = opt("group", kinds.STRING, "", m1="3.7(2.3.4)", help="group of a Unix socket")
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class McpConf:
     """How MCP runs a service."""
 

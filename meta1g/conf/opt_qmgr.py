@@ -23,7 +23,7 @@ _REUSE = {"reuse_connection": "keep a connection for more mail to the same addre
 _VERP = {"always": "for all mail", "never": "not even on demand"}
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class DefedbConf:
     """The deferred envelope database."""
 
@@ -45,7 +45,7 @@ class DefedbConf:
                                   planned=True, help="entries expected in DEFEDB", source="meta1g")
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class DsnConf:
     """How DSNs are made."""
 
@@ -57,7 +57,7 @@ class DsnConf:
                                   help="failed recipients in one DSN")
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class IbdbConf:
     """The incoming backup database."""
 
@@ -68,7 +68,7 @@ class IbdbConf:
                             help="records written with one flush")
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class IqdbConf:
     """The incoming queue."""
 
@@ -78,7 +78,7 @@ class IqdbConf:
                                   help="size of the hash table", source="meta1g")
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class QueueReturnConf:
     """How long a message may be in the queue."""
 
@@ -88,7 +88,7 @@ class QueueReturnConf:
                              help="when DANE finds no match", source="as default")
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class QueueDelayConf:
     """When a delay is reported; 0 never."""
 
@@ -98,7 +98,7 @@ class QueueDelayConf:
                              help="when DANE finds no match", source="Postfix")
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class ConnectionLimits:
     """Limits chosen by the domain of a recipient."""
 
@@ -109,7 +109,7 @@ class ConnectionLimits:
                                             help="transactions in one session", source="meta1g")
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Source:
     """Addresses to bind to."""
 
@@ -117,7 +117,7 @@ class Source:
     ips: tuple[str, ...] = opt("ips", kinds.many(kinds.ip(), 1), (), m1="3.8(16.9.1)", help="local addresses")
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class ToSmtpc:
     """Limits of outgoing connections."""
 
@@ -140,7 +140,7 @@ class ToSmtpc:
     source: tuple[Source, ...] = named("source", Source, m1="3.8(16.9)", planned=True, help="addresses to bind to")
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class ToSmtps:
     """Limits of incoming connections, for each client."""
 
@@ -153,7 +153,7 @@ class ToSmtps:
                                                   m1="8.3(10.2)", planned=True, help="hash table", source="meta1g")
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class VerpConf:
     """VERP."""
 
@@ -162,7 +162,7 @@ class VerpConf:
     delimiter2: str = opt("delimiter2", kinds.STRING, "=", m1="3.8(18.3)", help="instead of @")
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class QmgrConf:
     """The queue manager."""
 

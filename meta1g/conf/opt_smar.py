@@ -33,7 +33,7 @@ _MAPS = {
 _DAY = 86400
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class MapConf:
     """A declared map (M1 3.9.1)."""
 
@@ -47,7 +47,7 @@ class MapConf:
     maps: tuple[str, ...] = opt("maps", kinds.many(kinds.STRING, 1), (), m1="3.9.1(7)", help="its maps (sequence)")
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class AccessMapConf:
     """The access map: `file` or the `name` of a declared map."""
 
@@ -55,7 +55,7 @@ class AccessMapConf:
     name: str = opt("name", kinds.STRING, "", m1="3.9.2(1.2)", help="a declared map instead")
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class AliasesConf:
     """The aliases map."""
 
@@ -66,7 +66,7 @@ class AliasesConf:
         help="what is looked up, and how", about=_ALIASES)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class DnsConf:
     """The resolver."""
 
@@ -85,15 +85,15 @@ class DnsConf:
                     help="which TLSA records are used", about=_DANE)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class DnsblConf:
     """A DNS based blacklist."""
 
-    domain: str = opt("domain", kinds.STRING, "", m1="3.9.2(5)", help="its domain", required=True)
+    domain: str = opt("domain", kinds.DOMAIN, "", m1="3.9.2(5)", help="its domain", required=True)
     tag: str = opt("tag", kinds.STRING, "", m1="3.9.2(5)", help="tag in the access map", required=True)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class GreylistingConf:
     """Greylisting (M1 3.9.4)."""
 
@@ -115,7 +115,7 @@ class GreylistingConf:
                        help="part of the address used")
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class LocalUserMapConf:
     """Valid local addresses."""
 
@@ -124,7 +124,7 @@ class LocalUserMapConf:
                                 help="how it is looked up")
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class MailertableConf:
     """Where mail goes instead of where DNS says."""
 
@@ -134,7 +134,7 @@ class MailertableConf:
                                 m1="3.9.2(9.3)", help="how it is looked up", about=LOOKUPS)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class SmarConf:
     """The address resolver."""
 

@@ -20,7 +20,7 @@ _FLAGS = {**FLAGS_NOW, **FLAGS_PLANNED}
 _FEATURES = {"starttls": "use STARTTLS when it is offered", **_FLAGS}
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class ClientFeatures:
     """A class of session features."""
 
@@ -30,14 +30,14 @@ class ClientFeatures:
     tls: TlsConf | None = sub("tls", TlsConf, m1="3.11(5.2)", optional=True, help="TLS options")
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class ClientProxy(SocketConf):
     """The proxy to use."""
 
     proxy_key: str = opt("proxy_key", kinds.STRING, "", m1="3.11(7)", help="shared key")
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class SmtpcConf:
     """The SMTP client."""
 
@@ -68,7 +68,7 @@ class SmtpcConf:
     log: LogConf | None = sub("log", LogConf, m1="3.5", optional=True, help="syslog")
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class LdaConf:
     """The embedded local delivery agent: LMTP in, Maildir out (new in meta1g)."""
 

@@ -53,7 +53,7 @@ _FEATURES = {"starttls": "offer STARTTLS"}
 _CANONICAL = kinds.enum("simple", "relaxed")
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class AuthConf:
     """AUTH."""
 
@@ -63,17 +63,17 @@ class AuthConf:
     user_realm: str | None = opt("user_realm", kinds.STRING, m1="3.10(1.3)", help="realm")
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class SignConf:
     """A DKIM key."""
 
     keyfile: PathValue | None = opt("keyfile", kinds.PATH, m1="3.10(3.8.1)", help="private key", required=True)
-    domain: str = opt("domain", kinds.STRING, "", m1="3.10(3.8.2)", help="d=", required=True)
+    domain: str = opt("domain", kinds.DOMAIN, "", m1="3.10(3.8.2)", help="d=", required=True)
     selector: str = opt("selector", kinds.STRING, "", m1="3.10(3.8.3)", help="s=", required=True)
     from_: str = opt("from", kinds.STRING, "", m1="3.10(3.8.4)", help="whose From: it signs; default entry without it")
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class DkimConf:
     """DKIM signing."""
 
@@ -94,7 +94,7 @@ class DkimConf:
                                   help="length of one field")
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class PolicyMilterConf:
     """A policy milter."""
 
@@ -104,14 +104,14 @@ class PolicyMilterConf:
                                 help="what to do when it can't be reached; by default it is ignored")
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class ProxyConf(SocketConf):
     """Who may connect as a proxy."""
 
     client_key: str = opt("client_key", kinds.STRING, "", m1="3.10(20)", help="shared key")
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class ProtectedConf:
     """Protected recipients."""
 
@@ -121,7 +121,7 @@ class ProtectedConf:
                           help="how addresses are compared; default: exactly")
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class FeaturesConf:
     """A class of session features."""
 
@@ -131,7 +131,7 @@ class FeaturesConf:
     tls: TlsConf | None = sub("tls", TlsConf, m1="3.10(25)", optional=True, help="TLS options")
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class CheckConf:
     """A check with a condition; its name is the stage."""
 
@@ -141,7 +141,7 @@ class CheckConf:
                       about=VIOLATIONS)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class SmtpsConf:
     """The SMTP server."""
 

@@ -14,7 +14,7 @@ _FLAGS = {
 VIOLATIONS = {"permfail": "refuse for good", "tempfail": "refuse for now", "abort": "end the session"}
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class DhConf:
     """DH parameters."""
 
@@ -22,7 +22,7 @@ class DhConf:
     file: PathValue | None = opt("file", kinds.PATH, m1="3.10(24.14.2)", help="file with parameters")
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class TlsConf:
     """A tls section."""
 
@@ -55,7 +55,7 @@ class TlsConf:
     ec_curve: tuple[str, ...] = opt("EC_curve", kinds.many(kinds.STRING), (), m1="11.2(5)", help="curves")
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class SocketConf:
     """A socket to talk to, or whose peers are trusted (M1 3.7 item 2)."""
 

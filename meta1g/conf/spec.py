@@ -1,7 +1,8 @@
 """The option tables' own language: frozen dataclasses whose fields describe their options; pure.
 
 `opt` declares an option, `sub` a subsection, `named` a repeated one. `bind` makes the
-dataclass from a parsed section and collects every mistake.
+dataclass from a parsed section and collects every mistake. The tables have no slots: there
+is one instance of most, and making slots for all of them takes a quarter of the import.
 """
 import dataclasses
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping

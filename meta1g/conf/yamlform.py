@@ -4,6 +4,7 @@ from typing import Any
 import yaml
 
 from meta1g.conf.errors import ConfError, Position
+from meta1g.conf.lex import is_text
 from meta1g.conf.parse import DEPTH_MAX, Option, Section, Value, parse
 
 
@@ -79,6 +80,9 @@ def _entry(section: Section, key: yaml.Node, node: yaml.Node, name: str, errors:
 def _value(word: str, node: yaml.Node, name: str, errors: list[ConfError]) -> Value | None:
     if not isinstance(node, yaml.ScalarNode) or node.tag == "tag:yaml.org,2002:null":
         errors.append(ConfError(_at(node, name), f"expected a value for {word}"))
+        return None
+    if not is_text(str(node.value)):
+        errors.append(ConfError(_at(node, name), "this is not UTF-8 text"))
         return None
     return Value(_at(node, name), [str(node.value)], True)
 

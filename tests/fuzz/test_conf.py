@@ -40,6 +40,10 @@ def load(text: str, name: str) -> Config | None:
 @example("a: &x {b: *x}", "f.yaml")
 @example("hostname: \udc80", "f.yaml")
 @example("hostname:", "f.yaml")
+@example('hostname: "\\0"', "f.yaml")
+@example('qmgr { double_bounce_address = "\udc80@b.c"; }', "f")
+@example('hostname = "a\0";', "f")
+@example("# M\udcfcller", "f")
 @example("? [a]\n: b", "f.yaml")
 @example("qmgr: [1, {smtpc: [[]]}]", "f.yaml")
 def test_any_text(text: str, name: str) -> None:
@@ -80,8 +84,9 @@ def written(kind: Kind, low: int = 0) -> st.SearchStrategy[str]:
         "size": st.lists(st.builds("{}{}".format, st.integers(1, 2000), st.sampled_from(["B", "kb", "MB", "GB", ""])),
                          min_size=1, max_size=2).map(" ".join),
         "boolean": st.sampled_from(["on", "OFF", "1", "0", "true", "False"]),
-        "string": PLAIN.map(kinds.quote), "path": PLAIN.map(kinds.quote), "word": st.sampled_from(kind.words or ("x",)),
-        "IP address": st.ip_addresses().map('"{}"'.format), "port": st.integers(1, 65535).map(str),
+        "string": st.one_of(NAMES, PLAIN.map(kinds.quote)), "path": PLAIN.map(kinds.quote),
+        "word": st.sampled_from(kind.words or ("x",)), "IP address": st.ip_addresses().map('"{}"'.format),
+        "host:port": st.just('":25"'), "port": st.integers(1, 65535).map(str),
         "mail address": st.sampled_from(['"<a@b.c>"', '"a@b.c"']),
         "condition": st.sampled_from(['mail =~ "a;b"', "hops > 3", '!(rcpt == "x") && (1 < 2)']),
     }[kind.name]

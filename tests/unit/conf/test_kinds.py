@@ -35,6 +35,13 @@ GOOD: list[tuple[Kind, list[Value], Any]] = [
     (kinds.many(kinds.count()), value("1") + value("2"), (1, 2)),
     (kinds.ip(), value("2001:DB8::1"), "2001:db8::1"), (kinds.ip(v6=False), value("127.0.0.1"), "127.0.0.1"),
     (kinds.ADDRESS, value("<a@b.c>"), "a@b.c"), (kinds.ADDRESS, value("a@b.c"), "a@b.c"),
+    (kinds.DOMAIN, value("Mail.example.org"), "Mail.example.org"), (kinds.DOMAIN, value("localhost"), "localhost"),
+    (kinds.DOMAIN, value("", quoted=True), ""),
+    (kinds.PREFIX, value("/x/"), "/x/"), (kinds.PREFIX, value("", quoted=True), ""),
+    (kinds.LISTEN, value(":25"), ":25"), (kinds.LISTEN, value("[::1]:25"), "[::1]:25"),
+    (kinds.LISTEN, value("h:"), "h:"), (kinds.choice(512, 1024), value("0x200"), 512),
+    (kinds.many(kinds.STRING), [], ()), (kinds.count(0, 0o777, write=kinds.octal), value("022"), 18),
+    (kinds.count(0, 0o777, write=kinds.octal), value("0"), 0), (kinds.count(write=hex), value("0xFF00"), 65280),
     (kinds.PATH, value("/x/y"), PathValue("/x/y", True)), (kinds.PORT, value("25"), 25),
     (kinds.power_of_two(2, 64), value("32"), 32), (kinds.CONDITION, value("a == b"), "a == b"),
 ]
@@ -65,6 +72,14 @@ BAD: list[tuple[Kind, list[Value]]] = [
     (kinds.flags("a"), value("b")), (kinds.flags("a"), value("no_b")), (kinds.many(kinds.count(), 2), value("1")),
     (kinds.many(kinds.count(), 0, 1), value("1") + value("2")), (kinds.many(kinds.count()), value("x")),
     (kinds.ip(), value("1.2.3")), (kinds.ip(v6=False), value("::1")), (kinds.ip(v4=False), value("1.2.3.4")),
+    (kinds.DOMAIN, value("a..b")), (kinds.DOMAIN, value("-a.b")), (kinds.DOMAIN, value("é.b")),
+    (kinds.DOMAIN, value("a.b.")), (kinds.DOMAIN, value("a b", quoted=True)), (kinds.DOMAIN, value("[1.2.3.4]")),
+    (kinds.DOMAIN, value("a." * 127 + "aa")),
+    (kinds.PREFIX, value("/x")), (kinds.LISTEN, value("h")), (kinds.LISTEN, value("h:0")),
+    (kinds.LISTEN, value("h:65536")), (kinds.LISTEN, value("h:²")), (kinds.LISTEN, value("h:" + "9" * 5000)),
+    (kinds.choice(512, 1024), value("513")), (kinds.size(), value("")), (kinds.size(low=5), value("4")),
+    (kinds.time(low=5), value("4")), (kinds.PORT, value("65536")), (kinds.power_of_two(2, 64), value("128")),
+    (kinds.BOOLEAN, value("1") + value("0")), (kinds.count(), value("0x")),
     (kinds.ADDRESS, value("x")), (kinds.PORT, value("0")), (kinds.power_of_two(2, 64), value("33")),
 ]
 

@@ -27,6 +27,7 @@ TOKENS = [
 UNCLOSED = [
     ('a = "b;\nc', [(1, 5, "string is not closed on its line")]),
     ('a = "b', [(1, 5, "string is not closed on its line")]),
+    ("a = \udcff\0;", [(1, 5, "this is not UTF-8 text")]),
     ("a /* b\nc", [(1, 3, "comment is not closed")]),
 ]
 
