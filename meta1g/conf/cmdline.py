@@ -105,9 +105,9 @@ class _State:
             case "a":
                 self.changes.append(lambda conf: dataclasses.replace(conf, flags=conf.flags | {"access"}))
             case "C":
-                self._to("smtpc", "connections_max", _number(letter, value))
+                self._to("smtpc", "connections_max", _number(letter, value, 1))
             case "c":
-                self._to("smtpc", "initial_connections", _number(letter, value))
+                self._to("smtpc", "initial_connections", _number(letter, value, 1))
             case "O":
                 self._limit(value)
             case "x":
@@ -118,7 +118,7 @@ class _State:
         name = {"R": "connection_rate_max", "O": "connections_max"}.get(which)
         if name is None:
             raise UsageError(f"-O {value}: expected R=N or O=N")
-        self._to("smtps", name, _number("O", amount))
+        self._to("smtps", name, _number(f"O {which}=", amount, 1))
 
     def _to(self, part: str, name: str, value: int) -> None:
         self.changes.append(lambda conf: dataclasses.replace(
@@ -144,8 +144,12 @@ class _State:
         return Invocation(self.config, service, conf, text, self.log_directory, process, tuple(self.domains))
 
 
-def _number(letter: str, text: str) -> int:
+def _number(option: str, text: str, low: int = 0) -> int:
+    shown = f"-{option}{text}" if option.endswith("=") else f"-{option} {text}"
     try:
-        return kinds.number(text)
-    except kinds.BadValue:
-        raise UsageError(f"-{letter} {text}: expected a number") from None
+        value = kinds.number(text)
+    except kinds.BadValue as error:
+        raise UsageError(f"{shown}: {error.expected}") from None
+    if value < low:
+        raise UsageError(f"{shown}: it must be at least {low}")
+    return value

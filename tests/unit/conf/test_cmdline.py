@@ -37,7 +37,8 @@ def test_server_options(conf: str) -> None:
 
 
 @pytest.mark.parametrize("arguments", [
-    ["-Z"], ["-f"], ["x"], ["-C", "many"], ["-O", "Q=1"], ["-O", "R=x"], ["-i", "q"]])
+    ["-Z"], ["-f"], ["x"], ["-C", "many"], ["-C", "0"], ["-c", "0"], ["-C", "9" * 30], ["-O", "Q=1"], ["-O", "R=x"],
+    ["-O", "R=0"], ["-O", "5"], ["-i", "q"], ["-i", ""], ["-a"], ["-T", "x"], ["-L", "/x"]])
 def test_usage_errors(arguments: list[str]) -> None:
     with pytest.raises(UsageError):
         parse_args("qmgr", arguments)
@@ -61,3 +62,28 @@ def test_help_and_version(program: str, conf: str) -> None:
     if program == "smtps":
         assert "# flags: 8bitmime" in parse_args(program, ["-VVVVVV"]).text
         assert "# flags: 8bitmime" not in parse_args(program, ["-VVVVV"]).text
+
+
+def test_usage_errors_say_what_was_expected() -> None:
+    with pytest.raises(UsageError, match=r"^-O R=x: expected a number$"):
+        parse_args("qmgr", ["-O", "R=x"])
+    with pytest.raises(UsageError, match=r"^-C 0: it must be at least 1$"):
+        parse_args("qmgr", ["-C", "0"])
+
+
+def test_a_later_file_overrides_all_of_an_earlier(conf: str, tmp_path: Path) -> None:
+    other = tmp_path / "other.conf"
+    other.write_text("qmgr { smtps { connections_max = 5; } }")
+    done = parse_args("qmgr", ["-f", conf, "-C", "9", "-f", str(other)])
+    assert (done.conf.smtpc.connections_max, done.conf.smtps.connections_max) == (100, 5)
+    assert done.config.file == str(other)
+    assert done.service is not None and done.service.keyword == "qmgr"
+
+
+def test_names_choose_sections(tmp_path: Path) -> None:
+    path = tmp_path / "meta1.conf"
+    path.write_text("smtps MTA { hops_max = 1; } smtps MSA { id = 7; hops_max = 2; }")
+    for arguments, hops, process in [
+            ([], 1, 0), (["-N", "MSA"], 2, 7), (["-N", "MTA", "-N", "MSA", "-i", "260"], 2, 4)]:
+        done = parse_args("smtps", ["-f", str(path), *arguments])
+        assert (done.conf.hops_max, done.process) == (hops, process)
