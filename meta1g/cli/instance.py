@@ -137,6 +137,8 @@ def plan(base: str, port: int, host: str | None, user: str | None) -> Plan:
 
 def make(what: Plan) -> None:
     """Create the folders, the configuration and the maps. InitError."""
+    if any(character in what.base for character in '"\\ \n'):
+        raise InitError(f"{what.base}: a folder's name may not hold blanks, quotes or backslashes; choose another")
     if os.path.exists(what.conf):
         raise InitError(f"{what.conf} is there already; remove {what.base} or choose another folder")
     who = layout.owners(what.user or None) if what.user is not None else None
