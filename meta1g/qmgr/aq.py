@@ -25,12 +25,12 @@ def drop_rcpt(q: Qmgr, ta: Ta, rcpt: Rcpt) -> None:
 
 def room(q: Qmgr) -> int:
     """How many recipients AQ still takes from DEFEDB; half of it is kept for new mail."""
-    return q.settings.aq_entries_max // 2 - q.aq_rcpts
+    return q.settings.aq_entries_max // 2 - q.aq_rcpts - q.loading
 
 
 def is_active(ta: Ta) -> bool:
     """Whether some recipient may still get a result soon, so that a DSN should wait for it."""
-    return any(rcpt.state in (RState.ROUTING, RState.READY, RState.BUSY) for rcpt in ta.rcpts.values())
+    return any(rcpt.state in (RState.ROUTING, RState.EXPANDED, RState.READY, RState.BUSY) for rcpt in ta.rcpts.values())
 
 
 def add_if_gone(q: Qmgr, ta: Ta) -> None:

@@ -13,19 +13,30 @@ from meta1g.proto import dsn
 from meta1g.proto.msg_da import Stage
 from meta1g.proto.msg_ss import Compose, Composed, Content
 from meta1g.qmgr import aq, content, outcome, routing
-from meta1g.qmgr.effects import BounceCleared, Bounced, Effect, LogLine, Tell, WriteDefedb, WriteIbdb
+from meta1g.qmgr.effects import (
+    BounceCleared,
+    Bounced,
+    Effect,
+    LastEnded,
+    LogLine,
+    RemoveContent,
+    Tell,
+    WriteDefedb,
+    WriteIbdb,
+)
 from meta1g.qmgr.state import Composing, Home, Incoming, Qmgr, Rcpt, RState, Ta
 from meta1g.shim.defedb import Change
 from meta1g.shim.records import Ended, Outcome, RcptEnd, RcptRec, TaNew
 
-PROCESS = 0xFF  # QMGR's own process number in transaction ids
+AGAIN = 10.0  # seconds until a DSN that a server could not write is tried again
+ANSWER_MAX = 300.0  # seconds a server has for writing a DSN
 
 
 def send_due(q: Qmgr, now: float, out: list[Effect]) -> None:
     """Begin the DSNs whose time has come: all results are there, or merging has taken long enough."""
     for name in list(q.bouncing):
         ta = q.aq[name]
-        if aq.is_active(ta) and now < ta.bounce_at:
+        if now < ta.compose_at or (aq.is_active(ta) and now < ta.bounce_at):
             continue
         failed = [rcpt for rcpt in ta.rcpts.values() if rcpt.state is RState.BOUNCING]
         busy = {id(rcpt) for composing in q.composing.values() for rcpt in composing.rcpts}
@@ -62,11 +73,11 @@ def _end_double_bounce(q: Qmgr, ta: Ta, failed: list[Rcpt], out: list[Effect]) -
 
 def _compose(q: Qmgr, ta: Ta, failed: list[Rcpt], to: bytes, now: float, out: list[Effect]) -> None:
     q.ids_next += 1
-    name = ss_id(q.ids_next, PROCESS)
+    peer = next(iter(q.smtps))
+    name = ss_id(q.ids_next, q.smtps[peer].process)  # a segment's name says whose it is
     failures = [dsn.Failure(rcpt.address, rcpt.reply, Stage.NAMES[rcpt.stage]) for rcpt in failed]
     frame = dsn.plain(q.settings.hostname, to, name, formatdate(now, localtime=True), failures)
-    peer = next(iter(q.smtps))
-    q.composing[name] = Composing(ta.ta, failed, to, peer)
+    q.composing[name] = Composing(ta.ta, failed, to, peer, now)
     out.append(Tell(peer, Compose(
         q.settings.dsn_header_only or not ta.mail, name, ta.ta, frame.head, frame.tail, (ta.content,))))
 
@@ -75,13 +86,18 @@ def on_composed(q: Qmgr, message: Composed, now: float, out: list[Effect]) -> No
     """The DSN's content is on stable storage: make its envelope so, and end what it is about."""
     composing = q.composing.get(message.ta)
     ta = q.aq.get(composing.origin) if composing else None
-    if composing is None or ta is None:
+    if composing is None or ta is None or message.ta in q.iqdb:
+        if message.content and message.ta not in q.iqdb and message.ta not in q.aq:
+            out.append(RemoveContent(message.ta, message.content[0]))  # it came too late
         return
-    if message.error:
+    error = message.error
+    if not error and message.content[0].segment and message.content[0].segment not in q.holders:
+        error = "its segment is gone"
+    if error:
         del q.composing[message.ta]
-        out.append(LogLine(0, logfmt.fields(func="q_bounce", ss_ta=ta.ta, dsn=message.ta, error=message.error)))
+        out.append(LogLine(0, logfmt.fields(func="q_bounce", ss_ta=ta.ta, dsn=message.ta, error=error)))
         q.bouncing[ta.ta] = None
-        ta.bounce_at = now + 10.0
+        ta.compose_at = now + AGAIN
         return
     place: Content = message.content[0]
     bounce = Ta(message.ta, b"", b"", now, message.size, False, False, "", place, next_idx=1, ibdb_open=1)
@@ -123,13 +139,22 @@ def on_cleared(q: Qmgr, then: BounceCleared, now: float, out: list[Effect]) -> N
     for rcpt in composing.rcpts:
         aq.drop_rcpt(q, ta, rcpt)
     if ta.ibdb_open == 0 and not q.edbc.count.get(ta.ta):
-        content.on_gone(q, content.gone(q, ta), out)
+        content.on_last_ended(LastEnded(ta.ta, ta.content), out)
     routing.admit(q, q.iqdb.pop(then.dsn).ta, now, out)
 
 
 def on_peer_gone(q: Qmgr, peer: object) -> None:
     """An SMTP server went away: what it was composing is begun again."""
-    for name in [name for name, composing in q.composing.items() if composing.peer is peer]:
+    _begin_again(q, [name for name, composing in q.composing.items() if composing.peer is peer])
+
+
+def expire(q: Qmgr, now: float) -> None:
+    """A server that does not answer: another may."""
+    _begin_again(q, [name for name, composing in q.composing.items() if now - composing.began > ANSWER_MAX])
+
+
+def _begin_again(q: Qmgr, names: list[str]) -> None:
+    for name in names:
         if name not in q.iqdb:
             q.bouncing[q.composing.pop(name).origin] = None
 

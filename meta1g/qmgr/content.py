@@ -1,6 +1,6 @@
 """Who still needs which journal segment, and when content may go; pure (design 5)."""
 from meta1g.proto.msg_ss import Content, Left, Rotate, Settle
-from meta1g.qmgr.effects import Effect, Gone, RemoveContent, RemoveSegment, Tell
+from meta1g.qmgr.effects import Effect, Gone, LastEnded, RemoveContent, RemoveSegment, Tell, WriteIbdb
 from meta1g.qmgr.state import PeerKey, Qmgr, Ta
 
 
@@ -20,14 +20,13 @@ def release(q: Qmgr, ta: str, segment: str, out: list[Effect]) -> None:
         _remove_if_closed(q, segment, out)
 
 
-def gone(q: Qmgr, ta: Ta) -> Gone:
-    """What to do with the content when the record of the last recipient is stored."""
-    return Gone(ta.ta, ta.content)
+def on_last_ended(then: LastEnded, out: list[Effect]) -> None:
+    """DEFEDB has the end of the last recipient; IBDB may still hold back ends of others."""
+    out.append(WriteIbdb((), Gone(then.ta, then.content)))
 
 
 def on_gone(q: Qmgr, then: Gone, out: list[Effect]) -> None:
     """The last recipient's end is on stable storage: remove the content."""
-    q.settling.discard(then.ta)
     if then.content.segment:
         release(q, then.ta, then.content.segment, out)
     out.append(RemoveContent(then.ta, then.content))
@@ -37,7 +36,7 @@ def on_open_segments(q: Qmgr, peer: object, names: frozenset[str], out: list[Eff
     """An SMTP server says which segments it may still use; its others are closed."""
     server = q.smtps[peer]
     closed = server.segments - names
-    server.segments = names
+    server.segments, server.has_announced = names, True
     suffix = f"{server.process:02X}"
     for name in names:
         q.holders.setdefault(name, set())
@@ -59,7 +58,7 @@ def rotate_idle(q: Qmgr, out: list[Effect]) -> None:
 def settle(q: Qmgr, ta: Ta, peer: PeerKey, out: list[Effect]) -> None:
     """Content of what has to stay goes from the journal into its own file (design 5)."""
     if ta.content.segment and ta.ta not in q.settling:
-        q.settling.add(ta.ta)
+        q.settling[ta.ta] = peer
         out.append(Tell(peer, Settle(ta.ta, (ta.content,))))
 
 
@@ -82,7 +81,13 @@ def let_go(q: Qmgr, out: list[Effect]) -> None:
 
 
 def _remove_if_closed(q: Qmgr, segment: str, out: list[Effect]) -> None:
-    if q.holders.get(segment, True) or any(segment in server.segments for server in q.smtps.values()):
+    """A server that is away may still write into its segment: it says so when it is back."""
+    is_ours = False
+    for server in q.smtps.values():
+        if segment in server.segments:
+            return
+        is_ours |= server.has_announced and segment.endswith(f"{server.process:02X}")
+    if q.holders.get(segment, True) or not is_ours:
         return
     del q.holders[segment]
     out.append(RemoveSegment(segment))

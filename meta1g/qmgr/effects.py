@@ -1,6 +1,7 @@
 """What the decider wants done: it decides, others carry out, in this order (design 3, 5); pure."""
 from typing import Any, NamedTuple
 
+from meta1g.proto.msg_ar import Target
 from meta1g.proto.msg_ss import Content
 from meta1g.qmgr.state import PeerKey
 from meta1g.shim.defedb import Change
@@ -18,6 +19,7 @@ class Tell(NamedTuple):
 class WriteIbdb(NamedTuple):
     """Write records in one piece; `then` comes back to the decider when they are on stable storage.
 
+    Without records it only waits for all that were written before it.
     `is_urgent`: somebody waits; else they ride in the next flush.
     `may_fail`: `then` comes back as failed if the disk refuses; else it is tried until it succeeds.
     """
@@ -76,11 +78,12 @@ class Done(NamedTuple):
 
 
 class Loaded(NamedTuple):
-    """The answer to ReadDefedb; `ta` None if the record is gone or damaged (`error` says)."""
+    """The answer to ReadDefedb of `idxs`; `error` says why some or all of them can't be had."""
 
     name: str
     ta: DeferredTa | None
     rcpts: tuple[DeferredRcpt, ...]
+    idxs: tuple[int, ...]
     error: str = ""
 
 
@@ -104,6 +107,28 @@ class Gone(NamedTuple):
 
     ta: str
     content: Content
+
+
+class LastEnded(NamedTuple):
+    """DEFEDB has the end of the last recipient of a transaction."""
+
+    ta: str
+    content: Content
+
+
+class Waits(NamedTuple):
+    """IBDB has passed a recipient on to DEFEDB: it may be tried again at `next_try`."""
+
+    next_try: float
+    ta: str
+    idx: int
+
+
+class Expanded(NamedTuple):
+    """What came out of an alias is on record: these recipients may go to their targets."""
+
+    ta: str
+    heirs: tuple[tuple[int, Target], ...]
 
 
 class Deferred(NamedTuple):

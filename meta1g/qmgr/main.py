@@ -20,11 +20,9 @@ from meta1g.proc.start import Started, start
 from meta1g.proc.stats import print_stats
 from meta1g.proc.threads import block_signals, die_with_any_thread
 from meta1g.proto import msg_ar, msg_ctl, msg_da, msg_ss
-from meta1g.qmgr import routing
 from meta1g.qmgr.decider import Decider
-from meta1g.qmgr.effects import Effect
 from meta1g.qmgr.on_ctl import status
-from meta1g.qmgr.recover import Found, recover
+from meta1g.qmgr.recover import fill, recover
 from meta1g.qmgr.state import Qmgr, Settings
 from meta1g.qmgr.store import DefedbThread, IbdbThread
 from meta1g.shim import ibdb
@@ -111,25 +109,11 @@ class Process:
         began = time.monotonic()
         found = recover(self._disk, ibdb.FOLDER, self._defedb_thread.db, self._cdb, self._on_damage)
         self._ibdb.forget_before(found.keep)
-        self._fill(found)
+        for line in fill(self._q, found, time.time()):
+            self._log.info(line.text)
         self._log.info(
             f"func=q_recover, transactions={len(found.fresh)}, deferred={len(found.deferred)}, "
             f"orphans={found.orphans}, seconds={time.monotonic() - began:.2f}")
-
-    def _fill(self, found: Found) -> None:
-        q = self._q
-        q.start = time.time()
-        q.ids_next = found.ids_last
-        q.holders = found.segments
-        for next_try, ta, idx in found.deferred:
-            q.edbc.add(next_try, ta, idx)
-            q.edbc.count[ta] = q.edbc.count.get(ta, 0) + 1
-        out: list[Effect] = []
-        for transaction in found.fresh:
-            transaction.in_defedb = transaction.ta in q.edbc.count
-            routing.admit(q, transaction, q.start, out)
-            for idx in transaction.rcpts:
-                self._log.info(f"func=q_recover, ss_ta={transaction.ta}, idx={idx}, status=uncertain")
 
     def _on_damage(self, error: CorruptRecord) -> None:
         self._log.error(f"func=q_recover, file={error.path}, offset={error.offset}, reason={error.reason}")

@@ -2,11 +2,12 @@
 from meta1g.mta.reply import Reply
 from meta1g.proto.msg_ar import Hop, Resolved, Target
 from meta1g.qmgr import aq, outcome, routing, sched
-from meta1g.qmgr.effects import Effect, WriteDefedb, WriteIbdb
+from meta1g.qmgr.effects import Effect, Expanded, WriteDefedb, WriteIbdb
 from meta1g.qmgr.state import Home, Qmgr, Rcpt, RState, Ta
 from meta1g.shim.defedb import Change
 from meta1g.shim.records import DeferredRcpt, DeferredTa, RcptRec, RcptsAdded
 
+_NOBODY = Reply(550, "5.1.1", "Alias leads to nobody")
 _LOCAL = (Hop(0, "", ""),)  # the local mailer's socket, which SMTPC knows (M1 3.11 item 2)
 
 
@@ -19,7 +20,9 @@ def on_resolved(q: Qmgr, message: Resolved, tag: int, now: float, out: list[Effe
         return
     ta.unrouted -= 1
     targets = message.targets
-    if len(targets) == 1 and not targets[0].has_sender and targets[0].address == rcpt.address:
+    if not targets:
+        outcome.failed(q, ta, rcpt, _NOBODY, now, out)
+    elif len(targets) == 1 and not targets[0].has_sender and targets[0].address == rcpt.address:
         _route(q, ta, rcpt, targets[0], now, out)
     else:
         _expand(q, ta, rcpt, targets, now, out)
@@ -40,30 +43,42 @@ def _expand(q: Qmgr, ta: Ta, rcpt: Rcpt, targets: tuple[Target, ...], now: float
     """The recipient ends and its successors begin, in one record."""
     aq.drop_rcpt(q, ta, rcpt)
     aq.add_if_gone(q, ta)
-    added = []
+    heirs = []
     for target in targets:
         heir = Rcpt(ta.next_idx, target.address, rcpt.params, target.sender if target.has_sender else rcpt.sender,
-                    is_expanded=True, home=rcpt.home, since=now)
+                    is_expanded=True, home=rcpt.home, state=RState.EXPANDED, since=now)
         ta.next_idx += 1
         aq.add_rcpt(q, ta, heir)
-        added.append((heir, target))
-    _write_expansion(q, ta, rcpt, [heir for heir, _ in added], now, out)
-    for heir, target in added:
-        _route(q, ta, heir, target, now, out)
+        heirs.append(heir)
+    ta.unrouted += len(heirs)
+    then = Expanded(ta.ta, tuple((heir.idx, target) for heir, target in zip(heirs, targets, strict=True)))
+    _write_expansion(q, ta, rcpt, heirs, then, now, out)
 
 
-def _write_expansion(q: Qmgr, ta: Ta, rcpt: Rcpt, heirs: list[Rcpt], now: float, out: list[Effect]) -> None:
+def on_expanded(q: Qmgr, then: Expanded, now: float, out: list[Effect]) -> None:
+    """The successors are on record: if one of them came to DEFEDB before, a crash would expand the alias again."""
+    ta = q.aq[then.ta]
+    ta.unrouted -= len(then.heirs)
+    for idx, target in then.heirs:
+        _route(q, ta, ta.rcpts[idx], target, now, out)
+
+
+def _write_expansion(
+    q: Qmgr, ta: Ta, rcpt: Rcpt, heirs: list[Rcpt], then: Expanded, now: float, out: list[Effect]
+) -> None:
     if rcpt.home is Home.IBDB:
         ta.ibdb_open += len(heirs) - 1
         records = tuple(
             RcptRec(heir.idx, heir.sender is not None, True, heir.address, heir.params, heir.sender or b"")
             for heir in heirs)
-        out.append(WriteIbdb((RcptsAdded(rcpt.idx, ta.ta, records),)))
+        if ta.in_defedb:  # indices are never used twice: a DSN's record may end the earlier one
+            out.append(WriteDefedb(Change((outcome.deferred_ta(ta),))))
+        out.append(WriteIbdb((RcptsAdded(rcpt.idx, ta.ta, records),), then, is_urgent=True))
         return
     q.edbc.count[ta.ta] += len(heirs) - 1
     puts: list[DeferredTa | DeferredRcpt] = [outcome.deferred_ta(ta)]
     puts.extend(outcome.deferred_rcpt(ta, heir, now) for heir in heirs)
-    out.append(WriteDefedb(Change(tuple(puts), ((ta.ta, rcpt.idx),))))
+    out.append(WriteDefedb(Change(tuple(puts), ((ta.ta, rcpt.idx),)), then))
 
 
 def on_up(q: Qmgr, peer: object, now: float, out: list[Effect]) -> None:

@@ -52,11 +52,16 @@ def on_welcome(q: Qmgr, peer: PeerKey, first: int, out: list[Effect]) -> None:
             content.settle(q, ta, peer, out)
 
 
-def on_down(q: Qmgr, peer: PeerKey) -> None:
+def on_down(q: Qmgr, peer: PeerKey, out: list[Effect]) -> None:
     """An SMTP server is gone, and its sessions with it."""
-    q.smtps.pop(peer, None)
+    server = q.smtps.pop(peer, None)
+    if server is not None:
+        for client_ip, count in server.clients.items():
+            for _ in range(count):
+                q.icc.close(client_ip)
     bounce.on_peer_gone(q, peer)
-    q.settling.clear()
+    q.settling = {ta: settler for ta, settler in q.settling.items() if settler is not peer}
+    content.let_go(q, out)
 
 
 def on_message(q: Qmgr, peer: PeerKey, message: Message, tag: int, now: float, out: list[Effect]) -> None:
@@ -67,9 +72,7 @@ def on_message(q: Qmgr, peer: PeerKey, message: Message, tag: int, now: float, o
         case SeNew():
             _on_session(q, peer, message, tag, now, out)
         case SeEnd():
-            q.icc.close(message.client_ip)
-            if peer in q.smtps:
-                q.smtps[peer].sessions -= 1
+            _on_session_end(q, peer, message.client_ip)
         case JournalOpen():
             content.on_open_segments(q, peer, frozenset(segment.name for segment in message.segments), out)
         case Composed():
@@ -86,12 +89,25 @@ def _on_session(q: Qmgr, peer: PeerKey, message: SeNew, tag: int, now: float, ou
     refusal = q.icc.open(message.client_ip, now, settings.in_rate_max, settings.in_connections_max)
     if not refusal:
         q.counters.sessions += 1
-        q.smtps[peer].sessions += 1
+        server = q.smtps[peer]
+        server.sessions += 1
+        server.clients[message.client_ip] = server.clients.get(message.client_ip, 0) + 1
         out.append(Tell(peer, SeAck(0, "", ""), tag))
         return
     q.counters.refused += 1
     text = "Too many open connections" if refusal == "open" else "Connection rate limit exceeded"
     out.append(Tell(peer, SeAck(421, "4.7.0", f"{text}, try again later"), tag))
+
+
+def _on_session_end(q: Qmgr, peer: PeerKey, client_ip: str) -> None:
+    server = q.smtps.get(peer)
+    if server is None or client_ip not in server.clients:
+        return  # it began before QMGR did
+    server.sessions -= 1
+    server.clients[client_ip] -= 1
+    if not server.clients[client_ip]:
+        del server.clients[client_ip]
+    q.icc.close(client_ip)
 
 
 def _on_commit(q: Qmgr, peer: PeerKey, message: TaCommit, tag: int, now: float, out: list[Effect]) -> None:
@@ -146,7 +162,8 @@ def on_accepted(q: Qmgr, then: Accepted, error: str, is_full: bool, now: float, 
 
 
 def _on_settled(q: Qmgr, message: Settled, out: list[Effect]) -> None:
-    q.settling.discard(message.ta)
+    if q.settling.pop(message.ta, None) is None:
+        return
     ta = q.aq.get(message.ta)
     if message.error:
         out.append(LogLine(0, logfmt.fields(func="q_settle", ss_ta=message.ta, error=message.error)))

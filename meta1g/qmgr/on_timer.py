@@ -5,7 +5,7 @@ from meta1g.mta import logfmt
 from meta1g.mta.reply import Reply
 from meta1g.proto.msg_ar import Hop
 from meta1g.proto.msg_ss import Throttle
-from meta1g.qmgr import aq, bounce, content, on_smtps, outcome, routing, sched
+from meta1g.qmgr import aq, bounce, content, on_smar, on_smtps, outcome, routing, sched
 from meta1g.qmgr.effects import (
     Accepted,
     BounceCleared,
@@ -14,11 +14,14 @@ from meta1g.qmgr.effects import (
     DiskFree,
     Done,
     Effect,
+    Expanded,
     Gone,
+    LastEnded,
     Loaded,
     LogLine,
     SettledStored,
     Tell,
+    Waits,
 )
 from meta1g.qmgr.state import NO_REPLY, Home, Qmgr, Rcpt, RState, Ta
 from meta1g.shim.records import DeferredRcpt
@@ -31,6 +34,7 @@ def on_tick(q: Qmgr, now: float, out: list[Effect]) -> None:
     sched.close_idle(q, now, out)
     sched.expire(q, now, out)
     _expire_questions(q, now, out)
+    bounce.expire(q, now)
     q.occ.trim(q.settings.occ_entries_max)
     q.icc.trim(now)
     content.rotate_idle(q, out)
@@ -46,8 +50,17 @@ def _expire_questions(q: Qmgr, now: float, out: list[Effect]) -> None:
             del q.asked[tag]
         elif rcpt.since < limit:
             del q.asked[tag]
-            ta.unrouted -= 1
-            outcome.defer(q, ta, rcpt, Reply(451, "4.4.3", "Address resolver did not answer in time"), now, out)
+            _give_up_route(q, ta, rcpt, now, out)
+    if q.smar is None:
+        for ta in list(q.aq.values()):
+            for rcpt in list(ta.rcpts.values()):
+                if rcpt.state is RState.ROUTING and rcpt.since < limit:
+                    _give_up_route(q, ta, rcpt, now, out)
+
+
+def _give_up_route(q: Qmgr, ta: Ta, rcpt: Rcpt, now: float, out: list[Effect]) -> None:
+    ta.unrouted -= 1
+    outcome.defer(q, ta, rcpt, Reply(451, "4.4.3", "Address resolver did not answer in time"), now, out)
 
 
 def throttle(q: Qmgr, out: list[Effect]) -> None:
@@ -86,6 +99,12 @@ def on_done(q: Qmgr, done: Done, now: float, out: list[Effect]) -> None:
             on_smtps.on_accepted(q, then, done.error, done.is_full, now, out)
         case Gone():
             content.on_gone(q, then, out)
+        case LastEnded():
+            content.on_last_ended(then, out)
+        case Waits():
+            q.edbc.add(then.next_try, then.ta, then.idx)
+        case Expanded():
+            on_smar.on_expanded(q, then, now, out)
         case Deferred():
             outcome.on_deferred(q, then, out)
         case Bounced():
@@ -100,14 +119,21 @@ def on_done(q: Qmgr, done: Done, now: float, out: list[Effect]) -> None:
 
 def on_loaded(q: Qmgr, message: Loaded, now: float, out: list[Effect]) -> None:
     """Recipients came from DEFEDB into AQ."""
+    q.loading -= len(message.idxs)
+    missing = set(message.idxs) - {entry.idx for entry in message.rcpts}
+    if missing:
+        out.append(LogLine(0, logfmt.fields(
+            func="q_load", ss_ta=message.name, rcpts=len(missing), error=message.error or "damaged or gone")))
+        for idx in missing:
+            q.edbc.add(now + q.settings.retry_delay_max, message.name, idx)
     record = message.ta
     if record is None:
-        out.append(LogLine(0, logfmt.fields(func="q_load", ss_ta=message.name, error=message.error)))
         return
     ta = q.aq.get(record.ta)
     if ta is None:
         ta = Ta(record.ta, record.mail, record.mail_params, record.received, record.size, record.is_8bit,
-                record.is_utf8, record.client_ip, record.content[0], next_idx=record.next_idx, in_defedb=True)
+                record.is_utf8, record.client_ip, record.content[0], next_idx=record.next_idx, in_defedb=True,
+                stored_idx=record.next_idx)
         aq.add(q, ta)
     for entry in message.rcpts:
         rcpt = rcpt_from(entry)

@@ -9,7 +9,7 @@ from meta1g.mta.ids import rcpt_id
 from meta1g.mta.reply import Reply
 from meta1g.proto.msg_da import Stage
 from meta1g.qmgr import aq, content, retry
-from meta1g.qmgr.effects import Deferred, Effect, Gone, LogLine, WriteDefedb, WriteIbdb
+from meta1g.qmgr.effects import Deferred, Effect, Gone, LastEnded, LogLine, Waits, WriteDefedb, WriteIbdb
 from meta1g.qmgr.state import Home, Qmgr, Rcpt, RState, Ta
 from meta1g.shim.defedb import Change
 from meta1g.shim.records import DeferredRcpt, DeferredTa, Outcome, RcptEnd
@@ -39,7 +39,7 @@ def defer(q: Qmgr, ta: Ta, rcpt: Rcpt, reply: Reply, now: float, out: list[Effec
     settings = q.settings
     rcpt.reply = reply
     if retry.is_expired(ta.received, now, settings.queue_return):
-        bounce(q, ta, rcpt, EXPIRED if not reply.text else Reply(reply.code + 100, "5.4.7", reply.text), now, out)
+        bounce(q, ta, rcpt, _too_old(reply), now, out)
         return
     rcpt.tries += 1
     rcpt.state, rcpt.since, rcpt.requeued = RState.STORING, now, 0
@@ -51,6 +51,10 @@ def defer(q: Qmgr, ta: Ta, rcpt: Rcpt, reply: Reply, now: float, out: list[Effec
     store_deferred(q, ta, rcpt, now + wait, out)
 
 
+def _too_old(reply: Reply) -> Reply:
+    return Reply(550 if reply.code < 100 else 500 + reply.code % 100, "5.4.7", reply.text or EXPIRED.text)
+
+
 def store_deferred(q: Qmgr, ta: Ta, rcpt: Rcpt, next_try: float, out: list[Effect]) -> None:
     """Put a recipient into DEFEDB, its transaction before it if it is not there yet.
 
@@ -59,7 +63,7 @@ def store_deferred(q: Qmgr, ta: Ta, rcpt: Rcpt, next_try: float, out: list[Effec
     if rcpt.home is Home.IBDB:
         q.edbc.count[ta.ta] = q.edbc.count.get(ta.ta, 0) + 1
     puts: list[DeferredTa | DeferredRcpt] = []
-    if not ta.in_defedb:
+    if not ta.in_defedb or ta.next_idx != ta.stored_idx:
         ta.in_defedb = True
         puts.append(deferred_ta(ta))
     puts.append(deferred_rcpt(ta, rcpt, next_try))
@@ -68,7 +72,8 @@ def store_deferred(q: Qmgr, ta: Ta, rcpt: Rcpt, next_try: float, out: list[Effec
 
 
 def deferred_ta(ta: Ta) -> DeferredTa:
-    """The DEFEDB record of a transaction."""
+    """The DEFEDB record of a transaction, to be written now."""
+    ta.stored_idx = ta.next_idx
     return DeferredTa(ta.received, ta.size, ta.next_idx, ta.is_8bit, ta.is_utf8, ta.ta, ta.client_ip,
                       ta.mail, ta.mail_params, (ta.content,))
 
@@ -88,10 +93,12 @@ def on_deferred(q: Qmgr, then: Deferred, out: list[Effect]) -> None:
         return
     for idx in then.idxs:
         rcpt = ta.rcpts[idx]
-        q.edbc.add(rcpt.since, ta.ta, idx)
         if rcpt.home is Home.IBDB:
             ta.ibdb_open -= 1
-            out.append(WriteIbdb((RcptEnd(idx, Outcome.DEFERRED, ta.ibdb_open == 0, ta.ta),)))
+            out.append(WriteIbdb((RcptEnd(idx, Outcome.DEFERRED, ta.ibdb_open == 0, ta.ta),),
+                                 Waits(rcpt.since, ta.ta, idx)))
+        else:
+            q.edbc.add(rcpt.since, ta.ta, idx)
         aq.drop_rcpt(q, ta, rcpt)
     if q.smtps:
         content.settle(q, ta, next(iter(q.smtps)), out)
@@ -116,15 +123,15 @@ def finish(q: Qmgr, ta: Ta, rcpt: Rcpt, how: int, out: list[Effect]) -> None:
     if rcpt.home is Home.IBDB:
         ta.ibdb_open -= 1
         is_last = ta.ibdb_open == 0
-        then = content.gone(q, ta) if is_last and not q.edbc.count.get(ta.ta) else None
-        out.append(WriteIbdb((RcptEnd(rcpt.idx, how, is_last, ta.ta),), then))
+        gone = Gone(ta.ta, ta.content) if is_last and not q.edbc.count.get(ta.ta) else None
+        out.append(WriteIbdb((RcptEnd(rcpt.idx, how, is_last, ta.ta),), gone))
         return
     left = q.edbc.count[ta.ta] = q.edbc.count[ta.ta] - 1
     ended: tuple[str, ...] = ()
-    gone: Gone | None = None
+    then: LastEnded | None = None
     if left == 0:
         del q.edbc.count[ta.ta]
         ta.in_defedb = False
         ended = (ta.ta,)
-        gone = content.gone(q, ta) if ta.ibdb_open == 0 else None
-    out.append(WriteDefedb(Change((), ((ta.ta, rcpt.idx),), ended), gone))
+        then = LastEnded(ta.ta, ta.content) if ta.ibdb_open == 0 else None
+    out.append(WriteDefedb(Change((), ((ta.ta, rcpt.idx),), ended), then))

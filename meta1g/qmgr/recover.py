@@ -11,12 +11,15 @@ from collections.abc import Callable, Iterable
 from typing import NamedTuple
 
 from meta1g.mta.errors import CorruptRecord
+from meta1g.mta.ids import rcpt_id
 from meta1g.proto.msg_ss import Content
-from meta1g.qmgr.state import Rcpt, Ta
+from meta1g.qmgr import routing
+from meta1g.qmgr.effects import Effect, LogLine
+from meta1g.qmgr.state import Qmgr, Rcpt, Ta
 from meta1g.shim import ibdb, journal
 from meta1g.shim.cdb import ContentDb
 from meta1g.shim.defedb import Change, Defedb
-from meta1g.shim.records import DeferredRcpt, IbdbRecord, IdsGiven, RcptEnd, RcptRec, RcptsAdded, TaNew
+from meta1g.shim.records import DeferredRcpt, DeferredTa, IbdbRecord, IdsGiven, RcptRec, RcptsAdded, TaNew
 from meta1g.shim.safeio import Disk
 
 
@@ -25,6 +28,16 @@ class Fresh(NamedTuple):
 
     begin: TaNew
     rcpts: dict[int, RcptRec]
+
+
+class Replayed(NamedTuple):
+    """What IBDB says: the transactions that have not ended, the DSNs among all, the last id given,
+    and the first index that was never used, by transaction."""
+
+    fresh: dict[str, Fresh]
+    dsns: list[TaNew]
+    ids_last: int
+    next_idx: dict[str, int]
 
 
 class Found(NamedTuple):
@@ -41,55 +54,92 @@ class Found(NamedTuple):
 Report = Callable[[CorruptRecord], None]
 
 
-def replay(records: Iterable[IbdbRecord]) -> tuple[dict[str, Fresh], list[TaNew], int]:
-    """IBDB's records in order: what has not ended, the DSNs among all, and the last id; pure."""
+def replay(records: Iterable[IbdbRecord]) -> Replayed:
+    """IBDB's records in order; pure."""
     fresh: dict[str, Fresh] = {}
     dsns = []
     ids_last = 0
+    next_idx: dict[str, int] = {}
     for record in records:
-        if isinstance(record, TaNew):
+        if isinstance(record, IdsGiven):
+            ids_last = max(ids_last, record.last)
+        elif isinstance(record, TaNew):
             fresh[record.ta] = Fresh(record, {rcpt.idx: rcpt for rcpt in record.rcpts})
+            _use(next_idx, record.ta, [rcpt.idx for rcpt in record.rcpts])
             if record.origin:
                 dsns.append(record)
-        elif isinstance(record, RcptEnd):
-            if record.ta in fresh:
-                fresh[record.ta].rcpts.pop(record.idx, None)
-        elif isinstance(record, RcptsAdded):
-            if record.ta in fresh:
-                rcpts = fresh[record.ta].rcpts
-                rcpts.pop(record.idx, None)
-                rcpts.update((rcpt.idx, rcpt) for rcpt in record.rcpts)
-        elif isinstance(record, IdsGiven):
-            ids_last = max(ids_last, record.last)
-    return {ta: found for ta, found in fresh.items() if found.rcpts}, dsns, ids_last
+                ended = [end.idx for end in record.ended]
+                _use(next_idx, record.origin, ended)
+                _drop(fresh, record.origin, ended)
+        else:
+            _use(next_idx, record.ta, [record.idx])
+            _drop(fresh, record.ta, [record.idx])
+            if isinstance(record, RcptsAdded):
+                _use(next_idx, record.ta, [rcpt.idx for rcpt in record.rcpts])
+                if record.ta in fresh:
+                    fresh[record.ta].rcpts.update((rcpt.idx, rcpt) for rcpt in record.rcpts)
+    return Replayed({ta: found for ta, found in fresh.items() if found.rcpts}, dsns, ids_last, next_idx)
+
+
+def _use(next_idx: dict[str, int], ta: str, idxs: list[int]) -> None:
+    next_idx[ta] = max([next_idx.get(ta, 0), *(idx + 1 for idx in idxs)])
+
+
+def _drop(fresh: dict[str, Fresh], ta: str, idxs: list[int]) -> None:
+    if ta in fresh:
+        for idx in idxs:
+            fresh[ta].rcpts.pop(idx, None)
 
 
 def recover(disk: Disk, folder: str, defedb: Defedb, cdb: ContentDb, report: Report) -> Found:
     """Read everything; remove from IBDB's view what DEFEDB has, and orphans from CDB."""
-    fresh, dsns, ids_last = replay(ibdb.read(disk, folder, report))
+    fresh, dsns, ids_last, next_idx = replay(ibdb.read(disk, folder, report))
     _end_bounced(defedb, dsns)
     deferred: list[tuple[float, str, int]] = []
-    places: dict[str, Content] = {}
+    stored: list[DeferredTa] = []
+    waiting: set[str] = set()
     for entry in defedb.entries(report):
         if isinstance(entry, DeferredRcpt):
             deferred.append((entry.next_try, entry.ta, entry.idx))
-            if entry.ta in fresh:
-                fresh[entry.ta].rcpts.pop(entry.idx, None)
+            waiting.add(entry.ta)
+            _use(next_idx, entry.ta, [entry.idx])
+            _drop(fresh, entry.ta, [entry.idx])
         else:
-            places[entry.ta] = entry.content[0]
+            _use(next_idx, entry.ta, [entry.next_idx - 1])
+            stored.append(entry)
+    _correct(defedb, [ta for ta in stored if ta.ta in waiting and ta.next_idx < next_idx[ta.ta]], next_idx,
+             [ta.ta for ta in stored if ta.ta not in waiting])
+    places = {ta.ta: ta.content[0] for ta in stored if ta.ta in waiting}
     fresh = {ta: found for ta, found in fresh.items() if found.rcpts}
     transactions = []
     for found in fresh.values():
         begin = found.begin
         place = _place(cdb, begin.ta, begin.content[0])
         places[begin.ta] = place
-        transactions.append(_transaction(found, place))
+        transactions.append(_transaction(found, place, next_idx[begin.ta]))
     segments = _segments(cdb, places)
     orphans = cdb.sweep() + _remove_orphans(cdb, places)
     keep: list[IbdbRecord] = [IdsGiven(ids_last)]
     keep += [found.begin._replace(rcpts=tuple(found.rcpts.values()), content=(places[ta],))
              for ta, found in fresh.items()]
     return Found(transactions, deferred, segments, ids_last, orphans, keep)
+
+
+def fill(q: Qmgr, found: Found, now: float) -> list[LogLine]:
+    """Fill the tables with what was found; the lines that name whose last attempt is uncertain; pure."""
+    q.start = now
+    q.ids_next = found.ids_last
+    q.holders = found.segments
+    for next_try, ta, idx in found.deferred:
+        q.edbc.add(next_try, ta, idx)
+        q.edbc.count[ta] = q.edbc.count.get(ta, 0) + 1
+    out: list[Effect] = []  # nobody is there yet to be told anything
+    for transaction in found.fresh:
+        transaction.in_defedb = transaction.ta in q.edbc.count
+        routing.admit(q, transaction, now, out)
+    assert not out
+    return [LogLine(1, f"func=q_recover, rcpt_id={rcpt_id(ta.ta, idx)}, status=uncertain")
+            for ta in found.fresh for idx in ta.rcpts]
 
 
 def _end_bounced(defedb: Defedb, dsns: list[TaNew]) -> None:
@@ -99,17 +149,23 @@ def _end_bounced(defedb: Defedb, dsns: list[TaNew]) -> None:
         defedb.write(changes)
 
 
+def _correct(defedb: Defedb, outdated: list[DeferredTa], next_idx: dict[str, int], empty: list[str]) -> None:
+    """Indices that IBDB knows as used are not given again; transactions whose recipients have all ended go."""
+    puts = tuple(ta._replace(next_idx=next_idx[ta.ta]) for ta in outdated)
+    if puts or empty:
+        defedb.write([Change(puts, ended=tuple(empty))])
+
+
 def _place(cdb: ContentDb, ta: str, content: Content) -> Content:
     if content.segment and cdb.has_file(ta):
         return content._replace(segment="", offset=0)
     return content
 
 
-def _transaction(found: Fresh, place: Content) -> Ta:
+def _transaction(found: Fresh, place: Content, next_idx: int) -> Ta:
     begin = found.begin
-    top = max([rcpt.idx for rcpt in begin.rcpts] + list(found.rcpts))
     ta = Ta(begin.ta, begin.mail, begin.mail_params, begin.received, begin.size, begin.is_8bit, begin.is_utf8,
-            begin.client_ip, place, next_idx=top + 1, ibdb_open=len(found.rcpts))
+            begin.client_ip, place, next_idx=next_idx, ibdb_open=len(found.rcpts))
     for rec in found.rcpts.values():
         ta.rcpts[rec.idx] = Rcpt(rec.idx, rec.address, rec.params, rec.sender if rec.has_sender else None,
                                  rec.is_expanded)

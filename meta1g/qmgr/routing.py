@@ -47,4 +47,5 @@ def fetch_due(q: Qmgr, now: float, out: list[Effect]) -> None:
     if free <= 0:
         return
     for ta, idxs in q.edbc.due(now, free).items():
+        q.loading += len(idxs)
         out.append(ReadDefedb(ta, tuple(idxs)))

@@ -37,6 +37,7 @@ class RState(IntEnum):
     BUSY = 2  # SMTPC has it
     STORING = 3  # on its way to DEFEDB
     BOUNCING = 4  # waits for its DSN
+    EXPANDED = 5  # came out of an alias; waits for its record
 
 
 class Settings(NamedTuple):
@@ -95,7 +96,9 @@ class Rcpt:
 class Ta:
     """A transaction with recipients in AQ.
 
-    `ibdb_open` counts those whose home is IBDB, `unrouted` those that SMAR was asked about.
+    `ibdb_open` counts those whose home is IBDB, `unrouted` those that SMAR was asked about;
+    `stored_idx` is the `next_idx` that DEFEDB knows. DSNs wait until `bounce_at` for more of
+    them, and none is begun before `compose_at`.
     """
 
     ta: str
@@ -112,7 +115,9 @@ class Ta:
     ibdb_open: int = 0
     unrouted: int = 0
     in_defedb: bool = False
+    stored_idx: int = 0
     bounce_at: float = 0.0
+    compose_at: float = 0.0
 
 
 SiteKey = tuple[int, str, int]  # protocol, IP address (or socket), port
@@ -162,7 +167,9 @@ class SmtpsPeer:
     process: int
     sessions: int = 0
     segments: frozenset[str] = frozenset()
+    has_announced: bool = False  # whether it has said which segments it uses
     leaving_pid: int = 0
+    clients: dict[str, int] = field(default_factory=dict)  # open sessions by address
 
 
 @dataclass(slots=True, eq=False)
@@ -210,6 +217,7 @@ class Qmgr:
     iqdb: dict[str, Incoming] = field(default_factory=dict)
     aq: dict[str, Ta] = field(default_factory=dict)
     aq_rcpts: int = 0
+    loading: int = 0  # recipients on their way from DEFEDB
     asked: dict[int, tuple[str, int]] = field(default_factory=dict)
     next_tag: int = 0
     sites: dict[SiteKey, Site] = field(default_factory=dict)
@@ -221,7 +229,7 @@ class Qmgr:
     smtpc: dict[PeerKey, SmtpcPeer] = field(default_factory=dict)
     smar: PeerKey = None
     holders: dict[str, set[str]] = field(default_factory=dict)  # who needs each journal segment
-    settling: set[str] = field(default_factory=set)
+    settling: dict[str, PeerKey] = field(default_factory=dict)  # who copies a transaction's content
     bouncing: dict[str, None] = field(default_factory=dict)
     composing: dict[str, "Composing"] = field(default_factory=dict)
     ids_next: int = 0
@@ -239,3 +247,4 @@ class Composing:
     rcpts: list[Rcpt]
     to: bytes
     peer: PeerKey
+    began: float

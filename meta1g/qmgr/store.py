@@ -94,7 +94,9 @@ class IbdbThread:
     def _write(self, writes: list[WriteIbdb]) -> None:
         while True:
             try:
-                self._ibdb.write([record for write in writes for record in write.records])
+                records = [record for write in writes for record in write.records]
+                if records:
+                    self._ibdb.write(records)
                 break
             except StoreError as error:
                 self._log.error(f"func=ibdb, status={error}")
@@ -203,9 +205,9 @@ class DefedbThread:
     def _read(self, effect: ReadDefedb) -> None:
         try:
             ta, rcpts = self.db.load(effect.ta, effect.idxs)
-            self._report([Loaded(effect.ta, ta, tuple(rcpts), "" if ta else "no such transaction")])
+            self._report([Loaded(effect.ta, ta, tuple(rcpts), effect.idxs, "" if ta else "no such transaction")])
         except (StoreError, CorruptRecord) as error:
-            self._report([Loaded(effect.ta, None, (), str(error))])
+            self._report([Loaded(effect.ta, None, (), effect.idxs, str(error))])
 
     def _remove(self, effect: RemoveContent | RemoveSegment) -> None:
         try:

@@ -70,7 +70,7 @@ def _on_peer(
         case "smtps", PeerUp():
             on_smtps.on_up(q, peer, message.hello, now, out)
         case "smtps", PeerDown():
-            on_smtps.on_down(q, peer)
+            on_smtps.on_down(q, peer, out)
         case "smtps", _:
             on_smtps.on_message(q, peer, message, tag, now, out)
         case "smtpc", PeerUp():

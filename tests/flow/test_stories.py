@@ -5,7 +5,7 @@ from meta1g.proto.msg_ar import Target
 from meta1g.proto.msg_da import SessionEnded
 from meta1g.proto.msg_ss import Content, JournalOpen, Leaving, Rcpt, SeAck, SeEnd, SeNew, TaCommit
 from meta1g.qmgr.effects import DiskFree
-from tests.flow.world import SEGMENT, SETTINGS, World, default_route, target
+from tests.flow.world import SETTINGS, World, default_route, target
 
 LATER, NEVER = 450, 550
 
@@ -266,7 +266,6 @@ def test_server_dies_while_it_writes_a_dsn(world: World) -> None:
     world.send(b"a@x.test")
     world.run().sleep(10)
     world.disconnect(world.smtps)
-    world.contents = {ta: place for ta, place in world.contents.items() if ta in world.q.aq}
     world.silent.clear()
     world.connect(world.smtps)
     world.run().sleep(20)
@@ -317,14 +316,15 @@ def test_full_queue_refuses_and_throttles(world: World) -> None:
 
 def test_segments_go_when_nobody_needs_them(world: World) -> None:
     world.send(b"a@x.test")
+    segment = world.smtps.journal.segment
     world.run()
     assert world.removed_segments == []
     world.feed((world.smtps, JournalOpen(()), 0))
     world.run()
-    assert world.removed_segments == [SEGMENT]
+    assert world.removed_segments == [segment]
     rcpts = (Rcpt(0, b"a@x.test", b""),)
     commit = TaCommit(world.now, 0, 1, False, False, "", "S" + "0" * 17 + "F", "", b"", b"", rcpts,
-                      (Content(0, 1, SEGMENT),))
+                      (Content(0, 1, segment),))
     world.feed((world.smtps, commit, 99))
     assert world.acks[99].code == 451  # its content may be gone
     world.feed((world.smtps, commit._replace(received=world.q.start - 1), 98))

@@ -1,12 +1,15 @@
 """A world around QMGR's tables: peers, stores and a clock that are plain data.
 
-Everything that happens goes through `meta1g.qmgr.turn`, as in the real decider. Stores take
-effect when `settle` lets them, answers of peers come when they are asked to.
+Everything that happens goes through `meta1g.qmgr.turn`, as in the real decider. What is under way
+waits in lanes, one for each thread and peer that the real program has: IBDB, DEFEDB with the removal
+of content, and each peer. Within a lane the order is kept; which lane moves next is the story's choice.
+Content and IBDB are written by the real stores to a disk in memory, DEFEDB is a dictionary.
 """
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
+from meta1g.mta.errors import CorruptRecord, StoreError
 from meta1g.mta.ids import ss_id
 from meta1g.proto.msg_ar import Hop, Protocol, Resolve, Resolved, Target
 from meta1g.proto.msg_da import CloseSession, Deliver, Delivered, Ready, Result, Stage
@@ -38,9 +41,15 @@ from meta1g.qmgr.effects import (
     WriteDefedb,
     WriteIbdb,
 )
+from meta1g.qmgr.recover import fill, recover
 from meta1g.qmgr.state import Qmgr, Settings
 from meta1g.qmgr.turn import turn
-from meta1g.shim.records import DeferredRcpt, DeferredTa, IdsGiven, RcptEnd, RcptsAdded, TaNew
+from meta1g.shim import ibdb
+from meta1g.shim.cdb import ContentDb
+from meta1g.shim.defedb import Change
+from meta1g.shim.journal import Entry, JournalWriter
+from meta1g.shim.records import DeferredRcpt, DeferredTa, RcptEnd, RcptsAdded, TaNew
+from tests.crash.disk import FakeDisk
 
 SETTINGS = Settings(
     hostname="host.test", aq_entries_max=500, retry_delay_min=60, retry_delay_max=600, queue_return=3600,
@@ -48,7 +57,7 @@ SETTINGS = Settings(
     initial_connections=2, connections_max=5, transactions_per_session_max=10, lmtp_rcpts_max=10, smtp_rcpts_max=10,
     reuses_connections=True, occ_entries_max=100, in_rate_max=100, in_connections_max=10, delivery_timeout=300,
     scheduler_timeout=600, smar_timeout=30, disk_space_min=100, disk_space_ok=200, smtps_sessions_max=50)
-SEGMENT = "J" + "0" * 16 + "00"
+FOLDER = "ibdb"
 
 
 class Peer:
@@ -56,10 +65,54 @@ class Peer:
 
     def __init__(self, role: str, process: int = 0) -> None:
         self.role = role
+        self.process = process
         self.hello = Hello(PROTOCOL_VERSION, 1, process, role)
 
     def __str__(self) -> str:
-        return self.role
+        return f"{self.role}{self.process}"
+
+
+class Smtps(Peer):
+    """An SMTP server process: its journal, and what QMGR has not answered."""
+
+    def __init__(self, disk: FakeDisk, process: int) -> None:
+        super().__init__("smtps", process)
+        self.journal = JournalWriter(disk, "")  # type: ignore[arg-type]
+        self.waiting: dict[int, tuple[str, str]] = {}  # tag: transaction, segment
+
+    @property
+    def open_segments(self) -> JournalOpen:
+        return JournalOpen(tuple(
+            Segment(name) for name in sorted({self.journal.segment, *(s for _, s in self.waiting.values())} - {""})))
+
+
+class FakeDefedb:
+    """DEFEDB's transactions, each of which is durable when it returns."""
+
+    def __init__(self) -> None:
+        self.tas: dict[str, DeferredTa] = {}
+        self.rcpts: dict[tuple[str, int], DeferredRcpt] = {}
+
+    def write(self, changes: Sequence[Change]) -> None:
+        for change in changes:
+            for entry in change.puts:
+                if isinstance(entry, DeferredTa):
+                    self.tas[entry.ta] = entry
+                else:
+                    assert entry.ta in self.tas, "a recipient without its transaction"
+                    self.rcpts[entry.ta, entry.idx] = entry
+            for key in change.deletes:
+                self.rcpts.pop(key, None)
+            for ta in change.ended:
+                assert not any(key[0] == ta for key in self.rcpts), "a transaction ended before its recipients"
+                self.tas.pop(ta, None)
+            for ta in change.settled:
+                if ta in self.tas:
+                    entry = self.tas[ta]
+                    self.tas[ta] = entry._replace(content=(entry.content[0]._replace(segment="", offset=0),))
+
+    def entries(self, on_damage: Callable[[CorruptRecord], None]) -> list[DeferredTa | DeferredRcpt]:
+        return [*self.rcpts.values(), *self.tas.values()]
 
 
 class World:
@@ -67,26 +120,36 @@ class World:
 
     def __init__(self, settings: Settings = SETTINGS) -> None:
         self.now = 1_000_000.0
+        self.settings = settings
         self.q = Qmgr(settings, self.now - 1)
-        self.smtps, self.smtpc, self.smar = Peer("smtps"), Peer("smtpc"), Peer("smar")
+        self.disk = FakeDisk()
+        self.cdb = ContentDb(self.disk, "")  # type: ignore[arg-type]
+        self.log_files = ibdb.Ibdb(self.disk, FOLDER, 2000)  # type: ignore[arg-type]
+        self.store = FakeDefedb()
+        self.smtps, self.smtps2 = Smtps(self.disk, 0), Smtps(self.disk, 1)
+        self.smtpc, self.smar = Peer("smtpc"), Peer("smar")
+        self.peers: tuple[Peer, ...] = (self.smar, self.smtps, self.smtps2, self.smtpc)
+        self.lanes: dict[str, deque[tuple[int, Any]]] = {
+            name: deque() for name in ("ibdb", "defedb", *map(str, self.peers))}
+        self.order = 0
         self.ibdb: dict[str, set[int]] = {}
-        self.defedb_ta: dict[str, DeferredTa] = {}
-        self.defedb: dict[tuple[str, int], DeferredRcpt] = {}
-        self.pending: deque[Any] = deque()  # store effects and messages of peers, in order
-        self.contents: dict[str, Content] = {}
-        self.files: set[str] = set()
         self.removed_segments: list[str] = []
+        self.known_segments: set[str] = set()
         self.acks: dict[int, TaAck] = {}
+        self.tas: dict[int, str] = {}
         self.delivered: list[tuple[str, bytes, bytes]] = []  # ta, sender, recipient
         self.delivers: list[Deliver] = []
         self.composed: dict[str, Compose] = {}
-        self.composed_again = 0  # failures in DSNs that were given up because the server died
+        self.dsns: dict[str, TaNew] = {}  # the DSNs that IBDB has
         self.log: list[str] = []
         self.bugs: list[str] = []
         self.throttles: list[Throttle] = []
         self.left = False
         self.ibdb_error = ""
-        self.counter = 0
+        self.lands = False  # what IBDB refused is on the disk all the same
+        self.compose_error = ""
+        self.settle_error = ""
+        self.counter = 1 << 20
         self.sessions: set[int] = set()
         self.up: set[Peer] = set()
         self.route: Callable[[bytes], tuple[Target, ...]] = default_route
@@ -94,11 +157,12 @@ class World:
         self.host_fails: Callable[[Hop], bool] = lambda hop: False
         self.hops: dict[int, Hop] = {}
         self.silent: set[Peer] = set()  # peers that do not answer
+        self.crashes = 0
 
     # What drives it
 
     def begin(self) -> "World":
-        """All peers are there."""
+        """The peers are there, with one SMTP server."""
         for peer in (self.smar, self.smtps, self.smtpc):
             self.connect(peer)
         return self.run()
@@ -108,21 +172,29 @@ class World:
         self.feed((peer, PeerUp(peer.hello), 0))
         if peer is self.smtpc:
             self.feed((peer, Ready(20), 0))
-        if peer is self.smtps:
-            self.feed((peer, JournalOpen((Segment(SEGMENT),)), 0))
+        if isinstance(peer, Smtps):
+            self.feed((peer, peer.open_segments, 0))
 
-    def disconnect(self, peer: Peer) -> None:
+    def disconnect(self, peer: Peer, *, dies: bool = True) -> None:
+        """The link breaks; the process dies with it or lives on."""
+        self._cut(peer, dies=dies)
+        self.feed((peer, PeerDown("gone"), 0))
+
+    def _cut(self, peer: Peer, *, dies: bool) -> None:
         self.up.discard(peer)
-        if peer is self.smtps:
-            self.composed_again += sum(
-                len(composing.rcpts) for name, composing in self.q.composing.items() if name not in self.q.iqdb)
+        self.lanes[str(peer)].clear()
         if peer is self.smtpc:
             self.sessions.clear()
-        self.pending = deque(item for item in self.pending if not (isinstance(item, tuple) and item[0] is peer))
-        self.feed((peer, PeerDown("gone"), 0))
+        if isinstance(peer, Smtps):
+            peer.waiting.clear()
+            if dies:
+                peer.journal.end_segment()
 
     def feed(self, *items: Any, is_tick: bool = False) -> None:
         """One turn with these items."""
+        for item in items:
+            if isinstance(item, tuple) and len(item) == 3 and isinstance(item[1], JournalOpen):
+                self.known_segments |= {segment.name for segment in item[1].segments}
         for effect in turn(self.q, items, self.now, lambda: None, is_tick=is_tick):
             match effect:
                 case Tell() if effect.peer in self.up:
@@ -131,58 +203,112 @@ class World:
                     self.log.append(effect.text)
                     if "bug=" in effect.text:
                         self.bugs.append(effect.text)
-                case WriteIbdb() | WriteDefedb() | ReadDefedb() | RemoveContent() | RemoveSegment():
-                    self.pending.append(effect)
+                case WriteIbdb():
+                    self._put("ibdb", effect)
+                case WriteDefedb() | ReadDefedb() | RemoveContent() | RemoveSegment():
+                    self._put("defedb", effect)
 
-    def step(self) -> bool:
-        """Let the oldest pending thing happen; False if there is none."""
-        if not self.pending:
+    def _put(self, lane: Peer | str, item: Any) -> None:
+        self.order += 1
+        self.lanes[str(lane)].append((self.order, item))
+
+    def step(self, lane: str = "") -> bool:
+        """Let the oldest thing of a lane happen (of all lanes if none is named); False if there is none."""
+        if not lane:
+            lane = min((name for name in self.lanes if self.lanes[name]), key=lambda name: self.lanes[name][0][0],
+                       default="")
+        if not lane or not self.lanes[lane]:
             return False
-        item = self.pending.popleft()
+        _, item = self.lanes[lane].popleft()
         match item:
             case WriteIbdb():
                 self._write_ibdb(item)
             case WriteDefedb():
-                self._write_defedb(item)
+                self.store.write([item.change])
+                if item.then is not None:
+                    self.feed(Done(item.then))
             case ReadDefedb():
-                ta = self.defedb_ta.get(item.ta)
-                rcpts = tuple(self.defedb[item.ta, idx] for idx in item.idxs if (item.ta, idx) in self.defedb)
-                self.feed(Loaded(item.ta, ta, rcpts, "" if ta else "gone"))
-            case RemoveContent():
-                self.contents.pop(item.ta, None)
-                self.files.discard(item.ta)
-            case RemoveSegment():
-                self.removed_segments.append(item.segment)
+                self._read(item)
+            case RemoveContent() | RemoveSegment():
+                self._remove(item)
             case _:
                 self.feed(item)
         return True
 
     def run(self) -> "World":
-        """Until nothing is pending."""
+        """Until nothing is under way."""
         for _ in range(100_000):
             if not self.step():
                 return self
         raise AssertionError("the world does not come to rest")
 
+    def tick(self, seconds: float) -> None:
+        """Time passes, but nothing that is under way moves."""
+        self.now += seconds
+        self.feed(is_tick=True)
+
     def sleep(self, seconds: float, step: float = 1.0) -> "World":
         """Let time pass, with ticks."""
         end = self.now + seconds
         while self.now < end:
-            self.now = min(self.now + step, end)
-            self.feed(is_tick=True)
+            self.tick(min(step, end - self.now))
             self.run()
         return self
 
-    def send(self, *rcpts: bytes, mail: bytes = b"from@host.test") -> int:
+    def send(self, *rcpts: bytes, mail: bytes = b"from@host.test", server: Smtps | None = None,
+             is_large: bool = False) -> int:
         """A transaction that SMTPS has on stable storage; its tag."""
+        server = server or self.smtps
         self.counter += 1
-        ta = ss_id(self.counter, 0)
-        place = Content(self.counter * 100, 10, SEGMENT)
-        self.contents[ta] = place
-        self.feed((self.smtps, TaCommit(
+        tag = self.counter
+        ta = self.tas[tag] = ss_id(self.counter, server.process)
+        octets = content_of(ta)
+        before = server.open_segments
+        if is_large:
+            writer = self.cdb.writer(ta)
+            writer.append(octets)
+            writer.commit()
+            place = Content(0, writer.size, "")
+        else:
+            (place,) = server.journal.write([Entry(ta, [octets])])
+        server.waiting[tag] = (ta, place.segment)
+        if server.open_segments != before:
+            self._say(server, server.open_segments, 0)
+        self._say(server, TaCommit(
             self.now, 0, 10, False, False, "S" + "0" * 18, ta, "192.0.2.1", mail, b"",
-            tuple(Rcpt(idx, rcpt, b"") for idx, rcpt in enumerate(rcpts)), (place,)), self.counter))
-        return self.counter
+            tuple(Rcpt(idx, rcpt, b"") for idx, rcpt in enumerate(rcpts)), (place,)), tag)
+        return tag
+
+    def _say(self, peer: Peer, message: Any, tag: int) -> None:
+        """At once, unless something else that the peer said is still on its way."""
+        if self.lanes[str(peer)]:
+            self._put(peer, (peer, message, tag))
+        else:
+            self.feed((peer, message, tag))
+
+    def crash(self, ibdb_writes: int = 0, defedb_writes: int = 0) -> None:
+        """QMGR dies when its threads have done that much more of what was waiting; and starts again."""
+        self.crashes += 1
+        for name, count in (("ibdb", ibdb_writes), ("defedb", defedb_writes)):
+            for _, item in list(self.lanes[name])[:count]:
+                if isinstance(item, WriteIbdb):
+                    self._append(item)
+                elif isinstance(item, WriteDefedb):
+                    self.store.write([item.change])
+                elif not isinstance(item, ReadDefedb):
+                    self._remove(item)
+            self.lanes[name].clear()
+        for peer in list(self.up):
+            self._cut(peer, dies=False)
+        self.q = Qmgr(self.settings, self.now)
+        self.log_files = ibdb.Ibdb(self.disk, FOLDER, 2000)  # type: ignore[arg-type]
+        damage: list[CorruptRecord] = []
+        found = recover(self.disk, FOLDER, self.store, self.cdb, damage.append)  # type: ignore[arg-type]
+        assert not damage
+        self.log_files.forget_before(found.keep)
+        self.ibdb = {ta.ta: set(ta.rcpts) for ta in found.fresh}
+        fill(self.q, found, self.now)
+        self.known_segments = set(found.segments)
 
     # What must hold
 
@@ -191,12 +317,27 @@ class World:
         q = self.q
         assert not self.bugs, self.bugs
         assert (q.aq, q.aq_rcpts, q.iqdb, q.composing, q.bouncing, q.tasks, q.asked) == ({}, 0, {}, {}, {}, {}, {})
-        assert (self.ibdb, self.defedb, self.defedb_ta, q.edbc.count) == ({}, {}, {}, {})
+        assert (self.ibdb, self.defedb, self.store.tas, q.edbc.count) == ({}, {}, {}, {})
         assert len(q.edbc) == 0
-        assert self.contents == {}
+        assert q.loading == 0
         assert self.files == set()
         assert not any(q.holders.values()), q.holders
         assert not any(site.waiting for site in q.sites.values())
+
+    def check_segments(self) -> None:
+        """Of the segments that QMGR has heard of, only those are left that a server may still use."""
+        names = {segment.name for peer in self.peers if isinstance(peer, Smtps) for segment in
+                 peer.open_segments.segments}
+        assert set(self.disk.names("journal")) & self.known_segments <= names
+
+    @property
+    def defedb(self) -> dict[tuple[str, int], DeferredRcpt]:
+        return self.store.rcpts
+
+    @property
+    def files(self) -> set[str]:
+        """Transactions whose content has a file of its own."""
+        return set(self.cdb.transactions())
 
     # Peers
 
@@ -204,12 +345,20 @@ class World:
         match message:
             case TaAck():
                 self.acks[tag] = message
-                if message.code and message.code != 0:
-                    self.contents.pop(ss_id(tag, 0), None)
+                assert isinstance(peer, Smtps)
+                before = peer.open_segments
+                peer.waiting.pop(tag, None)
+                if peer.open_segments != before:
+                    self._put(peer, (peer, peer.open_segments, 0))
             case Throttle():
                 self.throttles.append(message)
-            case Welcome() | Rotate():
+            case Welcome():
                 pass
+            case Rotate():
+                if isinstance(peer, Smtps) and message.segment == peer.journal.segment and message.segment not in {
+                        segment for _, segment in peer.waiting.values()}:
+                    peer.journal.end_segment()
+                    self._put(peer, (peer, peer.open_segments, 0))
             case Left():
                 self.left = True
             case CloseSession():
@@ -218,20 +367,37 @@ class World:
                 pass
             case Resolve():
                 targets = self.route(message.address)
-                is_list = len(targets) > 1
+                is_list = len(targets) != 1 or targets[0].address != message.address
                 if is_list and not message.expand:  # what came out of an alias is not looked up as one again
                     targets = default_route(message.address)
-                self.pending.append((peer, Resolved(targets), tag))
+                self._put(peer, (peer, Resolved(targets), tag))
             case Compose():
-                place = Content(1, 10, SEGMENT)
-                self.contents[message.ta] = place
-                self.composed[message.ta] = message
-                self.pending.append((peer, Composed(10, message.ta, "", (place,)), 0))
+                self._compose(peer, message)
             case Settle():
-                self.files.add(message.ta)
-                self.pending.append((peer, Settled(message.ta, "", message.content), 0))
+                self._settle(peer, message)
             case Deliver():
                 self._deliver(peer, message)
+
+    def _compose(self, peer: Peer, message: Compose) -> None:
+        assert isinstance(peer, Smtps)
+        if self.compose_error:
+            self._put(peer, (peer, Composed(0, message.ta, self.compose_error, ()), 0))
+            return
+        before = peer.open_segments
+        self.composed[message.ta] = message
+        (place,) = peer.journal.write([Entry(message.ta, [content_of(message.ta)])])
+        if peer.open_segments != before:
+            self._put(peer, (peer, peer.open_segments, 0))
+        self._put(peer, (peer, Composed(10, message.ta, "", (place,)), 0))
+
+    def _settle(self, peer: Peer, message: Settle) -> None:
+        error = self.settle_error
+        if not error:
+            try:
+                self.cdb.settle(message.ta, message.content[0])
+            except (StoreError, CorruptRecord) as trouble:  # its last recipient has ended meanwhile
+                error = str(trouble)
+        self._put(peer, (peer, Settled(message.ta, error, message.content), 0))
 
     def _deliver(self, peer: Peer, message: Deliver) -> None:
         self.delivers.append(message)
@@ -239,11 +405,12 @@ class World:
             self.sessions.add(message.session)
             self.hops[message.session] = message.hop[0]
         assert message.session in self.sessions, "a task for a session that is not open"
+        assert b"".join(self.cdb.pieces(message.ta, message.content[0])) == content_of(message.ta)
         hop = self.hops[message.session]
         if message.is_new and self.host_fails(hop):
             self.sessions.discard(message.session)
             results = tuple(Result(r.idx, 451, Stage.CONNECT, "4.4.1", "refused") for r in message.rcpts)
-            self.pending.append((peer, Delivered(message.session, message.task, False, True, results), 0))
+            self._put(peer, (peer, Delivered(message.session, message.task, False, True, results), 0))
             return
         results = []
         for rcpt in message.rcpts:
@@ -251,19 +418,30 @@ class World:
             if code == 0:
                 self.delivered.append((message.ta, message.mail, rcpt.address))
             results.append(Result(rcpt.idx, code, Stage.DOT if code == 0 else Stage.RCPT, "", "said so"))
-        self.pending.append((peer, Delivered(message.session, message.task, True, False, tuple(results)), 0))
+        self._put(peer, (peer, Delivered(message.session, message.task, True, False, tuple(results)), 0))
 
     # Stores
 
     def _write_ibdb(self, write: WriteIbdb) -> None:
         if self.ibdb_error and write.may_fail:
+            if self.lands:
+                self._append(write)
             self.feed(Done(write.then, self.ibdb_error, self.ibdb_error == "full"))
             return
+        self._append(write)
+        self.log_files.remove_old()
+        if write.then is not None:
+            self.feed(Done(write.then))
+
+    def _append(self, write: WriteIbdb) -> None:
+        self.log_files.write(write.records)
         for record in write.records:
             match record:
                 case TaNew():
                     self.ibdb[record.ta] = {rcpt.idx for rcpt in record.rcpts}
-                case RcptEnd():
+                    if record.origin:
+                        self.dsns[record.ta] = record
+                case RcptEnd() if record.ta in self.ibdb:
                     self.ibdb[record.ta].discard(record.idx)
                     assert record.is_last is (not self.ibdb[record.ta]), f"is_last is wrong: {record}"
                     if record.is_last:
@@ -271,29 +449,24 @@ class World:
                 case RcptsAdded():
                     self.ibdb[record.ta].discard(record.idx)
                     self.ibdb[record.ta] |= {rcpt.idx for rcpt in record.rcpts}
-                case IdsGiven():
-                    pass
-        if write.then is not None:
-            self.feed(Done(write.then))
 
-    def _write_defedb(self, write: WriteDefedb) -> None:
-        for entry in write.change.puts:
-            if isinstance(entry, DeferredTa):
-                self.defedb_ta[entry.ta] = entry
-            else:
-                assert entry.ta in self.defedb_ta, "a recipient without its transaction"
-                self.defedb[entry.ta, entry.idx] = entry
-        for key in write.change.deletes:
-            assert self.defedb.pop(key, None) is not None, f"{key} was not there"
-        for ta in write.change.ended:
-            assert not any(key[0] == ta for key in self.defedb), "a transaction ended before its recipients"
-            del self.defedb_ta[ta]
-        for ta in write.change.settled:
-            if ta in self.defedb_ta:
-                entry = self.defedb_ta[ta]
-                self.defedb_ta[ta] = entry._replace(content=(entry.content[0]._replace(segment=""),))
-        if write.then is not None:
-            self.feed(Done(write.then))
+    def _read(self, effect: ReadDefedb) -> None:
+        ta = self.store.tas.get(effect.ta)
+        rcpts = tuple(self.defedb[effect.ta, idx] for idx in effect.idxs if (effect.ta, idx) in self.defedb)
+        assert ta is not None and len(rcpts) == len(effect.idxs), "EDBC knows what DEFEDB does not"
+        self.feed(Loaded(effect.ta, ta, rcpts, effect.idxs))
+
+    def _remove(self, effect: RemoveContent | RemoveSegment) -> None:
+        if isinstance(effect, RemoveSegment):
+            self.removed_segments.append(effect.segment)
+            assert self.disk.unlink(f"journal/{effect.segment}"), "a segment was removed twice"
+        else:
+            self.cdb.unlink(effect.ta)
+
+
+def content_of(ta: str) -> bytes:
+    """What the message of a transaction says."""
+    return f"Subject: {ta}\r\n\r\n".encode()
 
 
 def target(address: bytes, *ips: str, sender: bytes | None = None, code: int = 0) -> Target:
