@@ -58,10 +58,10 @@ def _on_delivered(q: Qmgr, message: Delivered, now: float, out: list[Effect]) ->
     ta = q.aq.get(task.ta) if task is not None else None
     if task is None or ta is None:
         return
-    if message.is_host:
+    if message.is_host and message.results and 0 <= message.results[0].stage < len(Stage.NAMES):
         _host_failed(q, ta, task, message, now, out)
         return
-    results = {result.idx: result for result in message.results}
+    results = {result.idx: result for result in message.results if 0 <= result.stage < len(Stage.NAMES)}
     is_good = False
     for rcpt in task.rcpts:
         result = results.get(rcpt.idx)

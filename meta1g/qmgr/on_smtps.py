@@ -17,6 +17,7 @@ from meta1g.qmgr import bounce, content, routing
 from meta1g.qmgr.effects import (
     Accepted,
     Effect,
+    Gone,
     LogLine,
     RemoveContent,
     SettledStored,
@@ -26,8 +27,10 @@ from meta1g.qmgr.effects import (
 )
 from meta1g.qmgr.state import Incoming, PeerKey, Qmgr, Rcpt, SmtpsPeer, Ta
 from meta1g.shim.defedb import Change
-from meta1g.shim.records import IdsGiven, RcptRec, TaNew
+from meta1g.shim.records import IdsGiven, Outcome, RcptEnd, RcptRec, TaNew
 
+REST = 1.0  # seconds without new mail after the disk has refused some
+_TROUBLE = "Local storage trouble, try again later"
 IDS_PER_PROCESS = 1 << 32  # ids given at once; 2**32 such gifts are left in 64 bits
 
 Message = SeNew | SeEnd | TaCommit | JournalOpen | Composed | Settled | Leaving
@@ -112,7 +115,7 @@ def _on_session_end(q: Qmgr, peer: PeerKey, client_ip: str) -> None:
 
 def _on_commit(q: Qmgr, peer: PeerKey, message: TaCommit, tag: int, now: float, out: list[Effect]) -> None:
     place = message.content[0]
-    refusal = _refusal(q, message)
+    refusal = _refusal(q, message, now)
     if refusal is not None:
         out.append(Tell(peer, refusal, tag))
         if not place.segment:
@@ -132,7 +135,10 @@ def _on_commit(q: Qmgr, peer: PeerKey, message: TaCommit, tag: int, now: float, 
     out.append(WriteIbdb((record,), Accepted(message.ta), is_urgent=True, may_fail=True))
 
 
-def _refusal(q: Qmgr, message: TaCommit) -> TaAck | None:
+def _refusal(q: Qmgr, message: TaCommit, now: float) -> TaAck | None:
+    until, answer = q.refusal
+    if now < until:
+        return answer
     if q.is_disk_low:
         return TaAck(452, "4.3.1", "Insufficient disk space, try again later")
     if q.aq_rcpts + len(message.rcpts) > q.settings.aq_entries_max:
@@ -149,11 +155,11 @@ def on_accepted(q: Qmgr, then: Accepted, error: str, is_full: bool, now: float, 
     incoming = q.iqdb.pop(then.ta)
     ta = incoming.ta
     if error:
-        out.append(Tell(incoming.peer, TaAck(452 if is_full else 451, "4.3.1" if is_full else "4.3.0",
-                                             "Local storage trouble, try again later"), incoming.tag))
-        content.release(q, ta.ta, ta.content.segment, out)
-        if not ta.content.segment:
-            out.append(RemoveContent(ta.ta, ta.content))
+        q.refusal = (now + REST, TaAck(452, "4.3.1", _TROUBLE) if is_full else TaAck(451, "4.3.0", _TROUBLE))
+        out.append(Tell(incoming.peer, q.refusal[1], incoming.tag))
+        # The disk may have it all the same; then the client's next try would be a second message.
+        ends = tuple(RcptEnd(idx, Outcome.DISCARDED, idx == max(ta.rcpts), ta.ta) for idx in sorted(ta.rcpts))
+        out.append(WriteIbdb(ends, Gone(ta.ta, ta.content)))
         return
     q.counters.transactions += 1
     q.counters.recipients += len(ta.rcpts)

@@ -182,12 +182,17 @@ def requeue(q: Qmgr, task: Task, reply: Reply, now: float, out: list[Effect], *,
         return
     for rcpt in task.rcpts:
         if is_lost:
-            out.append(LogLine(1, f"func=q_requeue, rcpt_id={rcpt_id(ta.ta, rcpt.idx)}, status=uncertain"))
+            out.append(_uncertain(ta, rcpt))
         rcpt.requeued += 1
         if rcpt.requeued > 3:
             outcome.defer(q, ta, rcpt, reply, now, out)
         else:
             make_ready(q, ta, rcpt, now, out)
+
+
+def _uncertain(ta: Ta, rcpt: Rcpt) -> LogLine:
+    """Names a recipient whose last attempt's outcome is not known (design 5)."""
+    return LogLine(1, f"func=q_requeue, rcpt_id={rcpt_id(ta.ta, rcpt.idx)}, status=uncertain")
 
 
 def expire(q: Qmgr, now: float, out: list[Effect]) -> None:
@@ -199,6 +204,7 @@ def expire(q: Qmgr, now: float, out: list[Effect]) -> None:
             close_session(q, session, out)
         ta = q.aq[task.ta]
         for rcpt in task.rcpts:
+            out.append(_uncertain(ta, rcpt))
             outcome.defer(q, ta, rcpt, Reply(451, "4.4.2", "No result of the delivery in time"), now, out)
     for site in list(q.sites.values()):
         for (name, sender), rcpts in list(site.waiting.items()):

@@ -13,7 +13,7 @@ from typing import Any, Final, NamedTuple
 
 from meta1g.mta.reply import Reply
 from meta1g.proto.msg_ar import Hop
-from meta1g.proto.msg_ss import Content
+from meta1g.proto.msg_ss import Content, TaAck
 from meta1g.qmgr.edbc import Edbc
 from meta1g.qmgr.icc import Icc
 from meta1g.qmgr.occ import Occ
@@ -235,6 +235,7 @@ class Qmgr:
     ids_next: int = 0
     disk_free: int = 1 << 62
     is_disk_low: bool = False
+    refusal: tuple[float, TaAck] = (0.0, TaAck(0, "", ""))  # until when IBDB gets a rest, and what clients hear
     throttled_to: int = -1
     counters: Counters = field(default_factory=Counters)
 

@@ -68,7 +68,7 @@ class IbdbThread:
             writes = self._collect()
             if writes:
                 self._write(writes)
-                self._ibdb.remove_old()
+                self._remove_old()
 
     def _collect(self) -> list[WriteIbdb]:
         """All that waits; if nothing of it is urgent, what comes within the delay too."""
@@ -105,12 +105,31 @@ class IbdbThread:
                 self._report([Done(write.then, str(error), error.is_full) for write in failed])
                 if not writes:
                     return
-                time.sleep(_RETRY)
+                writes += self._more()
         self.flushes += 1
         self.records += len(writes)
         done = [Done(write.then) for write in writes if write.then is not None]
         if done:
             self._report(done)
+
+
+    def _more(self) -> list[WriteIbdb]:
+        """What comes until the disk is tried again: who may be refused must not wait for it to recover."""
+        try:
+            more = self._inbox.get(timeout=_RETRY)
+        except queue.Empty:
+            return []
+        if more is _STOP:
+            self._is_stopping = True
+            time.sleep(_RETRY)
+            return []
+        return more
+
+    def _remove_old(self) -> None:
+        try:
+            self._ibdb.remove_old()
+        except StoreError as error:
+            self._log.error(f"func=ibdb, status={error}")
 
 
 DiskEffect = WriteDefedb | ReadDefedb | RemoveContent | RemoveSegment

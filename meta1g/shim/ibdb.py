@@ -120,7 +120,16 @@ class Ibdb:
             self._disk.flush_folder(self._folder)
         except StoreError:
             self._end()
+            self._abandon(self._number)
             raise
+
+    def _abandon(self, number: int) -> None:
+        """Remove a file that could not be begun: a full disk must not be filled with headers too."""
+        try:
+            self._disk.unlink(f"{self._folder}/{_name(number)}")
+            del self._live[number]
+        except StoreError:
+            pass  # `remove_old` tries again
 
     def _end(self) -> None:
         if self._fd >= 0:
