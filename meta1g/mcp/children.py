@@ -87,6 +87,7 @@ class Child:
     start_at: float | None = None
     kill_at: float | None = None
     is_wanted: bool = True
+    is_retired: bool = False  # its section has gone from the configuration
     in_a_row: int = 0
     restarts: int = 0
     last_exit: str = ""
@@ -160,6 +161,8 @@ class Children:
             child.last_exit = how
             if child.is_wanted and not self.is_stopping:
                 child.start_at = now
+            if child.is_retired:
+                self.all.remove(child)
             return [Note(f"service={child.label}, number={child.number}, status=stopped, {how}")]
         actions.append(Note(f"service={child.label}, number={child.number}, status=ended, {how}, class={kind.value}",
                             kind is not Exit.OK))
@@ -207,6 +210,24 @@ class Children:
             return []
         child.state, child.kill_at = State.STOPPING, now + STOP_TIMEOUT
         return [Signal(child, False)]
+
+    def restart(self, child: Child, now: float) -> list[Action]:
+        """Its configuration has changed: start it again, also if it was given up or just pauses."""
+        child.ends.clear()
+        child.in_a_row = 0
+        if child.pid:
+            return self.stop(child, now)
+        if child.state is not State.IDLE:
+            child.state, child.start_at = State.DOWN, now
+        return []
+
+    def retire(self, child: Child, now: float) -> list[Action]:
+        """It is no longer in the configuration: end it for good."""
+        child.is_wanted, child.is_retired = False, True
+        actions = self.stop(child, now)
+        if not child.pid:
+            self.all.remove(child)
+        return actions
 
     def stop_next(self, now: float) -> list[Action]:
         """Stop everything in reverse order of the start, one after the other; call it until `is_down`."""

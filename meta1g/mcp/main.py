@@ -235,7 +235,8 @@ class Mcp:
         for child in list(self._to_pass):
             service = self._services[child.label]
             path = self._config.queue_path(service.mcp.pass_fd_socket) if service.mcp.pass_fd_socket else ""
-            if sockets.pass_to(path, self._listeners[child.label]):
+            sock = self._listeners.get(child.label)
+            if sock is None or sockets.pass_to(path, sock):
                 self._to_pass.remove(child)
 
     # Reload
@@ -253,16 +254,52 @@ class Mcp:
         if errors:
             self._log.error(f"func=mcp, status=reload refused, reason={errors[0]}")
             return
-        now = time.monotonic()
         changed = _changed(self._config, config)
-        self._config = config
+        before, self._config = self._services, config
         self._services = {service.label: service for service in config.services}
-        for child in self._children.all:
+        self._bind_changed(before)
+        self._change_children(changed)
+        self._log.info(f"func=mcp, status=reloaded, restarted={' '.join(sorted(changed)) or 'none'}")
+
+    def _bind_changed(self, before: dict[str, Service]) -> None:
+        for label, old in before.items():
+            new = self._services.get(label)
+            if new is not None and (new.mcp.listen_socket, new.mcp.start_action) == (
+                    old.mcp.listen_socket, old.mcp.start_action):
+                continue
+            sock = self._listeners.pop(label, None)
+            if sock is not None:
+                if old.mcp.start_action == "nostartaccept":
+                    self._selector.unregister(sock)
+                sock.close()
+        for service in self._services.values():
+            if service.label not in self._listeners:
+                try:
+                    self._bind(service)
+                except (OSError, KeyError) as error:
+                    self._log.error(f"func=mcp, status=cannot listen, reason={error}")
+
+    def _change_children(self, changed: set[str]) -> None:
+        now = time.monotonic()
+        wanted = {(c.label, c.number): c for service in self._services.values() for c in _slots(service)}
+        for child in list(self._children.all):
+            slot = wanted.pop((child.label, child.number), None)
+            if slot is None:
+                if child in self._to_pass:
+                    self._to_pass.remove(child)
+                self._act(self._children.retire(child, now))
+                continue
+            child.dependencies, child.failure_max = slot.dependencies, slot.failure_max
             if child.label in changed:
-                self._act(self._children.stop(child, now))
+                self._act(self._children.restart(child, now))
             elif child.pid and child.keyword in ("smar", "qmgr"):
                 self._kill(child, signal.SIGUSR1)
-        self._log.info(f"func=mcp, status=reloaded, restarted={' '.join(sorted(changed)) or 'none'}")
+        for slot in wanted.values():
+            self._children.all.append(slot)
+            if self._services[slot.label].mcp.start_action == "nostartaccept":
+                slot.state = State.IDLE
+            else:
+                slot.start_at = now
 
 
 def _slots(service: Service) -> list[Child]:

@@ -2,9 +2,9 @@
 import pytest
 
 from meta1g.proto.msg_ar import Target
-from meta1g.proto.msg_da import SessionEnded
-from meta1g.proto.msg_ss import Content, JournalOpen, Leaving, Rcpt, SeAck, SeEnd, SeNew, TaCommit
-from meta1g.qmgr.effects import DiskFree
+from meta1g.proto.msg_da import Delivered, Result, SessionEnded, Stage
+from meta1g.proto.msg_ss import Composed, Content, JournalOpen, Leaving, Rcpt, SeAck, SeEnd, SeNew, TaCommit
+from meta1g.qmgr.effects import DiskFree, Loaded
 from tests.flow.world import SETTINGS, World, default_route, target
 
 LATER, NEVER = 450, 550
@@ -383,3 +383,245 @@ def test_permanent_and_temporary_failure_of_routing(world: World) -> None:
     world.sleep(100)
     assert [entry[2] for entry in world.delivered] == [b"from@host.test", b"wait@x.test"]
     world.check_empty()
+
+
+def test_thousand_recipients_in_one_transaction() -> None:
+    world = World(SETTINGS._replace(aq_entries_max=2000, smtp_rcpts_max=50)).begin()
+    world.send(*(b"r%d@site%d.test" % (n, n % 10) for n in range(1000)))
+    world.run().sleep(5)
+    assert len(world.delivered) == 1000
+    assert len({rcpt for _, _, rcpt in world.delivered}) == 1000
+    assert [len(deliver.rcpts) for deliver in world.delivers] == [50] * 20
+    world.check_empty()
+
+
+def test_reads_from_defedb_are_bounded() -> None:
+    """All are due at once, but AQ takes half of its size, also while reads are on their way."""
+    world = World(SETTINGS._replace(aq_entries_max=40)).begin()
+    world.result = lambda deliver, address: LATER
+    for n in range(6):
+        world.send(*(b"r%d@x.test" % i for i in range(n * 10, n * 10 + 10)))
+        world.run()
+    assert len(world.defedb) == 60
+    world.silent.add(world.smtpc)
+    for _ in range(5):
+        world.tick(40)
+    assert world.q.loading == 20
+    world.run()
+    assert world.q.aq_rcpts == 20
+    world.result = lambda deliver, address: 0
+    world.disconnect(world.smtpc)
+    world.silent.clear()
+    world.connect(world.smtpc)
+    world.run().sleep(600, 10)
+    assert len(world.delivered) == 60
+    world.check_empty()
+
+
+def test_what_defedb_can_not_read_is_tried_again(world: World) -> None:
+    world.result = lambda deliver, address: LATER
+    world.send(b"a@x.test", b"b@x.test")
+    world.run()
+    world.result = lambda deliver, address: 0
+    world.tick(100)
+    (effect,) = [item for _, item in world.lanes["defedb"]]
+    world.lanes["defedb"].clear()
+    world.feed(Loaded(effect.ta, None, (), effect.idxs, "Input/output error"))
+    assert "Input/output error" in world.log[-1]
+    world.sleep(SETTINGS.retry_delay_max + 10, 5)
+    assert len(world.delivered) == 2
+    world.check_empty()
+
+
+def test_dsn_that_can_not_be_written_is_tried_again_after_a_pause(world: World) -> None:
+    world.result = lambda deliver, address: NEVER if deliver.mail else 0
+    world.compose_error = "No space left on device"
+    world.send(b"a@x.test")
+    world.run().sleep(25)
+    assert 2 <= sum("No space" in line for line in world.log) <= 4
+    world.compose_error = ""
+    world.sleep(20)
+    assert [entry[1:] for entry in world.delivered] == [(b"", b"from@host.test")]
+    world.check_empty()
+
+
+def test_server_that_does_not_answer_about_a_dsn(world: World) -> None:
+    world.result = lambda deliver, address: NEVER if deliver.mail else 0
+    world.silent.add(world.smtps)
+    world.send(b"a@x.test")
+    world.run().sleep(290, 10)
+    assert len(world.q.composing) == 1
+    world.silent.clear()
+    world.sleep(40)
+    assert [entry[1:] for entry in world.delivered] == [(b"", b"from@host.test")]
+    world.check_empty()
+
+
+def test_dsn_in_a_segment_that_is_gone_is_written_again(world: World) -> None:
+    world.result = lambda deliver, address: NEVER if deliver.mail else 0
+    world.silent.add(world.smtps)
+    world.send(b"a@x.test")
+    world.run().sleep(10)
+    (name,) = world.q.composing
+    world.feed((world.smtps, Composed(1, name, "", (Content(0, 1, "J" + "F" * 18),)), 0))
+    assert "its segment is gone" in world.log[-1]
+    world.feed((world.smtps, Composed(1, name, "", (Content(0, 1, ""),)), 0))  # too late, and a file: it goes
+    world.silent.clear()
+    world.run().sleep(20)
+    assert [entry[1:] for entry in world.delivered] == [(b"", b"from@host.test")]
+    world.check_empty()
+
+
+def test_resolver_away_for_long(world: World) -> None:
+    """Recipients do not wait in AQ for ever: they go to DEFEDB, and in the end back to the sender."""
+    world.disconnect(world.smar)
+    world.send(b"a@x.test")
+    world.run().sleep(60)
+    assert len(world.defedb) == 1
+    world.sleep(4000, 10)
+    assert len(world.dsns) >= 1
+    world.connect(world.smar)
+    world.run().sleep(2000, 10)
+    assert [entry[1:] for entry in world.delivered] == [(b"", b"from@host.test")]
+    world.check_empty()
+
+
+def test_connections_of_a_dead_server_are_forgotten(world: World) -> None:
+    for n in range(10):
+        world.feed((world.smtps, SeNew(f"S{n}", "192.0.2.1"), 1))
+    assert world.q.icc.open("192.0.2.1", world.now, 1000, 10) == "open"
+    world.disconnect(world.smtps)
+    world.connect(world.smtps)
+    assert world.q.icc.open("192.0.2.1", world.now, 1000, 10) == ""
+    world.feed((world.smtps, SeEnd("S0", "192.0.2.1"), 0))  # of a session from before
+    assert world.q.smtps[world.smtps].sessions == 0
+
+
+def test_alias_that_leads_to_nobody(world: World) -> None:
+    world.route = lambda address: () if address == b"list@host.test" else default_route(address)
+    world.send(b"list@host.test")
+    world.run().sleep(10)
+    assert [entry[1:] for entry in world.delivered] == [(b"", b"from@host.test")]
+    world.check_empty()
+
+
+def test_indices_are_used_once(world: World) -> None:
+    """The first list can't be looked up at first; the second one's members must not be taken for the first one's."""
+    fails = {b"one@host.test"}
+    lists = {b"one@host.test": (b"a@x.test", b"b@x.test"), b"two@host.test": (b"c@y.test", b"d@y.test")}
+
+    def route(address: bytes) -> tuple[Target, ...]:
+        if address in fails:
+            return (target(address, code=451),)
+        return tuple(default_route(member)[0] for member in lists.get(address, (address,)))
+
+    world.route = route
+    world.result = lambda deliver, address: LATER if address in lists[b"two@host.test"] else 0
+    world.send(b"one@host.test", b"two@host.test")
+    world.run()
+    fails.clear()
+    world.sleep(59).sleep(1000, 10)
+    world.result = lambda deliver, address: 0
+    world.sleep(1000, 10)
+    assert sorted(entry[2] for entry in world.delivered) == [b"a@x.test", b"b@x.test", b"c@y.test", b"d@y.test"]
+    world.check_empty()
+
+
+@pytest.mark.parametrize(("code", "expected"), [(451, b"551 5.4.7"), (554, b"554 5.4.7")])
+def test_expired(code: int, expected: bytes) -> None:
+    world = World(SETTINGS._replace(queue_return=100)).begin()
+    world.silent.add(world.smtpc)
+    world.send(b"a@x.test")
+    world.run().sleep(120, 10)
+    (task,) = world.q.tasks.values()
+    world.silent.clear()
+    failure = (Result(0, code, Stage.GREETING, "", "no service"),)
+    world.feed((world.smtpc, Delivered(task.session, task.number, False, True, failure), 0))
+    world.run().sleep(10)
+    (dsn,) = world.composed.values()
+    assert expected + b" <a@x.test>... no service\r\nduring GREETING" in dsn.head
+    world.check_empty()
+
+
+@pytest.mark.parametrize("results", [(), (Result(0, 0, 99, "", ""),), (Result(7, 0, 1, "", ""),)])
+@pytest.mark.parametrize("is_host", [True, False])
+def test_nonsense_from_a_delivery_agent_strands_nobody(
+    world: World, results: tuple[Result, ...], is_host: bool
+) -> None:
+    world.silent.add(world.smtpc)
+    world.send(b"a@x.test")
+    world.run()
+    (task,) = world.q.tasks.values()
+    world.feed((world.smtpc, Delivered(task.session, task.number, True, is_host and not results, results), 0))
+    world.silent.clear()
+    world.run().sleep(100)
+    assert len(world.delivered) == 1
+    world.check_empty()
+
+
+@pytest.mark.parametrize("lands", [False, True])
+def test_refused_message_is_not_found_after_a_crash(world: World, lands: bool) -> None:
+    world.ibdb_error, world.lands = "EIO", lands
+    tag = world.send(b"a@x.test", b"b@x.test", is_large=True)
+    world.run()
+    assert world.acks[tag].code == 451
+    tag = world.send(b"c@x.test")
+    assert world.acks[tag].code == 451  # without asking the disk again
+    world.ibdb_error = ""
+    world.crash()
+    assert world.q.aq == {}
+    assert world.files == set()
+
+
+def test_settling_orders_end_with_their_server(world: World) -> None:
+    """Two servers: the one that was asked dies, the other is asked; the one that leaves is let go."""
+    world.connect(world.smtps2)
+    world.silent |= {world.smtpc, world.smtps}
+    world.send(b"a@x.test")
+    world.run()
+    world.feed((world.smtps, Leaving(1), 0))
+    world.feed((world.smtps2, Leaving(2), 0))
+    assert not world.left
+    world.disconnect(world.smtps)
+    assert world.left
+    world.disconnect(world.smtpc)
+    world.silent.clear()
+    world.connect(world.smtpc)
+    world.connect(world.smtps)
+    world.run().sleep(5)
+    assert len(world.delivered) == 1
+    world.check_empty()
+
+
+def test_segment_of_a_server_that_is_away_stays(world: World) -> None:
+    """Only the link broke: the server still writes into its segment."""
+    world.send(b"a@x.test")
+    world.run()
+    world.disconnect(world.smtps, dies=False)
+    world.sleep(5)
+    world.connect(world.smtps)
+    tag = world.send(b"b@x.test")
+    world.run()
+    assert world.acks[tag].code == 0
+    assert len(world.delivered) == 2
+    world.disconnect(world.smtps, dies=True)
+    world.connect(world.smtps)
+    world.run()
+    world.check_segments()
+    world.check_empty()
+
+
+def test_crash_at_every_step_of_a_message_that_is_deferred() -> None:
+    for step in range(30):
+        world = World().begin()
+        world.result = lambda deliver, address: LATER
+        tag = world.send(b"a@x.test", b"b@y.test")
+        for _ in range(step):
+            world.step()
+        world.crash()
+        world.result = lambda deliver, address: 0
+        for peer in (world.smar, world.smtps, world.smtpc):
+            world.connect(peer)
+        world.run().sleep(200)
+        assert len(world.delivered) == 2 or tag not in world.acks
+        world.check_empty()
