@@ -190,7 +190,8 @@ PREFIX: Final = Kind("string", _read_prefix, quote)
 
 def _read_domain(values: list[Value]) -> str:
     text = _read_string(values)
-    if text and (text.startswith("[") or not addr.is_domain(text.encode("utf-8", "replace"))):
+    name = text.removesuffix(".")  # DNS knows names with and without the last dot
+    if text and (text.startswith("[") or not addr.is_domain(name.encode("utf-8", "replace"))):
         raise BadValue("expected a domain name", "" if text.isascii() else "write it as xn--... (RFC 5890)")
     return text
 
