@@ -190,13 +190,20 @@ PREFIX: Final = Kind("string", _read_prefix, quote)
 
 def _read_domain(values: list[Value]) -> str:
     text = _read_string(values)
-    name = text.removesuffix(".")  # DNS knows names with and without the last dot
-    if text and (text.startswith("[") or not addr.is_domain(name.encode("utf-8", "replace"))):
+    if text and (text.startswith("[") or not addr.is_domain(text.encode("utf-8", "replace"))):
         raise BadValue("expected a domain name", "" if text.isascii() else "write it as xn--... (RFC 5890)")
     return text
 
 
+def _read_dns_domain(values: list[Value]) -> str:
+    """DNS knows names with and without the last dot."""
+    text = _read_string(values)
+    _read_domain([Value(values[0].at, [text.removesuffix(".")], True)])
+    return text
+
+
 DOMAIN: Final = Kind("string", _read_domain, quote)
+DNS_DOMAIN: Final = Kind("string", _read_dns_domain, quote)
 CONDITION: Final = Kind("condition", lambda values: _one(values).text, lambda text: text)
 PATH: Final = Kind("path", lambda v: PathValue(_read_string(v), True), lambda value: quote(value.text))
 

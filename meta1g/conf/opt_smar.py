@@ -89,7 +89,7 @@ class DnsConf:
 class DnsblConf:
     """A DNS based blacklist."""
 
-    domain: str = opt("domain", kinds.DOMAIN, "", m1="3.9.2(5)", help="its domain", required=True)
+    domain: str = opt("domain", kinds.DNS_DOMAIN, "", m1="3.9.2(5)", help="its domain", required=True)
     tag: str = opt("tag", kinds.STRING, "", m1="3.9.2(5)", help="tag in the access map", required=True)
 
 
