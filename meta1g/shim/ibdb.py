@@ -80,10 +80,15 @@ class Ibdb:
         for number in sorted(self._live):
             if number == self._number or self._live[number]:
                 break
-            self._disk.unlink(f"{self._folder}/{_name(number)}")
+            self._remove(number)
             del self._live[number]
             count += 1
         return count
+
+    def _remove(self, number: int) -> None:
+        """One file at a time: if a beginning stayed and its end went, mail would come back from the dead."""
+        self._disk.unlink(f"{self._folder}/{_name(number)}")
+        self._disk.flush_folder(self._folder)
 
     @property
     def live(self) -> int:
@@ -96,7 +101,7 @@ class Ibdb:
         self._begin()
         self.write(keep)
         for number in old:
-            self._disk.unlink(f"{self._folder}/{_name(number)}")
+            self._remove(number)
 
     def _account(self, record: IbdbRecord) -> None:
         if isinstance(record, TaNew):

@@ -1,4 +1,5 @@
 """A disk in memory with a page cache: what was not flushed may be lost, and it can stop at any call."""
+import random
 from collections.abc import Sequence
 
 from meta1g.mta.errors import StoreError
@@ -34,13 +35,20 @@ class FakeDisk:
         if self.calls == self.fail_at:
             raise StoreError("do", path, "Input/output error")
 
-    def lose_power(self, keep: float) -> "FakeDisk":
-        """The disk as it is found afterwards: of what was not flushed the share `keep` survives."""
+    def lose_power(self, keep: float, luck: random.Random | None = None) -> "FakeDisk":
+        """The disk as it is found afterwards: of what was not flushed the share `keep` survives.
+
+        With `luck` it is any prefix of each file, and any of the changes to folders.
+        """
         after = FakeDisk()
         after._next = self._next
-        for path, inode in (self.stable if keep < 1.0 else self.entries).items():
+        for path in sorted({*self.stable, *self.entries}):
+            is_new = keep >= 1.0 if luck is None else luck.random() < 0.5
+            inode = (self.entries if is_new else self.stable).get(path)
+            if inode is None:
+                continue
             data, flushed = self.data[inode], self.flushed[inode]
-            size = flushed + int((len(data) - flushed) * keep)
+            size = flushed + int((len(data) - flushed) * (keep if luck is None else luck.random()))
             after.entries[path] = after.stable[path] = inode
             after.data[inode], after.flushed[inode] = bytearray(data[:size]), size
         return after

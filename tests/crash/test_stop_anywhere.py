@@ -1,4 +1,5 @@
 """Content journal, IBDB and recovery, stopped at every storage call: what was promised is there."""
+import random
 from typing import Any
 
 import pytest
@@ -113,6 +114,37 @@ CALLS = calls_of_a_whole_run()
 @pytest.mark.parametrize("keep", [0.0, 0.4, 1.0])
 @pytest.mark.parametrize("stop_at", range(1, CALLS + 2))
 def test_stop_at_each_call(stop_at: int, keep: float) -> None:
+    run, disk = stopped(stop_at)
+    check(run, disk.lose_power(keep))
+
+
+@pytest.mark.parametrize("stop_at", range(1, CALLS + 2))
+def test_stop_at_each_call_and_lose_anything(stop_at: int) -> None:
+    """Any part of what was not flushed is there afterwards, in any combination."""
+    for seed in range(30):
+        run, disk = stopped(stop_at)
+        check(run, disk.lose_power(0.0, random.Random(seed)))
+
+
+@pytest.mark.parametrize("seed", range(30))
+def test_recovery_stopped_at_each_call(seed: int) -> None:
+    """Power goes again while an earlier crash is being mended."""
+    luck = random.Random(seed)
+    run, disk = stopped(luck.randrange(1, CALLS + 2))
+    disk = disk.lose_power(0.0, luck)
+    for stop_at in range(1, 40):
+        disk.calls, disk.stop_at = 0, stop_at
+        try:
+            recovered(disk)
+        except Stopped:
+            disk = disk.lose_power(0.0, luck)
+            continue
+        break
+    check(run, disk.lose_power(0.0, luck))
+
+
+def stopped(stop_at: int) -> tuple[Run, FakeDisk]:
+    """A run that ends at this storage call."""
     disk = FakeDisk()
     disk.stop_at = stop_at
     run = Run(disk)
@@ -120,7 +152,7 @@ def test_stop_at_each_call(stop_at: int, keep: float) -> None:
         run.play()
     except Stopped:
         pass
-    check(run, disk.lose_power(keep))
+    return run, disk
 
 
 def test_the_model_sees_a_missing_flush() -> None:

@@ -118,7 +118,7 @@ class Chaos:
             if isinstance(item, WriteDefedb) and not item.change.puts and not isinstance(item.then, BounceCleared):
                 self.maybe.update(ta for ta, _ in item.change.deletes)
         back = sorted(world.up, key=str)
-        world.crash(kept["ibdb"], kept["defedb"])
+        world.crash(kept["ibdb"], kept["defedb"], random.Random(self.pick(range(1000))) if self.pick([0, 1]) else None)
         for peer in back:
             world.connect(peer)
 

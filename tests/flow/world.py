@@ -5,6 +5,7 @@ waits in lanes, one for each thread and peer that the real program has: IBDB, DE
 of content, and each peer. Within a lane the order is kept; which lane moves next is the story's choice.
 Content and IBDB are written by the real stores to a disk in memory, DEFEDB is a dictionary.
 """
+import random
 from collections import deque
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -286,8 +287,11 @@ class World:
         else:
             self.feed((peer, message, tag))
 
-    def crash(self, ibdb_writes: int = 0, defedb_writes: int = 0) -> None:
-        """QMGR dies when its threads have done that much more of what was waiting; and starts again."""
+    def crash(self, ibdb_writes: int = 0, defedb_writes: int = 0, power: random.Random | None = None) -> None:
+        """QMGR dies when its threads have done that much more of what was waiting; and starts again.
+
+        With `power` everybody dies, and what was not flushed is there or not as luck has it.
+        """
         self.crashes += 1
         for name, count in (("ibdb", ibdb_writes), ("defedb", defedb_writes)):
             for _, item in list(self.lanes[name])[:count]:
@@ -299,7 +303,12 @@ class World:
                     self._remove(item)
             self.lanes[name].clear()
         for peer in list(self.up):
-            self._cut(peer, dies=False)
+            self._cut(peer, dies=power is not None)
+        if power is not None:
+            self.disk = self.disk.lose_power(0.0, power)
+            self.cdb = ContentDb(self.disk, "")  # type: ignore[arg-type]
+            for server in (self.smtps, self.smtps2):
+                server.journal = JournalWriter(self.disk, "")  # type: ignore[arg-type]
         self.q = Qmgr(self.settings, self.now)
         self.log_files = ibdb.Ibdb(self.disk, FOLDER, 2000)  # type: ignore[arg-type]
         damage: list[CorruptRecord] = []
