@@ -1,6 +1,6 @@
 """A disk in memory with a page cache: what was not flushed may be lost, and it can stop at any call."""
 import random
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from meta1g.mta.errors import StoreError
 
@@ -25,7 +25,7 @@ class FakeDisk:
         self.calls = 0
         self.stop_at = 0
         self.fail_at = 0
-        self.ignores_flush = False
+        self.ignores: Callable[[str, str], bool] = lambda action, path: False  # flushes that are not done
         self._next = 1
 
     def _count(self, path: str) -> None:
@@ -72,12 +72,12 @@ class FakeDisk:
 
     def flush(self, fd: int, path: str) -> None:
         self._count(path)
-        if not self.ignores_flush:
+        if not self.ignores("flush", path):
             self.flushed[fd] = len(self.data[fd])
 
     def flush_folder(self, path: str) -> None:
         self._count(path)
-        if self.ignores_flush:
+        if self.ignores("flush_folder", path):
             return
         inside = {name for name in {*self.entries, *self.stable} if name.rpartition("/")[0] == path.rstrip("/")}
         for name in inside:

@@ -141,3 +141,39 @@ def test_what_can_not_be_started_counts_as_a_failure() -> None:
     family.started(child, 5, 1.0)
     assert family.by_pid(5) is child
     assert child.state is State.STARTED
+
+
+def test_changed_service_starts_again_whatever_it_was_doing() -> None:
+    runs, pauses, given_up, idle = (Child(name, 0) for name in "abcd")
+    family = running(runs, pauses, given_up, idle)
+    family.ended(pauses, 1, 1.0)
+    family.ended(given_up, os.EX_USAGE, 1.0)
+    idle.state, idle.pid = State.IDLE, 0
+    assert family.restart(runs, 2.0) == [Signal(runs, False)]
+    assert family.restart(runs, 2.0) == []  # it is stopping already
+    for child in (pauses, given_up, idle):
+        assert family.restart(child, 2.0) == []
+    assert (pauses.start_at, given_up.start_at, idle.start_at) == (2.0, 2.0, None)
+    assert given_up.state is State.DOWN
+    family.ended(runs, 0, 3.0)
+    assert runs.start_at == 3.0
+
+
+def test_service_that_is_no_longer_configured_ends_for_good() -> None:
+    runs, given_up = Child("a", 0), Child("b", 0)
+    family = running(runs, given_up)
+    family.ended(given_up, os.EX_USAGE, 1.0)
+    assert family.retire(given_up, 2.0) == []
+    assert family.retire(runs, 2.0) == [Signal(runs, False)]
+    assert family.all == [runs]
+    family.ended(runs, 0, 3.0)
+    assert family.all == []
+    assert family.is_down
+
+
+def test_service_that_dies_while_everything_stops_stays_down() -> None:
+    first, second = Child("a", 0), Child("b", 0)
+    family = running(first, second)
+    family.stop_next(0.0)
+    family.ended(first, 1, 1.0)
+    assert (first.start_at, first.state) == (None, State.DOWN)

@@ -6,10 +6,12 @@ from hypothesis import strategies as st
 
 from meta1g.mta.reply import Reply
 from meta1g.proto.msg_ctl import Command
+from meta1g.proto.msg_ss import SeNew
 from meta1g.qmgr import retry
 from meta1g.qmgr.edbc import Edbc
 from meta1g.qmgr.icc import Icc
 from meta1g.qmgr.occ import TIMEOUT, Occ
+from meta1g.qmgr.on_ctl import status
 from tests.flow.world import Peer, World
 
 REPLY = Reply(451, "4.4.1", "refused")
@@ -86,3 +88,28 @@ def test_control() -> None:
     assert answers[1] == {"reloaded": True}
     assert answers[2] == {"due": 1}
     assert "unknown command" in str(answers[3]["error"])
+
+
+def test_status_counts_recipients_by_state() -> None:
+    world = World().begin()
+    world.silent.add(world.smtpc)
+    world.send(b"a@x.test", b"b@x.test")
+    world.run()
+    found = status(world.q, world.now + 10)
+    assert found["uptime"] == 11
+    assert found["queues"]["aq_states"]["busy"] == 2  # type: ignore[index]
+
+
+def test_a_bug_costs_one_item() -> None:
+    """The handlers run into an error; it is named with its place, and the rest of the turn goes on."""
+    world = World().begin()
+    world.feed((world.smtps, SeNew("S", "192.0.2.1"), 1), (Peer("smtps"), SeNew("S", "192.0.2.1"), 2))
+    assert "bug=KeyError" in world.bugs[0]
+    assert "at=_on_session" in world.bugs[0]
+    world.bugs.clear()
+    world.send(b"a@x.test")
+    world.run()
+    assert len(world.delivered) == 1
+    world.q.icc = None  # type: ignore[assignment]
+    world.sleep(1)
+    assert "item=time" in world.bugs[0]
