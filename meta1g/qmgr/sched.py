@@ -7,11 +7,11 @@ Rules
 """
 from meta1g.mta.ids import rcpt_id
 from meta1g.mta.reply import Reply
-from meta1g.proto.msg_ar import Hop, Protocol
+from meta1g.proto.msg_ar import Protocol
 from meta1g.proto.msg_da import CloseSession, DaRcpt, Deliver
 from meta1g.qmgr import outcome
 from meta1g.qmgr.effects import Effect, LogLine, Tell
-from meta1g.qmgr.state import DaSession, Qmgr, Rcpt, RState, Site, SiteKey, Ta, Task
+from meta1g.qmgr.state import DaSession, Qmgr, Rcpt, RState, Site, Ta, Task
 
 IDLE_MAX = 2.0  # seconds an idle session is kept for more work; Postfix's connection cache holds 2 s too
 GATHER_MAX = 1.0  # seconds that recipients wait for others of their message, so that they share a transaction
@@ -219,9 +219,3 @@ def _forget(q: Qmgr, site: Site) -> None:
     if not site.waiting and not site.open:
         q.sites.pop(site.key, None)
         q.ready.pop(site.key, None)
-
-
-def site_key(rcpt: Rcpt) -> SiteKey:
-    """The site a recipient goes to now."""
-    hop: Hop = rcpt.hops[rcpt.hop]
-    return (rcpt.protocol, hop.ip, hop.port)

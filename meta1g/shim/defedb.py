@@ -80,7 +80,10 @@ class Defedb:
             self._table.put(_ta_key(ta), _VERSION + DEFEDB_CODEC.encode(entry._replace(content=content)), txn)
 
     def load(self, ta: str, idxs: Sequence[int]) -> tuple[DeferredTa | None, list[DeferredRcpt]]:
-        """A transaction and those of its recipients that are there. CorruptRecord, StoreError."""
+        """A transaction and those of its recipients that are there intact.
+
+        StoreError; CorruptRecord if the transaction's own record is damaged.
+        """
         value = self._table.get(_ta_key(ta))
         if value is None:
             return None, []
@@ -88,7 +91,10 @@ class Defedb:
         rcpts = []
         for idx in idxs:
             value = self._table.get(_rcpt_key(ta, idx))
-            entry = _decode(self._path, value) if value is not None else None
+            try:
+                entry = _decode(self._path, value) if value is not None else None
+            except CorruptRecord:
+                continue  # it must not keep the others back
             if isinstance(entry, DeferredRcpt):
                 rcpts.append(entry)
         return (found if isinstance(found, DeferredTa) else None), rcpts
