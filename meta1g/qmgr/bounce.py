@@ -34,12 +34,12 @@ ANSWER_MAX = 300.0  # seconds a server has for writing a DSN
 
 def send_due(q: Qmgr, now: float, out: list[Effect]) -> None:
     """Begin the DSNs whose time has come: all results are there, or merging has taken long enough."""
+    busy = {id(rcpt) for composing in q.composing.values() for rcpt in composing.rcpts}
     for name in list(q.bouncing):
         ta = q.aq[name]
         if now < ta.compose_at or (aq.is_active(ta) and now < ta.bounce_at):
             continue
         failed = [rcpt for rcpt in ta.rcpts.values() if rcpt.state is RState.BOUNCING]
-        busy = {id(rcpt) for composing in q.composing.values() for rcpt in composing.rcpts}
         failed = [rcpt for rcpt in failed if id(rcpt) not in busy][: q.settings.dsn_errors_max]
         if not failed:
             del q.bouncing[name]
@@ -47,8 +47,8 @@ def send_due(q: Qmgr, now: float, out: list[Effect]) -> None:
         to = _addressee(q, ta)
         if to is None:
             _end_double_bounce(q, ta, failed, out)
-        elif not q.smtps:
-            return
+        elif not q.smtps or not q.dsn_next:
+            return  # nobody writes, or it is not on record yet which ids are given away
         else:
             _compose(q, ta, failed, to, now, out)
 
@@ -72,9 +72,9 @@ def _end_double_bounce(q: Qmgr, ta: Ta, failed: list[Rcpt], out: list[Effect]) -
 
 
 def _compose(q: Qmgr, ta: Ta, failed: list[Rcpt], to: bytes, now: float, out: list[Effect]) -> None:
-    q.ids_next += 1
     peer = next(iter(q.smtps))
-    name = ss_id(q.ids_next, q.smtps[peer].process)  # a segment's name says whose it is
+    name = ss_id(q.dsn_next, q.smtps[peer].process)  # a segment's name says whose it is
+    q.dsn_next += 1
     failures = [dsn.Failure(rcpt.address, rcpt.reply, Stage.NAMES[rcpt.stage]) for rcpt in failed]
     frame = dsn.plain(q.settings.hostname, to, name, formatdate(now, localtime=True), failures)
     q.composing[name] = Composing(ta.ta, failed, to, peer, now)

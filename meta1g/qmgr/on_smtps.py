@@ -31,7 +31,7 @@ from meta1g.shim.records import IdsGiven, Outcome, RcptEnd, RcptRec, TaNew
 
 REST = 1.0  # seconds without new mail after the disk has refused some
 _TROUBLE = "Local storage trouble, try again later"
-IDS_PER_PROCESS = 1 << 32  # ids given at once; 2**32 such gifts are left in 64 bits
+IDS_PER_PROCESS = 1 << 32  # ids given at once; 2**31 such gifts are left in 64 bits
 
 Message = SeNew | SeEnd | TaCommit | JournalOpen | Composed | Settled | Leaving
 
@@ -40,7 +40,7 @@ def on_up(q: Qmgr, peer: PeerKey, hello: Hello, now: float, out: list[Effect]) -
     """An SMTP server is there: give it ids, once the gift is on stable storage."""
     q.smtps[peer] = SmtpsPeer(hello.process)
     first = q.ids_next + 1
-    q.ids_next += IDS_PER_PROCESS
+    q.ids_next += 2 * IDS_PER_PROCESS  # the second half is for our own DSNs
     out.append(WriteIbdb((IdsGiven(q.ids_next),), ("welcome", peer, first), is_urgent=True))
 
 
@@ -49,6 +49,7 @@ def on_welcome(q: Qmgr, peer: PeerKey, first: int, out: list[Effect]) -> None:
     if peer not in q.smtps:
         return
     out.append(Tell(peer, Welcome(first, first + IDS_PER_PROCESS - 1, q.settings.smtps_sessions_max)))
+    q.dsn_next = first + IDS_PER_PROCESS
     q.throttled_to = -1
     for ta in q.aq.values():
         if ta.in_defedb:

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable
 from typing import NamedTuple
 
 from meta1g.mta.errors import CorruptRecord
-from meta1g.mta.ids import rcpt_id
+from meta1g.mta.ids import rcpt_id, ta_counter
 from meta1g.proto.msg_ss import Content
 from meta1g.qmgr import routing
 from meta1g.qmgr.effects import Effect, LogLine
@@ -65,6 +65,7 @@ def replay(records: Iterable[IbdbRecord]) -> Replayed:
             ids_last = max(ids_last, record.last)
         elif isinstance(record, TaNew):
             fresh[record.ta] = Fresh(record, {rcpt.idx: rcpt for rcpt in record.rcpts})
+            ids_last = max(ids_last, ta_counter(record.ta))
             _use(next_idx, record.ta, [rcpt.idx for rcpt in record.rcpts])
             if record.origin:
                 dsns.append(record)

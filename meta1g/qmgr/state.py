@@ -233,6 +233,7 @@ class Qmgr:
     bouncing: dict[str, None] = field(default_factory=dict)
     composing: dict[str, "Composing"] = field(default_factory=dict)
     ids_next: int = 0
+    dsn_next: int = 0  # id of the next DSN; 0: none is safely ours yet
     disk_free: int = 1 << 62
     is_disk_low: bool = False
     refusal: tuple[float, TaAck] = (0.0, TaAck(0, "", ""))  # until when IBDB gets a rest, and what clients hear

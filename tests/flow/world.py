@@ -80,6 +80,7 @@ class Smtps(Peer):
         super().__init__("smtps", process)
         self.journal = JournalWriter(disk, "")  # type: ignore[arg-type]
         self.waiting: dict[int, tuple[str, str]] = {}  # tag: transaction, segment
+        self.next_id = 0  # of those that QMGR gave; 0: none yet
 
     @property
     def open_segments(self) -> JournalOpen:
@@ -190,6 +191,7 @@ class World:
             peer.waiting.clear()
             if dies:
                 peer.journal.end_segment()
+                peer.next_id = 0
 
     def feed(self, *items: Any, is_tick: bool = False) -> None:
         """One turn with these items."""
@@ -262,7 +264,8 @@ class World:
         server = server or self.smtps
         self.counter += 1
         tag = self.counter
-        ta = self.tas[tag] = ss_id(self.counter, server.process)
+        ta = self.tas[tag] = ss_id(server.next_id or self.counter, server.process)
+        server.next_id += bool(server.next_id)
         octets = content_of(ta)
         before = server.open_segments
         if is_large:
@@ -362,7 +365,8 @@ class World:
             case Throttle():
                 self.throttles.append(message)
             case Welcome():
-                pass
+                assert isinstance(peer, Smtps)
+                peer.next_id = message.id_first
             case Rotate():
                 if isinstance(peer, Smtps) and message.segment == peer.journal.segment and message.segment not in {
                         segment for _, segment in peer.waiting.values()}:
