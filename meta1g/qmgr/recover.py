@@ -110,7 +110,8 @@ def recover(disk: Disk, folder: str, defedb: Defedb, cdb: ContentDb, report: Rep
             stored.append(entry)
     _correct(defedb, [ta for ta in stored if ta.ta in waiting and ta.next_idx < next_idx[ta.ta]], next_idx,
              [ta.ta for ta in stored if ta.ta not in waiting])
-    places = {ta.ta: ta.content[0] for ta in stored if ta.ta in waiting}
+    cdb.flush_folders()  # before a file counts instead of its segment
+    places = {ta.ta: _place(cdb, ta.ta, ta.content[0]) for ta in stored if ta.ta in waiting}
     fresh = {ta: found for ta, found in fresh.items() if found.rcpts}
     transactions = []
     for found in fresh.values():

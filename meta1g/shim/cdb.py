@@ -88,6 +88,11 @@ class ContentDb:
                 if is_ta_id(name):
                     yield name
 
+    def flush_folders(self) -> None:
+        """A file that is seen is also there after a loss of power."""
+        for folder in FOLDERS:
+            self.disk.flush_folder(self.base + folder)
+
     def sweep(self) -> int:
         """Remove what a crash left of files that were being written; how many there were."""
         count = 0

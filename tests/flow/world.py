@@ -472,7 +472,7 @@ class World:
     def _remove(self, effect: RemoveContent | RemoveSegment) -> None:
         if isinstance(effect, RemoveSegment):
             self.removed_segments.append(effect.segment)
-            assert self.disk.unlink(f"journal/{effect.segment}"), "a segment was removed twice"
+            assert self.disk.unlink(f"journal/{effect.segment}"), f"{effect.segment} was removed twice"
         else:
             self.cdb.unlink(effect.ta)
 
