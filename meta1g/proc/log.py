@@ -5,10 +5,12 @@ Rules
     when it is an error, so that the search of M1 4.10 finds it.
     `level` follows M1 3.5: 9 is normal operation, 12 to 14 are for tests. The classes
     below name the level from which a line is written.
+    A process with an event loop writes a turn's lines at once, errors without delay (`gather`).
 """
 import os
 import syslog
 import time
+from collections.abc import Callable
 from typing import Final
 
 SESSION: Final = 9  # sessions and transactions: what a postmaster wants to see
@@ -36,6 +38,8 @@ class Log:
         self._is_syslog = False
         self._second = -1
         self._stamp = ""
+        self._later: Callable[[Callable[[], None]], object] | None = None
+        self._lines: list[bytes] = []
 
     def use_syslog(self, facility: str, ident: str, options: tuple[str, ...]) -> None:
         """Send lines to syslog from now on (M1 3.5); unknown names of options are the configuration's to refuse."""
@@ -44,6 +48,16 @@ class Log:
             flags |= _OPTIONS[option.lower()]
         syslog.openlog(ident or self._ident, flags, _FACILITIES[facility.lower()])
         self._is_syslog = True
+
+    def gather(self, later: Callable[[Callable[[], None]], object]) -> None:
+        """Write lines of normal operation together: `later(f)` calls f at the end of the event loop's turn."""
+        self._later = later
+
+    def flush(self) -> None:
+        """Write what was gathered."""
+        if self._lines:
+            lines, self._lines = self._lines, []
+            self._write_out(b"".join(lines))
 
     def wants(self, level: int) -> bool:
         """Whether lines of this level are written: ask before formatting costly ones."""
@@ -86,7 +100,18 @@ class Log:
         if second != self._second:
             self._second = second
             self._stamp = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(second))
+        octets = f"{self._stamp}.{int((now - second) * 1000):03d} {line}\n".encode("utf-8", "replace")
+        if self._later is None:
+            self._write_out(octets)
+            return
+        self._lines.append(octets)
+        if priority < syslog.LOG_INFO:
+            self.flush()
+        elif len(self._lines) == 1:
+            self._later(self.flush)
+
+    def _write_out(self, octets: bytes) -> None:
         try:
-            os.write(self._fd, f"{self._stamp}.{int((now - second) * 1000):03d} {line}\n".encode("utf-8", "replace"))
+            os.write(self._fd, octets)
         except OSError:
             pass  # a full disk must not stop mail; there is nowhere left to say it

@@ -20,7 +20,7 @@ from meta1g.shim.safeio import Disk
 from meta1g.smtpc.session import Session
 from meta1g.smtpc.setting import Setting
 from meta1g.st.block import Blocking
-from meta1g.st.sched import Flag, sleep, spawn
+from meta1g.st.sched import Flag, sleep, soon, spawn
 from meta1g.st.signals import on_signal
 
 
@@ -54,6 +54,7 @@ class Smtpc:
         on_signal(signal.SIGINT, self._stop.raise_)
         on_signal(signal.SIGUSR1, self._print_stats)
         on_signal(signal.SIGUSR2, self._log.rewind)
+        self._log.gather(soon)
         self._link.start()
         if not self._link.wait_up(wait_for_server):
             self._log.warning(f"func=smtpc, path={self._link.path}, status=QMGR is not there yet")
@@ -62,6 +63,7 @@ class Smtpc:
         while not self._stop.wait(3600.0):
             pass
         self._drain()
+        self._log.flush()
         return 0
 
     def _on_up(self) -> None:

@@ -45,7 +45,7 @@ from meta1g.smtps.workers import Workers, inherited_socket
 from meta1g.st.block import Blocking
 from meta1g.st.listen import Acceptor
 from meta1g.st.netfd import NetFd
-from meta1g.st.sched import Flag, Thread, current, spawn
+from meta1g.st.sched import Flag, Thread, current, soon, spawn
 from meta1g.st.signals import on_signal
 
 _SETTLE: Final = 20.0  # seconds that content gets to settle at an orderly stop
@@ -82,6 +82,7 @@ class Smtps:
         on_signal(signal.SIGINT, self._stop.raise_)
         on_signal(signal.SIGUSR1, self._print_stats)
         on_signal(signal.SIGUSR2, self._log.rewind)
+        self._log.gather(soon)
         self._smar.link.start()
         self._qmgr.link.start()
         while not (self._has_ids.wait(1.0) and self._smar.link.wait_up(1.0)) and not self._stop.is_up:
@@ -95,6 +96,7 @@ class Smtps:
         while not self._stop.wait(3600.0):
             pass
         self._drain()
+        self._log.flush()
         if workers is not None:
             workers.stop(_DRAIN)
         return 0

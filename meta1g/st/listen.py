@@ -6,24 +6,66 @@ from typing import Any, Final
 
 import gevent
 from gevent import get_hub
+from greenlet import getcurrent
 
 from meta1g.st.netfd import NetFd
-from meta1g.st.sched import Flag, spawn
+from meta1g.st.sched import Flag, Interrupted, spawn
 
 _BURST: Final = 64  # connections taken per turn of the loop, so that sessions get their turn too
 _PAUSE: Final = 0.1  # seconds to wait when descriptors or memory have run out (never spin at EMFILE)
+_IDLE_MAX: Final = 200  # threads kept for the next connections; a new one costs 20 microseconds and a page fault
 _DRAINED: Final = (errno.EAGAIN, errno.EWOULDBLOCK)
 _ABORTED: Final = (errno.ECONNABORTED, errno.EPROTO, errno.EINTR)
 
 
+class _Worker:
+    """A green thread that serves one connection after another."""
+
+    def __init__(self, pool: "Acceptor", netfd: NetFd) -> None:
+        self._pool = pool
+        self._next: NetFd | None = netfd
+        self._resume: Callable[[], Any] | None = None
+        gevent.spawn(self._run)
+
+    def serve(self, netfd: NetFd) -> None:
+        """Take this connection at the next turn of the loop; only for a worker that is idle."""
+        self._next = netfd
+        get_hub().loop.run_callback(self._wake)
+
+    def _wake(self) -> None:
+        if self._resume is not None:
+            self._resume()
+
+    def _run(self) -> None:
+        try:
+            while self._next is not None:
+                netfd, self._next = self._next, None
+                self._pool.run_one(netfd)
+                if self._pool.keep(self):
+                    self._rest()
+        finally:
+            self._pool.forget(self)
+
+    def _rest(self) -> None:
+        self._resume = getcurrent().switch
+        try:
+            get_hub().switch()
+        except Interrupted:
+            pass  # it was meant for a session that had just ended
+        finally:
+            self._resume = None
+
+
 class Acceptor:
-    """Runs `serve(netfd)` in a green thread of its own for every connection to `sock`.
+    """Runs `serve(netfd)` in a green thread for every connection to `sock`; threads are used again.
 
     At most `limit` run at once; then connections wait in the kernel's queue.
     """
 
     def __init__(self, sock: socket.socket, limit: int, serve: Callable[[NetFd], Any]) -> None:
         sock.setblocking(False)
+        if sock.family != socket.AF_UNIX:
+            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)  # connections inherit it
         self._sock = sock
         self._limit = limit
         self._serve = serve
@@ -36,6 +78,7 @@ class Acceptor:
         self.accepted = 0
         self.on_trouble: Callable[[OSError], Any] = lambda error: None
         self._thread: Any = None
+        self._resting: list[_Worker] = []
 
     def start(self) -> None:
         """Begin to accept."""
@@ -82,16 +125,31 @@ class Acceptor:
                 self.on_trouble(error)
                 gevent.sleep(_PAUSE)
             return False
-        if sock.family != socket.AF_UNIX:
-            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self.accepted += 1
         self.active += 1
         self.active_max = max(self.active, self.active_max)
         self._idle.lower()
-        gevent.spawn(self._run_one, NetFd(sock, peer))
+        netfd = NetFd(sock, peer)
+        if self._resting:
+            self._resting.pop().serve(netfd)
+        else:
+            _Worker(self, netfd)
         return True
 
-    def _run_one(self, netfd: NetFd) -> None:
+    def keep(self, worker: _Worker) -> bool:
+        """Let a worker that has nothing to do wait for the next connection; False if it had better end."""
+        if len(self._resting) >= _IDLE_MAX:
+            return False
+        self._resting.append(worker)
+        return True
+
+    def forget(self, worker: _Worker) -> None:
+        """A worker ends."""
+        if worker in self._resting:
+            self._resting.remove(worker)
+
+    def run_one(self, netfd: NetFd) -> None:
+        """Serve a connection to its end."""
         try:
             self._serve(netfd)
         finally:

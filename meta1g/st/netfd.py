@@ -4,10 +4,9 @@ import os
 import socket
 from typing import Any, Final
 
-import gevent
 from gevent import get_hub
 
-from meta1g.st.sched import TimedOut
+from meta1g.st.wait import Deadlines, deadlines
 
 _READ: Final = 1
 _WRITE: Final = 2
@@ -16,11 +15,12 @@ _WRITE: Final = 2
 class NetFd:
     """A connected stream socket.
 
-    `read` and `write` try the system call first and wait only if they must; TimedOut
-    and OSError tell what went wrong. One green thread may read while another writes.
+    `read` and `write` try the system call first and wait only if they must; but a `read` after
+    a `write` waits first, since an answer takes its time. TimedOut and OSError tell what went
+    wrong. One green thread may read while another writes.
     """
 
-    __slots__ = ("_readable", "_writable", "peer", "sock")
+    __slots__ = ("_deadlines", "_expects_answer", "_readable", "_writable", "peer", "sock")
 
     def __init__(self, sock: socket.socket, peer: Any = None) -> None:
         sock.setblocking(False)
@@ -28,16 +28,25 @@ class NetFd:
         self.peer = peer
         self._readable: Any = None
         self._writable: Any = None
+        self._expects_answer = False
+        self._deadlines: Deadlines = deadlines()
 
     def read(self, size: int, timeout: float) -> bytes:
         """Up to `size` octets, b"" at the end of the stream."""
+        if self._expects_answer:
+            self._expects_answer = False
+            self._await_input(timeout)
         while True:
             try:
                 return self.sock.recv(size)
             except BlockingIOError:
-                if self._readable is None:
-                    self._readable = get_hub().loop.io(self.sock.fileno(), _READ)
-                _wait(self._readable, timeout)
+                self._await_input(timeout)
+
+    def _await_input(self, timeout: float) -> None:
+        watcher = self._readable
+        if watcher is None:
+            watcher = self._readable = self._deadlines.hub.loop.io(self.sock.fileno(), _READ)
+        self._deadlines.wait(watcher.start, watcher.stop, timeout)
 
     def has_input(self) -> bool:
         """Whether octets (or the end) are there to be read now."""
@@ -51,14 +60,16 @@ class NetFd:
 
     def write(self, data: bytes, timeout: float) -> None:
         """All of `data`; the timeout counts for each step of progress."""
+        self._expects_answer = True
         sent = self._send(data)
         if sent == len(data):
             return
         view = memoryview(data)[sent:]
         while view:
-            if self._writable is None:
-                self._writable = get_hub().loop.io(self.sock.fileno(), _WRITE)
-            _wait(self._writable, timeout)
+            watcher = self._writable
+            if watcher is None:
+                watcher = self._writable = self._deadlines.hub.loop.io(self.sock.fileno(), _WRITE)
+            self._deadlines.wait(watcher.start, watcher.stop, timeout)
             view = view[self._send(view):]
 
     def _send(self, data: bytes | memoryview) -> int:
@@ -75,11 +86,6 @@ class NetFd:
                 watcher.close()
         self._readable = self._writable = None
         self.sock.close()
-
-
-def _wait(watcher: Any, timeout: float) -> None:
-    with gevent.Timeout(timeout, TimedOut):
-        get_hub().wait(watcher)
 
 
 def connect(family: int, address: Any, timeout: float, source: Any = None) -> NetFd:
@@ -109,7 +115,7 @@ def _finish_connect(sock: socket.socket, timeout: float) -> None:
         raise OSError(errno.EAGAIN, "the listener's queue is full")
     watcher = get_hub().loop.io(sock.fileno(), _WRITE)
     try:
-        _wait(watcher, timeout)
+        deadlines().wait(watcher.start, watcher.stop, timeout)
     finally:
         watcher.close()
     error = sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)

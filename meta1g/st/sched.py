@@ -10,12 +10,10 @@ from typing import Any
 
 import gevent
 from gevent import get_hub
-from gevent.event import AsyncResult
 from gevent.event import Event as _Event
 
-
-class TimedOut(Exception):
-    """The time allowed for a wait is over."""
+from meta1g.st.wait import TimedOut as TimedOut
+from meta1g.st.wait import deadlines
 
 
 class Interrupted(BaseException):
@@ -74,25 +72,48 @@ def every(seconds: float, function: Callable[[], Any]) -> Thread:
 
 
 class Slot:
-    """A value that one green thread waits for and another puts there, once."""
+    """A value that one green thread waits for and another of the same loop puts there, once."""
+
+    __slots__ = ("_error", "_is_full", "_resume", "_value")
 
     def __init__(self) -> None:
-        self._result = AsyncResult()
+        self._is_full = False
+        self._value: Any = None
+        self._error: Exception | None = None
+        self._resume: Callable[[], Any] | None = None
 
     def put(self, value: Any) -> None:
         """Give the value to who waits."""
-        self._result.set(value)
+        self._value = value
+        self._fill()
 
     def fail(self, error: Exception) -> None:
         """Raise `error` in who waits."""
-        self._result.set_exception(error)
+        self._error = error
+        self._fill()
+
+    def _fill(self) -> None:
+        self._is_full = True
+        if self._resume is not None:
+            get_hub().loop.run_callback(self._wake)
+
+    def _wake(self) -> None:
+        if self._resume is not None:  # who waited may have given up meanwhile
+            self._resume()
+
+    def _begin(self, resume: Callable[[], Any]) -> None:
+        self._resume = resume
+
+    def _end(self) -> None:
+        self._resume = None
 
     def get(self, timeout: float) -> Any:
         """The value; TimedOut if none came within `timeout` seconds."""
-        try:
-            return self._result.get(timeout=timeout)
-        except gevent.Timeout:
-            raise TimedOut from None
+        if not self._is_full:
+            deadlines().wait(self._begin, self._end, timeout)
+        if self._error is not None:
+            raise self._error
+        return self._value
 
 
 class Flag:
