@@ -1,10 +1,7 @@
 """RCB: the records that meta1g's processes send each other, and their framing.
 
 Rules
-    A message is a NamedTuple class. Its fields stand in this order: numbers
-    (`int` as signed 64 bit, `float`, `bool`), then `bytes` and `str`, then
-    tuples of other message classes. One `struct` packs all numbers, lengths
-    and counts; the octets follow in order.
+    A message is a NamedTuple class, its body as `proto.codec` says.
     A frame is length (4), type (2), tag (4), body. The tag of a question comes
     back in its answer; 0 says that no answer is expected.
     Trailing or missing octets raise FrameError, and the link is dropped.
@@ -12,14 +9,14 @@ Rules
 """
 import struct
 from collections.abc import Callable
-from typing import Any, Final, NamedTuple, get_args, get_origin, get_type_hints
+from typing import Any, Final, NamedTuple
 
 from meta1g.mta import limits
 from meta1g.mta.errors import FrameError
+from meta1g.proto.codec import Codec
 
 PROTOCOL_VERSION: Final = 1
 _HEADER: Final = struct.Struct("<IHI")
-_LETTERS: Final = {int: "q", float: "d", bool: "?"}
 
 
 class Hello(NamedTuple):
@@ -41,75 +38,6 @@ class PeerDown(NamedTuple):
     """The peer is gone; nothing more comes from it."""
 
     reason: str
-
-
-class Codec:
-    """Encoder and decoder of one message class."""
-
-    def __init__(self, cls: Any) -> None:
-        hints = get_type_hints(cls)
-        names = list(cls._fields)
-        kinds = [hints[name] for name in names]
-        order = [_rank(kind) for kind in kinds]
-        if order != sorted(order):
-            raise TypeError(f"{cls.__name__}: fields must be numbers, then bytes and str, then tuples")
-        self.cls = cls
-        self._fixed = order.count(0)
-        self._is_str = [kind is str for kind in kinds if _rank(kind) == 1]
-        self._items = [Codec(get_args(kind)[0]) for kind in kinds if _rank(kind) == 2]
-        letters = "".join(_LETTERS[kind] for kind in kinds[: self._fixed])
-        self._struct = struct.Struct("<" + letters + "I" * (len(names) - self._fixed))
-        self._lists_at = self._fixed + len(self._is_str)
-
-    def encode(self, message: Any) -> bytes:
-        """Body of a frame; struct.error if a number does not fit its field."""
-        blobs = [
-            field.encode("utf-8", "surrogateescape") if is_str else field
-            for is_str, field in zip(self._is_str, message[self._fixed : self._lists_at], strict=True)
-        ]
-        lists = message[self._lists_at :]
-        parts = [self._struct.pack(*message[: self._fixed], *map(len, blobs), *map(len, lists)), *blobs]
-        for codec, items in zip(self._items, lists, strict=True):
-            parts.extend(map(codec.encode, items))
-        return b"".join(parts)
-
-    def decode(self, body: bytes) -> Any:
-        """The message in `body`; FrameError unless it fills it exactly."""
-        try:
-            message, end = self._read(body, 0)
-        except (struct.error, UnicodeDecodeError) as error:
-            raise FrameError(f"{self.cls.__name__}: {error}") from None
-        if end != len(body):
-            raise FrameError(f"{self.cls.__name__}: {len(body) - end} octets too many")
-        return message
-
-    def _read(self, body: bytes, at: int) -> tuple[Any, int]:
-        values = list(self._struct.unpack_from(body, at))
-        at += self._struct.size
-        for slot, is_str in enumerate(self._is_str, self._fixed):
-            end = at + values[slot]
-            blob = body[at:end]
-            if len(blob) != values[slot]:
-                raise FrameError(f"{self.cls.__name__}: field {slot} is cut short")
-            values[slot] = blob.decode("utf-8", "surrogateescape") if is_str else blob
-            at = end
-        for slot, codec in enumerate(self._items, self._lists_at):
-            items = []
-            for _ in range(values[slot]):
-                item, at = codec._read(body, at)
-                items.append(item)
-            values[slot] = tuple(items)
-        return self.cls._make(values), at
-
-
-def _rank(kind: Any) -> int:
-    if kind in _LETTERS:
-        return 0
-    if kind in (bytes, str) or getattr(kind, "__supertype__", None) is str:
-        return 1
-    if get_origin(kind) is tuple:
-        return 2
-    raise TypeError(f"{kind} can't be part of a message")
 
 
 class Vocabulary:

@@ -1,15 +1,15 @@
 """Records of IBDB and DEFEDB: what they say, and their octets (docs/formats.md); pure.
 
 Rules
-    Bodies are coded as messages between processes are (`proto.rcb`); a version stands in
+    Bodies are coded as messages between processes are (`proto.codec`); a version stands in
     front of each store's records, and an unknown one is refused, never guessed.
 """
 from typing import Final, NamedTuple
 
 from meta1g.mta.errors import FrameError
+from meta1g.proto.codec import Codec
 from meta1g.proto.msg_ar import Hop
 from meta1g.proto.msg_ss import Content
-from meta1g.proto.rcb import Codec
 
 VERSION: Final = 1
 

@@ -7,7 +7,8 @@ from hypothesis import strategies as st
 
 from meta1g.mta.errors import FrameError
 from meta1g.proto import msg_ar, msg_ctl, msg_da, msg_ss
-from meta1g.proto.rcb import PROTOCOL_VERSION, Codec, FrameReader, Hello, Vocabulary, check_hello
+from meta1g.proto.codec import Codec
+from meta1g.proto.rcb import PROTOCOL_VERSION, FrameReader, Hello, Vocabulary, check_hello
 
 CONTENT = msg_ss.Content(10, 20, "J1")
 RCPT = msg_ss.Rcpt(0, b"c@d", b"")
