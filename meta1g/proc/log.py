@@ -9,6 +9,7 @@ Rules
 """
 import os
 import syslog
+import threading
 import time
 from collections.abc import Callable
 from typing import Final
@@ -40,6 +41,7 @@ class Log:
         self._stamp = ""
         self._later: Callable[[Callable[[], None]], object] | None = None
         self._lines: list[bytes] = []
+        self._lock = threading.Lock()
 
     def use_syslog(self, facility: str, ident: str, options: tuple[str, ...]) -> None:
         """Send lines to syslog from now on (M1 3.5); unknown names of options are the configuration's to refuse."""
@@ -55,8 +57,9 @@ class Log:
 
     def flush(self) -> None:
         """Write what was gathered."""
-        if self._lines:
+        with self._lock:
             lines, self._lines = self._lines, []
+        if lines:
             self._write_out(b"".join(lines))
 
     def wants(self, level: int) -> bool:
@@ -101,13 +104,14 @@ class Log:
             self._second = second
             self._stamp = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(second))
         octets = f"{self._stamp}.{int((now - second) * 1000):03d} {line}\n".encode("utf-8", "replace")
-        if self._later is None:
+        if self._later is None or priority < syslog.LOG_INFO:
+            self.flush()
             self._write_out(octets)
             return
-        self._lines.append(octets)
-        if priority < syslog.LOG_INFO:
-            self.flush()
-        elif len(self._lines) == 1:
+        with self._lock:
+            self._lines.append(octets)
+            is_first = len(self._lines) == 1
+        if is_first:
             self._later(self.flush)
 
     def _write_out(self, octets: bytes) -> None:

@@ -29,7 +29,8 @@ def on_gone(q: Qmgr, then: Gone, out: list[Effect]) -> None:
     """The last recipient's end is on stable storage: remove the content."""
     if then.content.segment:
         release(q, then.ta, then.content.segment, out)
-    out.append(RemoveContent(then.ta, then.content))
+    if then.may_have_file:
+        out.append(RemoveContent(then.ta, then.content))
 
 
 def on_open_segments(q: Qmgr, peer: object, names: frozenset[str], out: list[Effect]) -> None:
@@ -59,6 +60,7 @@ def settle(q: Qmgr, ta: Ta, peer: PeerKey, out: list[Effect]) -> None:
     """Content of what has to stay goes from the journal into its own file (design 5)."""
     if ta.content.segment and ta.ta not in q.settling:
         q.settling[ta.ta] = peer
+        ta.may_have_file = True
         out.append(Tell(peer, Settle(ta.ta, (ta.content,))))
 
 

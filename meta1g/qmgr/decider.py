@@ -49,6 +49,7 @@ class Decider:
 
     def start(self) -> None:
         """Begin to decide."""
+        self._log.gather(lambda flush: None)  # a turn's lines are flushed at its end
         self._thread.start()
 
     def stop(self) -> None:
@@ -102,5 +103,6 @@ class Decider:
             self._ibdb.put(ibdb)
         if disk:
             self._defedb.put(disk)
+        log.flush()
         for peer, parts in frames.items():
             peer.send_octets(parts[0] if len(parts) == 1 else b"".join(parts))

@@ -103,10 +103,11 @@ class Accepted(NamedTuple):
 
 
 class Gone(NamedTuple):
-    """The last recipient of a transaction."""
+    """The last recipient of a transaction; `may_have_file` as in `Ta`."""
 
     ta: str
     content: Content
+    may_have_file: bool = True
 
 
 class LastEnded(NamedTuple):

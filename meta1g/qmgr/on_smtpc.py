@@ -33,9 +33,7 @@ def on_message(q: Qmgr, peer: PeerKey, message: Message, now: float, out: list[E
             _session_over(q, message.session, now, out, _ENDED, is_lost=False)
         case Ready():
             q.smtpc[peer].sessions_max = message.sessions_max
-            for key, site in q.sites.items():
-                if site.waiting:
-                    q.ready[key] = None
+            sched.wake_all(q)
 
 
 def _session_over(

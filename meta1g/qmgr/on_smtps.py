@@ -124,7 +124,8 @@ def _on_commit(q: Qmgr, peer: PeerKey, message: TaCommit, tag: int, now: float, 
         return
     count = len(message.rcpts)
     ta = Ta(message.ta, message.mail, message.mail_params, message.received, message.size, message.is_8bit,
-            message.is_utf8, message.client_ip, place, next_idx=count, ibdb_open=count)
+            message.is_utf8, message.client_ip, place, next_idx=count, ibdb_open=count,
+            may_have_file=not place.segment)
     ta.rcpts = {rcpt.idx: Rcpt(rcpt.idx, rcpt.address, rcpt.params) for rcpt in message.rcpts}
     content.hold(q, message.ta, place)
     q.iqdb[message.ta] = Incoming(ta, peer, tag)

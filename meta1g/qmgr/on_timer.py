@@ -33,6 +33,7 @@ def on_tick(q: Qmgr, now: float, out: list[Effect]) -> None:
     """Once a second."""
     sched.close_idle(q, now, out)
     sched.expire(q, now, out)
+    sched.wake_all(q)
     _expire_questions(q, now, out)
     bounce.expire(q, now)
     q.occ.trim(q.settings.occ_entries_max)

@@ -123,7 +123,7 @@ def finish(q: Qmgr, ta: Ta, rcpt: Rcpt, how: int, out: list[Effect]) -> None:
     if rcpt.home is Home.IBDB:
         ta.ibdb_open -= 1
         is_last = ta.ibdb_open == 0
-        gone = Gone(ta.ta, ta.content) if is_last and not q.edbc.count.get(ta.ta) else None
+        gone = Gone(ta.ta, ta.content, ta.may_have_file) if is_last and not q.edbc.count.get(ta.ta) else None
         out.append(WriteIbdb((RcptEnd(rcpt.idx, how, is_last, ta.ta),), gone))
         return
     left = q.edbc.count[ta.ta] = q.edbc.count[ta.ta] - 1

@@ -5,6 +5,8 @@ Rules
     opens no more than OCC allows. A task holds recipients of one transaction and one
     envelope sender, as many as the protocol's limit.
 """
+from collections.abc import Iterator
+
 from meta1g.mta.ids import rcpt_id
 from meta1g.mta.reply import Reply
 from meta1g.proto.msg_ar import Protocol
@@ -40,22 +42,34 @@ def make_ready(q: Qmgr, ta: Ta, rcpt: Rcpt, now: float, out: list[Effect]) -> No
 
 
 def schedule(q: Qmgr, now: float, out: list[Effect]) -> None:
-    """Give work to sessions until nothing more can be given."""
+    """Give work to sessions until nothing more can be given.
+
+    A site that can't have a session is not looked at again before something changes for it, so that
+    a turn costs the same whether ten or ten thousand destinations wait.
+    """
     for key in list(q.ready):
         site = q.sites[key]
         while site.waiting and _give_one(q, site, now, out):
             pass
-        if site.waiting:
-            # To the end of the line; it is looked at again when a session ends or gets free.
-            del q.ready[key]
-            q.ready[key] = None
-        else:
+        if not site.waiting:
             del q.ready[key]
             _forget(q, site)
+        elif next(_gathered(q, site, now), None) is not None:
+            del q.ready[key]
+            if site.open < q.occ.entry(key[1], now, q.settings.initial_connections).limit:
+                q.starved[key] = None
+
+
+def wake_all(q: Qmgr) -> None:
+    """Look at every site that has work: SMTPC has places again, or simply time has passed."""
+    q.starved.clear()
+    for key, site in q.sites.items():
+        if site.waiting:
+            q.ready[key] = None
 
 
 def _give_one(q: Qmgr, site: Site, now: float, out: list[Effect]) -> bool:
-    entry = next((key for key, rcpts in site.waiting.items() if _is_gathered(q, key[0], rcpts, now)), None)
+    entry = next(_gathered(q, site, now), None)
     session = _session(q, site, now) if entry is not None else None
     if entry is None or session is None:
         return False
@@ -84,9 +98,11 @@ def _give_one(q: Qmgr, site: Site, now: float, out: list[Effect]) -> bool:
     return True
 
 
-def _is_gathered(q: Qmgr, name: str, rcpts: list[Rcpt], now: float) -> bool:
-    """Whether no more recipients of the message are about to come to this site."""
-    return q.aq[name].unrouted == 0 or now - rcpts[0].since >= GATHER_MAX
+def _gathered(q: Qmgr, site: Site, now: float) -> Iterator[tuple[str, bytes | None]]:
+    """Keys of what waits at a site and will not grow: no more recipients of the message are about to come."""
+    for key, rcpts in site.waiting.items():
+        if q.aq[key[0]].unrouted == 0 or now - rcpts[0].since >= GATHER_MAX:
+            yield key
 
 
 def _session(q: Qmgr, site: Site, now: float) -> DaSession | None:
@@ -145,14 +161,10 @@ def end_session(q: Qmgr, session: DaSession) -> None:
     if site.waiting:
         q.ready[site.key] = None
     _forget(q, site)
-    _wake_others(q)
-
-
-def _wake_others(q: Qmgr) -> None:
-    """A place at SMTPC is free: sites that wait for one get their turn."""
-    for key, site in q.sites.items():
-        if site.waiting:
-            q.ready[key] = None
+    starved = next(iter(q.starved), None)
+    if starved is not None:  # the place at SMTPC is for who has waited longest
+        del q.starved[starved]
+        q.ready[starved] = None
 
 
 def close_idle(q: Qmgr, now: float, out: list[Effect]) -> None:
@@ -219,3 +231,4 @@ def _forget(q: Qmgr, site: Site) -> None:
     if not site.waiting and not site.open:
         q.sites.pop(site.key, None)
         q.ready.pop(site.key, None)
+        q.starved.pop(site.key, None)

@@ -97,7 +97,8 @@ class Ta:
     """A transaction with recipients in AQ.
 
     `ibdb_open` counts those whose home is IBDB, `unrouted` those that SMAR was asked about;
-    `stored_idx` is the `next_idx` that DEFEDB knows. DSNs wait until `bounce_at` for more of
+    `stored_idx` is the `next_idx` that DEFEDB knows; `may_have_file` says that content in the
+    journal may lie in its own file too. DSNs wait until `bounce_at` for more of
     them, and none is begun before `compose_at`.
     """
 
@@ -115,6 +116,7 @@ class Ta:
     ibdb_open: int = 0
     unrouted: int = 0
     in_defedb: bool = False
+    may_have_file: bool = True
     stored_idx: int = 0
     bounce_at: float = 0.0
     compose_at: float = 0.0
@@ -221,7 +223,8 @@ class Qmgr:
     asked: dict[int, tuple[str, int]] = field(default_factory=dict)
     next_tag: int = 0
     sites: dict[SiteKey, Site] = field(default_factory=dict)
-    ready: dict[SiteKey, None] = field(default_factory=dict)
+    ready: dict[SiteKey, None] = field(default_factory=dict)  # sites to look at in this turn
+    starved: dict[SiteKey, None] = field(default_factory=dict)  # sites that wait for a place at SMTPC
     tasks: dict[int, Task] = field(default_factory=dict)
     sessions: dict[int, DaSession] = field(default_factory=dict)
     next_number: int = 0
