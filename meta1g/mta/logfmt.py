@@ -28,7 +28,7 @@ def fields(**named: object) -> str:
 
     A trailing underscore of a name is dropped, so that `class_` and the like can be written.
     """
-    return ", ".join(f"{name.rstrip('_')}={clean(value)}" for name, value in named.items() if value is not None)
+    return ", ".join([f"{name.rstrip('_')}={clean(value)}" for name, value in named.items() if value is not None])
 
 
 def parse(line: str) -> dict[str, str]:

@@ -55,11 +55,11 @@ def parse_reply_text(code: int, lines: list[bytes]) -> Reply:
     The status is recognised only when its class fits the code (RFC 2034 4).
     """
     match = _ENHANCED.match(lines[0]) if lines else None
-    if match is None or match[1][:1] != str(code)[:1].encode():
-        return Reply(code, "", "\n".join(_printable(line) for line in lines))
+    if match is None or match[1][0] != 48 + code // 100:  # ASCII digits
+        return Reply(code, "", "\n".join([_printable(line) for line in lines]))
     estat = match[1]
     texts = [line[len(estat):].lstrip(b" \t") if line.startswith(estat) else line for line in lines]
-    return Reply(code, estat.decode("ascii"), "\n".join(_printable(text) for text in texts))
+    return Reply(code, estat.decode("ascii"), "\n".join([_printable(text) for text in texts]))
 
 
 def parse_reply(text: str) -> Reply | None:

@@ -102,24 +102,47 @@ class JournalWriter:
 
 def read_content(disk: Disk, base: str, ta: str, content: Content) -> bytes:
     """The content of a message in the journal; StoreError or CorruptRecord if it can't be had intact."""
-    if not is_segment(content.segment):
-        raise CorruptRecord(content.segment, content.offset, "not a segment's name")
-    path = f"{base}{FOLDER}/{content.segment}"
-    fd = disk.open_read(path)
+    reader = JournalReader(disk, base)
     try:
-        start = content.offset - _HEADER.size
-        data = disk.read_at(fd, path, _HEADER.size + content.length, start)
+        return reader.read(ta, content)
     finally:
-        disk.close(fd)
-    if len(data) != _HEADER.size + content.length:
-        raise CorruptRecord(path, start, "record is cut short")
-    magic, owner, length, crc = _HEADER.unpack_from(data)
-    body = data[_HEADER.size:]
-    if magic != _MAGIC or owner.decode("ascii", "replace") != ta or length != content.length:
-        raise CorruptRecord(path, start, f"no record of {ta} here")
-    if zlib.crc32(body) != crc:
-        raise CorruptRecord(path, start, f"content of {ta} is damaged (checksum)")
-    return body
+        reader.close()
+
+
+class JournalReader:
+    """Reads messages and keeps the segment open that was read last; one thread uses it."""
+
+    def __init__(self, disk: Disk, base: str) -> None:
+        self._disk = disk
+        self._folder = base + FOLDER
+        self._segment = ""
+        self._fd = -1
+
+    def close(self) -> None:
+        """Let go of the open segment, so that its space is free once it is removed."""
+        if self._fd >= 0:
+            self._disk.close(self._fd)
+        self._segment, self._fd = "", -1
+
+    def read(self, ta: str, content: Content) -> bytes:
+        """The content of a message; StoreError or CorruptRecord if it can't be had intact."""
+        path = f"{self._folder}/{content.segment}"
+        if content.segment != self._segment:
+            self.close()
+            if not is_segment(content.segment):
+                raise CorruptRecord(content.segment, content.offset, "not a segment's name")
+            self._fd, self._segment = self._disk.open_read(path), content.segment
+        start = content.offset - _HEADER.size
+        data = self._disk.read_at(self._fd, path, _HEADER.size + content.length, start)
+        if len(data) != _HEADER.size + content.length:
+            raise CorruptRecord(path, start, "record is cut short")
+        magic, owner, length, crc = _HEADER.unpack_from(data)
+        body = data[_HEADER.size:]
+        if magic != _MAGIC or owner.decode("ascii", "replace") != ta or length != content.length:
+            raise CorruptRecord(path, start, f"no record of {ta} here")
+        if zlib.crc32(body) != crc:
+            raise CorruptRecord(path, start, f"content of {ta} is damaged (checksum)")
+        return body
 
 
 def scan(disk: Disk, base: str, segment: str) -> Iterator[tuple[str, Content]]:

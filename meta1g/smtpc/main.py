@@ -16,6 +16,7 @@ from meta1g.proc.stats import print_stats
 from meta1g.proto import msg_da
 from meta1g.proto.msg_da import CloseSession, Deliver, Ready, SessionEnded
 from meta1g.shim.cdb import ContentDb
+from meta1g.shim.journal import JournalReader
 from meta1g.shim.safeio import Disk
 from meta1g.smtpc.session import Session
 from meta1g.smtpc.setting import Setting
@@ -45,7 +46,8 @@ class Smtpc:
             remote_port=conf.remote_port, connect_only_to=conf.connect_only_to or "",
             lmtp_socket=config.queue_path(conf.lmtp_socket),
             talks_to_itself="talk_to_myself" in conf.flags, reads_quit_reply="read_quit_reply" in conf.flags,
-            cdb=ContentDb(Disk(), config.cdb_base_directory), blocking=Blocking(), log=started.log,
+            cdb=ContentDb(Disk(), config.cdb_base_directory),
+            journal=JournalReader(Disk(), config.cdb_base_directory), blocking=Blocking(), log=started.log,
             report=self._link.send)
 
     def run(self, wait_for_server: float) -> int:
@@ -97,6 +99,8 @@ class Smtpc:
         finally:
             if self._sessions.get(session.number) is session:
                 del self._sessions[session.number]
+            if not self._sessions:
+                self._setting.journal.close()
 
     def _drain(self) -> None:
         for session in list(self._sessions.values()):

@@ -146,12 +146,12 @@ class Session:
         assert self._netfd is not None
         setting = self._set
         try:
-            if task.content[0].segment:
-                self._write(b"".join(setting.cdb.pieces(task.ta, task.content[0])) + self._dot())
-                return
-            for piece in setting.blocking_pieces(task.ta, task.content[0]):
-                self._write(piece)
-            self._write(self._dot())
+            last = b""
+            for piece in setting.pieces(task.ta, task.content[0]):
+                if last:
+                    self._write(last)
+                last = piece
+            self._write(last + self._dot())
         except (StoreError, CorruptRecord) as error:
             # Without the final dot the server must forget what it got (RFC 5321 4.1.1.4).
             setting.log.error(f"da_se={self._name}, ss_ta={task.ta}, where=content, status={logfmt.clean(error)}")

@@ -3,9 +3,11 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
+from meta1g.mta.errors import CorruptRecord, StoreError
 from meta1g.proc.log import Log
 from meta1g.proto.msg_ss import Content
 from meta1g.shim.cdb import ContentDb
+from meta1g.shim.journal import JournalReader
 from meta1g.st.block import Blocking
 
 
@@ -25,12 +27,22 @@ class Setting:
     talks_to_itself: bool
     reads_quit_reply: bool
     cdb: ContentDb
+    journal: JournalReader
     blocking: Blocking
     log: Log
     report: Callable[[Any], Any]
 
-    def blocking_pieces(self, ta: str, content: Content) -> Iterator[bytes]:
-        """The content piece by piece, each read on a native thread: files may not be in the page cache."""
+    def pieces(self, ta: str, content: Content) -> Iterator[bytes]:
+        """The content piece by piece; a file's are read on a native thread, since they may not be in the page cache.
+
+        What lies in the journal may have its own file meanwhile; either will do.
+        """
+        if content.segment:
+            try:
+                yield self.journal.read(ta, content)
+                return
+            except (StoreError, CorruptRecord):
+                pass
         pieces = self.cdb.pieces(ta, content)
         while (piece := self.blocking.run(next, pieces, b"")) != b"":
             yield piece

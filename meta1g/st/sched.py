@@ -10,7 +10,6 @@ from typing import Any
 
 import gevent
 from gevent import get_hub
-from gevent.event import Event as _Event
 
 from meta1g.st.wait import TimedOut as TimedOut
 from meta1g.st.wait import deadlines
@@ -120,24 +119,38 @@ class Flag:
     """A condition that can be raised, lowered and waited for."""
 
     def __init__(self) -> None:
-        self._event = _Event()
+        self._is_up = False
+        self._waiting: list[Slot] = []
 
     def raise_(self) -> None:
         """Wake everybody who waits; who comes later does not wait."""
-        self._event.set()
+        self._is_up = True
+        waiting, self._waiting = self._waiting, []
+        for slot in waiting:
+            slot.put(True)
 
     def lower(self) -> None:
         """Let everybody wait again."""
-        self._event.clear()
+        self._is_up = False
 
     @property
     def is_up(self) -> bool:
         """Whether the flag is raised."""
-        return bool(self._event.is_set())
+        return self._is_up
 
     def wait(self, timeout: float) -> bool:
         """Wait until it is raised; False if that takes longer than `timeout` seconds."""
-        return bool(self._event.wait(timeout))
+        if self._is_up:
+            return True
+        slot = Slot()
+        self._waiting.append(slot)
+        try:
+            return bool(slot.get(timeout))
+        except TimedOut:
+            return False
+        finally:
+            if slot in self._waiting:
+                self._waiting.remove(slot)
 
 
 def current() -> Thread:
