@@ -17,7 +17,6 @@ from meta1g.qmgr.effects import (
     BounceCleared,
     Bounced,
     Effect,
-    LastEnded,
     LogLine,
     RemoveContent,
     Tell,
@@ -139,7 +138,7 @@ def on_cleared(q: Qmgr, then: BounceCleared, now: float, out: list[Effect]) -> N
     for rcpt in composing.rcpts:
         aq.drop_rcpt(q, ta, rcpt)
     if ta.ibdb_open == 0 and not q.edbc.count.get(ta.ta):
-        content.on_last_ended(LastEnded(ta.ta, ta.content), out)
+        content.ended_in_defedb(ta.ta, ta.content, (), out)
     routing.admit(q, q.iqdb.pop(then.dsn).ta, now, out)
 
 

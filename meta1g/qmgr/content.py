@@ -1,7 +1,8 @@
 """Who still needs which journal segment, and when content may go; pure (design 5)."""
 from meta1g.proto.msg_ss import Content, Left, Rotate, Settle
-from meta1g.qmgr.effects import Effect, Gone, LastEnded, RemoveContent, RemoveSegment, Tell, WriteIbdb
+from meta1g.qmgr.effects import Effect, Gone, RemoveContent, RemoveSegment, Tell, WriteIbdb
 from meta1g.qmgr.state import PeerKey, Qmgr, Ta
+from meta1g.shim.records import RcptEnd
 
 
 def hold(q: Qmgr, ta: str, content: Content) -> None:
@@ -20,9 +21,9 @@ def release(q: Qmgr, ta: str, segment: str, out: list[Effect]) -> None:
         _remove_if_closed(q, segment, out)
 
 
-def on_last_ended(then: LastEnded, out: list[Effect]) -> None:
-    """DEFEDB has the end of the last recipient; IBDB may still hold back ends of others."""
-    out.append(WriteIbdb((), Gone(then.ta, then.content)))
+def ended_in_defedb(ta: str, content: Content, records: tuple[RcptEnd, ...], out: list[Effect]) -> None:
+    """DEFEDB has the end of the last recipient; IBDB may still hold back ends of others, so it is waited for."""
+    out.append(WriteIbdb(records, Gone(ta, content)))
 
 
 def on_gone(q: Qmgr, then: Gone, out: list[Effect]) -> None:

@@ -110,11 +110,13 @@ class Gone(NamedTuple):
     may_have_file: bool = True
 
 
-class LastEnded(NamedTuple):
-    """DEFEDB has the end of the last recipient of a transaction."""
+class EndedThere(NamedTuple):
+    """DEFEDB has the end of a recipient; with the transaction's last one its `content` (else None) may go."""
 
     ta: str
-    content: Content
+    idx: int
+    how: int
+    content: Content | None
 
 
 class Waits(NamedTuple):
@@ -123,6 +125,12 @@ class Waits(NamedTuple):
     next_try: float
     ta: str
     idx: int
+
+
+class Attempted(NamedTuple):
+    """The attempt is on record: the task may go to SMTPC."""
+
+    task: int
 
 
 class Expanded(NamedTuple):

@@ -8,15 +8,16 @@ from meta1g.proto.msg_ss import Throttle
 from meta1g.qmgr import aq, bounce, content, on_smar, on_smtps, outcome, routing, sched
 from meta1g.qmgr.effects import (
     Accepted,
+    Attempted,
     BounceCleared,
     Bounced,
     Deferred,
     DiskFree,
     Done,
     Effect,
+    EndedThere,
     Expanded,
     Gone,
-    LastEnded,
     Loaded,
     LogLine,
     SettledStored,
@@ -98,10 +99,12 @@ def on_done(q: Qmgr, done: Done, now: float, out: list[Effect]) -> None:
     match then:
         case Accepted():
             on_smtps.on_accepted(q, then, done.error, done.is_full, now, out)
+        case Attempted():
+            sched.deliver(q, then.task, out)
         case Gone():
             content.on_gone(q, then, out)
-        case LastEnded():
-            content.on_last_ended(then, out)
+        case EndedThere():
+            outcome.on_ended_there(q, then, out)
         case Waits():
             q.edbc.add(then.next_try, then.ta, then.idx)
         case Expanded():

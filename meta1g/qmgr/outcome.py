@@ -8,8 +8,9 @@ from meta1g.mta import addr, logfmt
 from meta1g.mta.ids import rcpt_id
 from meta1g.mta.reply import Reply
 from meta1g.proto.msg_da import Stage
+from meta1g.proto.msg_ss import Content
 from meta1g.qmgr import aq, content, retry
-from meta1g.qmgr.effects import Deferred, Effect, Gone, LastEnded, LogLine, Waits, WriteDefedb, WriteIbdb
+from meta1g.qmgr.effects import Deferred, Effect, EndedThere, Gone, LogLine, Waits, WriteDefedb, WriteIbdb
 from meta1g.qmgr.state import Home, Qmgr, Rcpt, RState, Ta
 from meta1g.shim.defedb import Change
 from meta1g.shim.records import DeferredRcpt, DeferredTa, Outcome, RcptEnd
@@ -98,6 +99,8 @@ def on_deferred(q: Qmgr, then: Deferred, out: list[Effect]) -> None:
             out.append(WriteIbdb((RcptEnd(idx, Outcome.DEFERRED, ta.ibdb_open == 0, ta.ta),),
                                  Waits(rcpt.since, ta.ta, idx)))
         else:
+            if rcpt.is_tried:
+                out.append(WriteIbdb((RcptEnd(idx, Outcome.DEFERRED, False, ta.ta),)))
             q.edbc.add(rcpt.since, ta.ta, idx)
         aq.drop_rcpt(q, ta, rcpt)
     if q.smtps:
@@ -128,10 +131,19 @@ def finish(q: Qmgr, ta: Ta, rcpt: Rcpt, how: int, out: list[Effect]) -> None:
         return
     left = q.edbc.count[ta.ta] = q.edbc.count[ta.ta] - 1
     ended: tuple[str, ...] = ()
-    then: LastEnded | None = None
+    goes: Content | None = None
     if left == 0:
         del q.edbc.count[ta.ta]
         ta.in_defedb = False
         ended = (ta.ta,)
-        then = LastEnded(ta.ta, ta.content) if ta.ibdb_open == 0 else None
-    out.append(WriteDefedb(Change((), ((ta.ta, rcpt.idx),), ended), then))
+        goes = ta.content if ta.ibdb_open == 0 else None
+    out.append(WriteDefedb(Change((), ((ta.ta, rcpt.idx),), ended), EndedThere(ta.ta, rcpt.idx, how, goes)))
+
+
+def on_ended_there(q: Qmgr, then: EndedThere, out: list[Effect]) -> None:
+    """DEFEDB has the end of a recipient: IBDB's record of its attempt ends too."""
+    records = (RcptEnd(then.idx, then.how, False, then.ta),)
+    if then.content is not None:
+        content.ended_in_defedb(then.ta, then.content, records, out)
+    else:
+        out.append(WriteIbdb(records))

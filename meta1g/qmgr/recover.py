@@ -19,7 +19,17 @@ from meta1g.qmgr.state import Qmgr, Rcpt, Ta
 from meta1g.shim import ibdb, journal
 from meta1g.shim.cdb import ContentDb
 from meta1g.shim.defedb import Change, Defedb
-from meta1g.shim.records import DeferredRcpt, DeferredTa, IbdbRecord, IdsGiven, RcptRec, RcptsAdded, TaNew
+from meta1g.shim.records import (
+    Attempt,
+    DeferredRcpt,
+    DeferredTa,
+    IbdbRecord,
+    IdsGiven,
+    RcptRec,
+    RcptsAdded,
+    TaNew,
+    Tried,
+)
 from meta1g.shim.safeio import Disk
 
 
@@ -31,23 +41,26 @@ class Fresh(NamedTuple):
 
 
 class Replayed(NamedTuple):
-    """What IBDB says: the transactions that have not ended, the DSNs among all, the last id given,
-    and the first index that was never used, by transaction."""
+    """What IBDB says: the transactions that have not ended, the DSNs among all, the last id given, the first
+    index that was never used, by transaction, and the recipients with an attempt of unknown outcome."""
 
     fresh: dict[str, Fresh]
     dsns: list[TaNew]
     ids_last: int
     next_idx: dict[str, int]
+    tried: set[tuple[str, int]]
 
 
 class Found(NamedTuple):
-    """What recovery found: transactions for AQ, DEFEDB's order, segments in use, the last id given."""
+    """What recovery found: transactions for AQ, DEFEDB's order, segments in use, the last id given, the
+    recipients whose attempt was under way, and what IBDB shall begin with."""
 
     fresh: list[Ta]
     deferred: list[tuple[float, str, int]]
     segments: dict[str, set[str]]
     ids_last: int
     orphans: int
+    uncertain: list[tuple[str, int]]
     keep: list[IbdbRecord]
 
 
@@ -60,6 +73,7 @@ def replay(records: Iterable[IbdbRecord]) -> Replayed:
     dsns = []
     ids_last = 0
     next_idx: dict[str, int] = {}
+    tried: set[tuple[str, int]] = set()
     for record in records:
         if isinstance(record, IdsGiven):
             ids_last = max(ids_last, record.last)
@@ -72,14 +86,18 @@ def replay(records: Iterable[IbdbRecord]) -> Replayed:
                 ended = [end.idx for end in record.ended]
                 _use(next_idx, record.origin, ended)
                 _drop(fresh, record.origin, ended)
+                tried.difference_update((record.origin, idx) for idx in ended)
+        elif isinstance(record, Attempt):
+            tried.update((record.ta, rcpt.idx) for rcpt in record.rcpts)
         else:
+            tried.discard((record.ta, record.idx))
             _use(next_idx, record.ta, [record.idx])
             _drop(fresh, record.ta, [record.idx])
             if isinstance(record, RcptsAdded):
                 _use(next_idx, record.ta, [rcpt.idx for rcpt in record.rcpts])
                 if record.ta in fresh:
                     fresh[record.ta].rcpts.update((rcpt.idx, rcpt) for rcpt in record.rcpts)
-    return Replayed({ta: found for ta, found in fresh.items() if found.rcpts}, dsns, ids_last, next_idx)
+    return Replayed({ta: found for ta, found in fresh.items() if found.rcpts}, dsns, ids_last, next_idx, tried)
 
 
 def _use(next_idx: dict[str, int], ta: str, idxs: list[int]) -> None:
@@ -94,7 +112,7 @@ def _drop(fresh: dict[str, Fresh], ta: str, idxs: list[int]) -> None:
 
 def recover(disk: Disk, folder: str, defedb: Defedb, cdb: ContentDb, report: Report) -> Found:
     """Read everything; remove from IBDB's view what DEFEDB has, and orphans from CDB."""
-    fresh, dsns, ids_last, next_idx = replay(ibdb.read(disk, folder, report))
+    fresh, dsns, ids_last, next_idx, tried = replay(ibdb.read(disk, folder, report))
     _end_bounced(defedb, dsns)
     deferred: list[tuple[float, str, int]] = []
     stored: list[DeferredTa] = []
@@ -124,7 +142,10 @@ def recover(disk: Disk, folder: str, defedb: Defedb, cdb: ContentDb, report: Rep
     keep: list[IbdbRecord] = [IdsGiven(ids_last)]
     keep += [found.begin._replace(rcpts=tuple(found.rcpts.values()), content=(places[ta],))
              for ta, found in fresh.items()]
-    return Found(transactions, deferred, segments, ids_last, orphans, keep)
+    there = {(ta, idx) for ta, found in fresh.items() for idx in found.rcpts}
+    uncertain = sorted(tried & (there | {(ta, idx) for _, ta, idx in deferred}))
+    keep += [Attempt(True, ta, (Tried(idx),)) for ta, idx in uncertain]
+    return Found(transactions, deferred, segments, ids_last, orphans, uncertain, keep)
 
 
 def fill(q: Qmgr, found: Found, now: float) -> list[LogLine]:
@@ -140,8 +161,8 @@ def fill(q: Qmgr, found: Found, now: float) -> list[LogLine]:
         transaction.in_defedb = transaction.ta in q.edbc.count
         routing.admit(q, transaction, now, out)
     assert not out
-    return [LogLine(1, f"func=q_recover, rcpt_id={rcpt_id(ta.ta, idx)}, status=uncertain")
-            for ta in found.fresh for idx in ta.rcpts]
+    return [LogLine(1, f"func=q_recover, rcpt_id={rcpt_id(ta, idx)}, status=uncertain")
+            for ta, idx in found.uncertain]
 
 
 def _end_bounced(defedb: Defedb, dsns: list[TaNew]) -> None:

@@ -12,8 +12,9 @@ from meta1g.mta.reply import Reply
 from meta1g.proto.msg_ar import Protocol
 from meta1g.proto.msg_da import CloseSession, DaRcpt, Deliver
 from meta1g.qmgr import outcome
-from meta1g.qmgr.effects import Effect, LogLine, Tell
+from meta1g.qmgr.effects import Attempted, Effect, LogLine, Tell, WriteIbdb
 from meta1g.qmgr.state import DaSession, Qmgr, Rcpt, RState, Site, Ta, Task
+from meta1g.shim.records import Attempt, Tried
 
 IDLE_MAX = 2.0  # seconds an idle session is kept for more work; Postfix's connection cache holds 2 s too
 GATHER_MAX = 1.0  # seconds that recipients wait for others of their message, so that they share a transaction
@@ -83,19 +84,39 @@ def _give_one(q: Qmgr, site: Site, now: float, out: list[Effect]) -> bool:
         del site.waiting[name, sender]
     ta = q.aq[name]
     q.next_number += 1
-    task = Task(q.next_number, session.number, name, part, now)
+    task = Task(q.next_number, session.number, name, ta.mail if sender is None else sender, part, now,
+                is_new=session.done == 0)
     q.tasks[task.number] = task
-    is_new = session.done == 0
     session.task, session.done, session.since = task.number, session.done + 1, now
     for rcpt in part:
         rcpt.state, rcpt.since = RState.BUSY, now
     q.counters.attempts += len(part)
-    out.append(Tell(session.peer, Deliver(
-        session.number, task.number, site.key[0], ta.size, is_new, ta.is_8bit, ta.is_utf8, name,
-        ta.mail if sender is None else sender, ta.mail_params,
-        tuple([DaRcpt(rcpt.idx, rcpt.address, rcpt.params) for rcpt in part]),
-        (ta.content,), (site.hop,) if is_new else ())))
+    _begin_attempt(q, task, out)
     return True
+
+
+def _begin_attempt(q: Qmgr, task: Task, out: list[Effect]) -> None:
+    """Put the attempt on record first, so that a crash knows whose outcome is uncertain (design 5)."""
+    tried = tuple([Tried(rcpt.idx) for rcpt in task.rcpts if not rcpt.is_tried])
+    for rcpt in task.rcpts:
+        rcpt.is_tried = True
+    if tried:
+        out.append(WriteIbdb((Attempt(False, task.ta, tried),), Attempted(task.number), is_urgent=True))
+    else:
+        deliver(q, task.number, out)
+
+
+def deliver(q: Qmgr, number: int, out: list[Effect]) -> None:
+    """The attempt is on record: give the task to SMTPC."""
+    task = q.tasks.get(number)
+    if task is None:
+        return  # its session ended meanwhile
+    task.is_told = True
+    session, ta = q.sessions[task.session], q.aq[task.ta]
+    out.append(Tell(session.peer, Deliver(
+        session.number, number, session.site[0], ta.size, task.is_new, ta.is_8bit, ta.is_utf8, task.ta,
+        task.sender, ta.mail_params, tuple([DaRcpt(rcpt.idx, rcpt.address, rcpt.params) for rcpt in task.rcpts]),
+        (ta.content,), (q.sites[session.site].hop,) if task.is_new else ())))
 
 
 def _gathered(q: Qmgr, site: Site, now: float) -> Iterator[tuple[str, bytes | None]]:
@@ -193,7 +214,7 @@ def requeue(q: Qmgr, task: Task, reply: Reply, now: float, out: list[Effect], *,
     if ta is None:
         return
     for rcpt in task.rcpts:
-        if is_lost:
+        if is_lost and task.is_told:
             out.append(_uncertain(ta, rcpt))
         rcpt.requeued += 1
         if rcpt.requeued > 3:

@@ -90,6 +90,7 @@ class Rcpt:
     reply: Reply = NO_REPLY
     is_warned: bool = False
     requeued: int = 0  # how often a session ended before its turn
+    is_tried: bool = False  # IBDB has an attempt whose outcome it does not know
 
 
 @dataclass(slots=True, eq=False)
@@ -153,13 +154,19 @@ class DaSession:
 
 @dataclass(slots=True, eq=False)
 class Task:
-    """A transaction given to SMTPC."""
+    """A transaction given to SMTPC, or about to be when its attempt is on record.
+
+    `is_new` as in `Deliver`; `sender` is the envelope's.
+    """
 
     number: int
     session: int
     ta: str
+    sender: bytes
     rcpts: list[Rcpt]
     began: float
+    is_new: bool
+    is_told: bool = False
 
 
 @dataclass(slots=True, eq=False)

@@ -4,8 +4,8 @@ Rules
     A file begins with magic, version and its number. A record is magic, length, CRC-32,
     body. What follows a torn record is looked for by the magic, so that damage costs one
     record and is reported with file and offset.
-    A file may go when every transaction that began in it or before it has ended:
-    so the oldest go first, and no end is forgotten before its beginning.
+    A file may go when every transaction and attempt that began in it or before it has
+    ended: so the oldest go first, and no end is forgotten before its beginning.
 
 Files
     ibdb/ibdb/NNNNNNNN.ibdb: 0600 meta1q, written by QMGR alone.
@@ -17,7 +17,7 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Final
 
 from meta1g.mta.errors import CorruptRecord, FrameError, StoreError
-from meta1g.shim.records import IBDB_CODEC, VERSION, IbdbRecord, IdsGiven, RcptEnd, TaNew
+from meta1g.shim.records import IBDB_CODEC, VERSION, Attempt, IbdbRecord, IdsGiven, RcptEnd, TaNew
 from meta1g.shim.safeio import Disk
 
 FOLDER: Final = "ibdb/ibdb"
@@ -54,6 +54,7 @@ class Ibdb:
         self._size = 0
         self._number = max((number for number, _ in files(disk, folder)), default=0)
         self._began: dict[str, int] = {}
+        self._tried: dict[tuple[str, int], int] = {}
         self._live: dict[int, int] = {}
         self._ids_last = 0
 
@@ -107,11 +108,24 @@ class Ibdb:
         if isinstance(record, TaNew):
             self._began[record.ta] = self._number
             self._live[self._number] += 1
+            for ended in record.ended:
+                self._end_attempt(record.origin, ended.idx)
+        elif isinstance(record, Attempt):
+            for tried in record.rcpts:
+                self._end_attempt(record.ta, tried.idx)
+                self._tried[record.ta, tried.idx] = self._number
+                self._live[self._number] += 1
         elif isinstance(record, RcptEnd):
+            self._end_attempt(record.ta, record.idx)
             if record.is_last and record.ta in self._began:
                 self._live[self._began.pop(record.ta)] -= 1
         elif isinstance(record, IdsGiven):
             self._ids_last = max(self._ids_last, record.last)
+
+    def _end_attempt(self, ta: str, idx: int) -> None:
+        number = self._tried.pop((ta, idx), 0)
+        if number:
+            self._live[number] -= 1
 
     def _begin(self) -> None:
         self._end()

@@ -34,6 +34,12 @@ class Ended(NamedTuple):
     idx: int
 
 
+class Tried(NamedTuple):
+    """Index of a recipient in an attempt."""
+
+    idx: int
+
+
 class TaNew(NamedTuple):
     """A transaction was accepted; `received` in seconds since 1970.
 
@@ -66,7 +72,10 @@ class Outcome:
 
 
 class RcptEnd(NamedTuple):
-    """A recipient needs nothing more of IBDB; `is_last`: nor does its transaction."""
+    """A recipient needs nothing more of IBDB; `is_last`: nor does its transaction.
+
+    Of a recipient in DEFEDB it ends the attempt.
+    """
 
     idx: int
     outcome: int
@@ -82,14 +91,26 @@ class RcptsAdded(NamedTuple):
     rcpts: tuple[RcptRec, ...]
 
 
+class Attempt(NamedTuple):
+    """These recipients, of IBDB or DEFEDB, are about to be given to SMTPC; until they end here or are
+    deferred again nobody knows what came of it.
+
+    `is_uncertain`: recovery wrote it, the attempt was under way when an earlier run died (design 5).
+    """
+
+    is_uncertain: bool
+    ta: str
+    rcpts: tuple[Tried, ...]
+
+
 class IdsGiven(NamedTuple):
     """Every counter up to `last` may have been used in an id."""
 
     last: int
 
 
-IBDB_TYPES: Final = {1: TaNew, 2: RcptEnd, 3: RcptsAdded, 4: IdsGiven}
-IbdbRecord = TaNew | RcptEnd | RcptsAdded | IdsGiven
+IBDB_TYPES: Final = {1: TaNew, 2: RcptEnd, 3: RcptsAdded, 4: IdsGiven, 5: Attempt}
+IbdbRecord = TaNew | RcptEnd | RcptsAdded | IdsGiven | Attempt
 
 
 class DeferredTa(NamedTuple):

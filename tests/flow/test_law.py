@@ -18,7 +18,7 @@ from hypothesis.strategies import DataObject
 from meta1g.proto.msg_ar import Target
 from meta1g.proto.msg_da import Deliver
 from meta1g.proto.msg_ss import Leaving
-from meta1g.qmgr.effects import BounceCleared, WriteDefedb, WriteIbdb
+from meta1g.qmgr.effects import EndedThere, WriteDefedb, WriteIbdb
 from meta1g.shim.records import Outcome, RcptEnd
 from tests.flow.world import Peer, Smtps, World, default_route, target
 
@@ -42,7 +42,7 @@ class Chaos:
         self.world.route = self.route
         self.world.host_fails = lambda hop: not self.is_calm and self.pick([False, False, True])
         self.sent: dict[int, list[bytes]] = {}
-        self.maybe: Counter[str] = Counter()  # attempts by transaction whose outcome QMGR could not know
+        self.maybe: Counter[str] = Counter()  # recipients by transaction that were discarded without a record
 
     def result(self, deliver: Deliver, address: bytes) -> int:
         return 0 if self.is_calm else int(self.pick(CODES))
@@ -105,18 +105,21 @@ class Chaos:
             world.disconnect(peer, dies=self.pick([True, False]))
 
     def crash(self) -> None:
-        """QMGR dies with some of its threads' work done; what it had not written down may happen again."""
+        """QMGR dies with some of its threads' work done.
+
+        A delivery that it had not written down may happen again: recovery must name it. A recipient that had
+        been given up may be given up again.
+        """
         world = self.world
         kept = {name: self.pick(range(len(world.lanes[name]) + 1)) for name in ("ibdb", "defedb")}
-        for task in world.q.tasks.values():
-            self.maybe[task.ta] += len(task.rcpts)
         for _, item in list(world.lanes["ibdb"])[kept["ibdb"]:]:
             if isinstance(item, WriteIbdb):
                 self.maybe.update(record.ta for record in item.records if isinstance(record, RcptEnd)
-                                  and record.outcome in (Outcome.DELIVERED, Outcome.DISCARDED))
+                                  and record.outcome == Outcome.DISCARDED)
         for _, item in list(world.lanes["defedb"])[kept["defedb"]:]:
-            if isinstance(item, WriteDefedb) and not item.change.puts and not isinstance(item.then, BounceCleared):
-                self.maybe.update(ta for ta, _ in item.change.deletes)
+            if isinstance(item, WriteDefedb) and isinstance(item.then, EndedThere) and (
+                    item.then.how == Outcome.DISCARDED):
+                self.maybe[item.then.ta] += 1
         back = sorted(world.up, key=str)
         world.crash(kept["ibdb"], kept["defedb"], random.Random(self.pick(range(1000))) if self.pick([0, 1]) else None)
         for peer in back:

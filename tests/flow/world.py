@@ -319,7 +319,7 @@ class World:
         assert not damage
         self.log_files.forget_before(found.keep)
         self.ibdb = {ta.ta: set(ta.rcpts) for ta in found.fresh}
-        fill(self.q, found, self.now)
+        self.log += [line.text for line in fill(self.q, found, self.now)]
         self.known_segments = set(found.segments)
 
     # What must hold
