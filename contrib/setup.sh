@@ -96,7 +96,8 @@ system_packages() {
 peers() {
     is_root && command -v apt-get >/dev/null || return 0
     missing=
-    for pair in swaks:swaks smtp-source:postfix nsd:nsd unbound:unbound dig:dnsutils cdb:tinycdb db5.3_verify:db5.3-util; do
+    for pair in swaks:swaks smtp-source:postfix nsd:nsd unbound:unbound dig:dnsutils cdb:tinycdb db5.3_verify:db5.3-util \
+            strace:strace eatmydata:eatmydata mkfs.ext4:e2fsprogs; do
         PATH=$PATH:/usr/sbin command -v "${pair%%:*}" >/dev/null || missing="$missing ${pair##*:}"
     done
     [ -n "$missing" ] || return 0

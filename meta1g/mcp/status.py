@@ -56,6 +56,7 @@ def lock(folder: str) -> int | None:
     except BlockingIOError:
         os.close(fd)
         return None
+    remove(folder)  # what a run that was killed left says "ready" of processes that are no more
     return fd
 
 
@@ -81,6 +82,9 @@ def read(folder: str) -> dict[str, Any] | None:
     try:
         with open(os.path.join(folder, STATUS_FILE), encoding="ascii") as file:
             status: dict[str, Any] = json.load(file)
+        os.kill(status["pid"], 0)
+    except PermissionError:
+        return status
     except (OSError, ValueError):
         return None  # it is just starting or ending
     return status

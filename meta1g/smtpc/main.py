@@ -60,7 +60,8 @@ class Smtpc:
         self._link.start()
         if not self._link.wait_up(wait_for_server):
             self._log.warning(f"func=smtpc, path={self._link.path}, status=QMGR is not there yet")
-        self._link.wait_up(3600.0)
+        while not self._link.wait_up(1.0) and not self._stop.is_up:
+            pass
         self._started.ready()
         while not self._stop.wait(3600.0):
             pass

@@ -14,6 +14,7 @@ from typing import Any
 
 from tests.lib.wait import until
 
+PROGRAMS = ("mcp", "smtps", "qmgr", "smar", "smtpc", "lda")
 BIN = Path(os.path.realpath(os.path.dirname(sys.executable)))
 
 
@@ -35,8 +36,9 @@ def run(*command: object, check: bool = True, **options: Any) -> "subprocess.Com
 class Instance:
     """An instance made by meta1g-ctl init; use it as a context manager to start and stop it."""
 
-    def __init__(self, hostname: str = "mail.test", extra: str = "", user: str | None = None) -> None:
-        self.base = Path(tempfile.mkdtemp(prefix="meta1g-test."))
+    def __init__(self, hostname: str = "mail.test", extra: str = "", user: str | None = None,
+                 where: Path | None = None) -> None:
+        self.base = Path(tempfile.mkdtemp(prefix="meta1g-test.", dir=where))
         self.base.chmod(0o755)
         self.hostname = hostname
         self.port = free_port()
@@ -114,16 +116,26 @@ class Instance:
         until(lambda: self.is_ready() and self.pids()[name] not in (0, pid), 60, f"{name} is back")
         return pid
 
+    def running(self) -> dict[int, str]:
+        """What runs with this configuration, program by process id; found without the instance's files."""
+        found = {}
+        for entry in Path("/proc").iterdir():
+            try:
+                words = (entry / "cmdline").read_bytes().split(b"\0") if entry.name.isdigit() else []
+            except OSError:
+                continue
+            if bytes(self.conf) in words:
+                found[int(entry.name)] = next((name for name in PROGRAMS if name.encode() in words), "")
+        return found
+
     def kill_all(self) -> None:
         """kill -9 MCP and all the others."""
-        pids = self.pids()
-        for pid in pids.values():
-            if pid:  # 0 would be our own process group
-                try:
-                    os.kill(pid, signal.SIGKILL)
-                except ProcessLookupError:
-                    pass
-        until(lambda: not any(pid and Path(f"/proc/{pid}/exe").exists() for pid in pids.values()), 20, "all are gone")
+        for pid in self.running():
+            try:
+                os.kill(pid, signal.SIGKILL)
+            except ProcessLookupError:
+                pass
+        until(lambda: not self.running(), 20, "all are gone")
 
     def is_ready(self) -> bool:
         """Whether status says that all processes are ready."""

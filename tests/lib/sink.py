@@ -2,9 +2,12 @@
 import re
 import socket
 import threading
+import time
 from collections import Counter
+from collections.abc import Callable
 
 _NUMBER = re.compile(rb"^X-Number: (\S+)", re.MULTILINE)
+_ID = re.compile(rb"\tid (S[0-9A-F]{18});")
 
 
 class Sink:
@@ -13,8 +16,11 @@ class Sink:
     def __init__(self, port: int = 0) -> None:
         self.seen: Counter[str] = Counter()
         self.messages: list[bytes] = []
+        self.unanswered: set[bytes] = set()  # numbers that were taken, but got no reply
+        self.ids: dict[str, set[str]] = {}  # transaction ids, from our Received field, by number
         self.refuse = False
         self.reply = b""
+        self.mischief: Callable[[str], str] = lambda where: ""  # at "rcpt" or "dot": "450", "drop", "late", "slow"
         self._lock = threading.Lock()
         self._listener = socket.socket()
         self._listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -68,12 +74,23 @@ class Sink:
                     content.append(part)
                 else:
                     return
+                what = self.mischief("dot")
+                if what == "drop":
+                    return
+                if what == "450":
+                    sock.sendall(b"450 4.2.0 later\r\n")
+                    continue
+                if what == "slow":
+                    time.sleep(0.2)
                 self._take(b"".join(content))
+                if what == "late":
+                    self.unanswered.update(_NUMBER.findall(b"".join(content)))
+                    return
                 sock.sendall(b"250 2.0.0 taken\r\n")
             elif verb == b"QUIT":
                 sock.sendall(b"221 bye\r\n")
                 return
-            elif verb == b"RCPT" and self.refuse:
+            elif verb == b"RCPT" and (self.refuse or self.mischief("rcpt") == "450"):
                 sock.sendall(self.reply or b"450 4.2.0 later\r\n")
             else:
                 sock.sendall(b"250 2.0.0 ok\r\n")
@@ -83,4 +100,6 @@ class Sink:
         with self._lock:
             self.messages.append(content)
             if match:
-                self.seen[match[1].decode().strip()] += 1
+                number = match[1].decode().strip()
+                self.seen[number] += 1
+                self.ids.setdefault(number, set()).update(ta.decode() for ta in _ID.findall(content[:2000]))
