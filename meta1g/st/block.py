@@ -15,4 +15,15 @@ class Blocking:
 
     def run(self, function: Callable[..., Any], *args: Any) -> Any:
         """The result of `function(*args)`, run on a native thread while other green threads go on."""
-        return self._pool.apply(function, args)
+        error, value = self._pool.apply(_caught, (function, args))
+        if error is not None:
+            raise error
+        return value
+
+
+def _caught(function: Callable[..., Any], args: tuple[Any, ...]) -> tuple[Exception | None, Any]:
+    """gevent's pool writes a trace of each error to our log; where that is impossible (a full disk) it hangs."""
+    try:
+        return None, function(*args)
+    except Exception as error:
+        return error, None

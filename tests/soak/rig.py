@@ -103,12 +103,19 @@ class Rig:
         assert self.load is not None
         figures = self.balance(timeout)
         if figures.lost or figures.unnamed:
-            kept = shutil.copytree(self.instance.base, tempfile.mkdtemp(prefix="meta1g-broken."), dirs_exist_ok=True,
-                                   ignore=lambda folder, names: [n for n in names if (Path(folder) / n).is_socket()])
-            raise LawBroken(f"{figures}\nlost { {n: self.load.ids.get(n) for n in sorted(self.lost)} }\nunnamed { {n: self.sink.ids[n] for n in sorted(self.unnamed)} }\nsee {kept}")
+            raise LawBroken(self._evidence())
         until(self.instance.is_empty, timeout, "the queue is empty")
         until(lambda: self.instance.spool_files() == [], 30, "no content is left")
         return figures
+
+    def _evidence(self) -> str:
+        assert self.load is not None
+        lost = {number: self.load.ids.get(number) for number in sorted(self.lost)}
+        unnamed = {number: self.sink.ids[number] for number in sorted(self.unnamed)}
+        kept = shutil.copytree(
+            self.instance.base, tempfile.mkdtemp(prefix="meta1g-broken."), dirs_exist_ok=True,
+            ignore=lambda folder, names: [name for name in names if (Path(folder) / name).is_socket()])
+        return f"{self.figures}\nlost {lost}\nunnamed {unnamed}\nthe instance as it was is in {kept}"
 
     def balance(self, timeout: float) -> Figures:
         """Stop the load, wait for what was accepted, count."""
