@@ -36,6 +36,10 @@ fuzz: setup ## the property tests with many more examples
 	@sh $(SETUP) check
 	@HYPOTHESIS_PROFILE=long $(PYTEST) tests/fuzz
 
+crash: setup ## the crash explorer: stop at every storage call, lose what was not flushed, recover; 3 minutes
+	@sh $(SETUP) check
+	@$(VENV)/python -m tests.crash $(ARGS)
+
 soak: setup ## kill -9, power cuts, failing flushes and disks under load, about 15 minutes; as root for all of it
 	@sh $(SETUP) check
 	@$(VENV)/python -m tests.soak $(ARGS)
@@ -49,4 +53,4 @@ uninstall: ## as root: remove the programs; mail and configuration stay
 clean: ## remove what make made here (an instance under ./run must be stopped before)
 	@sh $(SETUP) clean
 
-.PHONY: help setup run check test lint bench fuzz soak install uninstall clean
+.PHONY: help setup run check test lint bench fuzz crash soak install uninstall clean

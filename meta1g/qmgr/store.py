@@ -147,6 +147,7 @@ class DefedbThread:
         self._checkpoint_delay = checkpoint_delay
         self._removes_logs = removes_logs
         self._inbox: queue.SimpleQueue[list[DiskEffect] | None] = queue.SimpleQueue()
+        self._removals: list[RemoveContent | RemoveSegment] = []  # that the disk refused
         self._is_dirty = False
         self._checkpointed = time.monotonic()
         self._measured = 0.0
@@ -236,6 +237,7 @@ class DefedbThread:
                 self._cdb.unlink(effect.ta)
         except StoreError as error:
             self._log.error(f"func=cdb, status={error}")
+            self._removals.append(effect)
 
     def _tend(self) -> None:
         now = time.monotonic()
@@ -247,6 +249,9 @@ class DefedbThread:
             self._is_dirty, self._checkpointed = False, now
         if now - self._measured >= 1.0:
             self._measured = now
+            removals, self._removals = self._removals, []
+            for effect in removals:
+                self._remove(effect)
             try:
                 self._report([DiskFree(self._cdb.disk.free(self._cdb.base or "."))])
             except StoreError as error:

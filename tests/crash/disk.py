@@ -25,15 +25,20 @@ class FakeDisk:
         self.calls = 0
         self.stop_at = 0
         self.fail_at = 0
+        self.fails_full = False
+        self.has_failed = False
         self.ignores: Callable[[str, str], bool] = lambda action, path: False  # flushes that are not done
         self._next = 1
 
-    def _count(self, path: str) -> None:
+    def count(self, path: str) -> None:
+        """One more storage call, which may be the one that never returns."""
         self.calls += 1
         if self.calls == self.stop_at:
             raise Stopped
         if self.calls == self.fail_at:
-            raise StoreError("do", path, "Input/output error")
+            self.has_failed = True
+            raise StoreError("do", path, "No space left" if self.fails_full else "Input/output error",
+                             is_full=self.fails_full)
 
     def lose_power(self, keep: float, luck: random.Random | None = None) -> "FakeDisk":
         """The disk as it is found afterwards: of what was not flushed the share `keep` survives.
@@ -41,7 +46,7 @@ class FakeDisk:
         With `luck` it is any prefix of each file, and any of the changes to folders.
         """
         after = FakeDisk()
-        after._next = self._next
+        after._next, after.ignores = self._next, self.ignores
         for path in sorted({*self.stable, *self.entries}):
             is_new = keep >= 1.0 if luck is None else luck.random() < 0.5
             inode = (self.entries if is_new else self.stable).get(path)
@@ -53,8 +58,13 @@ class FakeDisk:
             after.data[inode], after.flushed[inode] = bytearray(data[:size]), size
         return after
 
+    def survive(self) -> "FakeDisk":
+        """The disk after a kill: the page cache has everything, and what was not flushed still is not."""
+        self.stop_at = self.fail_at = 0
+        return self
+
     def create(self, path: str, mode: int, gid: int = -1) -> int:
-        self._count(path)
+        self.count(path)
         if path in self.entries:
             raise StoreError("create", path, "exists")
         self._next += 1
@@ -66,17 +76,17 @@ class FakeDisk:
     def append(self, fd: int, path: str, buffers: Sequence[bytes]) -> int:
         octets = b"".join(buffers)
         self.data[fd] += octets[: len(octets) // 2]
-        self._count(path)
+        self.count(path)
         self.data[fd] += octets[len(octets) // 2:]
         return len(octets)
 
     def flush(self, fd: int, path: str) -> None:
-        self._count(path)
+        self.count(path)
         if not self.ignores("flush", path):
             self.flushed[fd] = len(self.data[fd])
 
     def flush_folder(self, path: str) -> None:
-        self._count(path)
+        self.count(path)
         if self.ignores("flush_folder", path):
             return
         inside = {name for name in {*self.entries, *self.stable} if name.rpartition("/")[0] == path.rstrip("/")}
@@ -93,11 +103,11 @@ class FakeDisk:
         del self.data[fd][size:]
 
     def rename(self, old: str, new: str) -> None:
-        self._count(old)
+        self.count(old)
         self.entries[new] = self.entries.pop(old)
 
     def unlink(self, path: str) -> bool:
-        self._count(path)
+        self.count(path)
         return self.entries.pop(path, None) is not None
 
     def open_read(self, path: str) -> int:

@@ -165,29 +165,6 @@ def test_the_model_sees_a_missing_flush() -> None:
         check(run, disk.lose_power(0.0))
 
 
-@pytest.mark.parametrize(("action", "begins"), [
-    ("flush", "ibdb/"), ("flush", "journal/"), ("flush", "3/"), ("flush_folder", "ibdb/"), ("flush_folder", "journal"),
-    ("flush_folder", "3"),
-])
-def test_each_flush_is_needed(action: str, begins: str) -> None:
-    """Without any one of them some power cut breaks the law; a flush that nobody would miss could go."""
-    for seed in range(200):
-        luck = random.Random(seed)
-        disk = FakeDisk()
-        disk.ignores = lambda done, path: done == action and path.startswith(begins)
-        disk.stop_at = luck.randrange(1, CALLS + 2)
-        run = Run(disk)
-        try:
-            run.play()
-        except Stopped:
-            pass
-        try:
-            check(run, disk.lose_power(0.0, luck))
-        except (AssertionError, StoreError, CorruptRecord):
-            return
-    raise AssertionError(f"nobody misses {action} of {begins}")
-
-
 @pytest.mark.parametrize("fail_at", range(1, CALLS + 1))
 def test_error_at_each_call_breaks_no_promise(fail_at: int) -> None:
     """EIO anywhere: what was promised before is there; a file whose flush failed is not written on."""

@@ -121,7 +121,8 @@ class Chaos:
                     item.then.how == Outcome.DISCARDED):
                 self.maybe[item.then.ta] += 1
         back = sorted(world.up, key=str)
-        world.crash(kept["ibdb"], kept["defedb"], random.Random(self.pick(range(1000))) if self.pick([0, 1]) else None)
+        luck = random.Random(self.pick(range(1000)))
+        world.crash(kept["ibdb"], kept["defedb"], self.pick([None, lambda disk: disk.lose_power(0.0, luck)]))
         for peer in back:
             world.connect(peer)
 

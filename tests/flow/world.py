@@ -5,7 +5,6 @@ waits in lanes, one for each thread and peer that the real program has: IBDB, DE
 of content, and each peer. Within a lane the order is kept; which lane moves next is the story's choice.
 Content and IBDB are written by the real stores to a disk in memory, DEFEDB is a dictionary.
 """
-import random
 from collections import deque
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -89,13 +88,15 @@ class Smtps(Peer):
 
 
 class FakeDefedb:
-    """DEFEDB's transactions, each of which is durable when it returns."""
+    """DEFEDB's transactions, each of which is durable when it returns; `on_write` may stop one before it happens."""
 
-    def __init__(self) -> None:
+    def __init__(self, on_write: Callable[[], None] = lambda: None) -> None:
+        self.on_write = on_write
         self.tas: dict[str, DeferredTa] = {}
         self.rcpts: dict[tuple[str, int], DeferredRcpt] = {}
 
     def write(self, changes: Sequence[Change]) -> None:
+        self.on_write()
         for change in changes:
             for entry in change.puts:
                 if isinstance(entry, DeferredTa):
@@ -127,7 +128,7 @@ class World:
         self.disk = FakeDisk()
         self.cdb = ContentDb(self.disk, "")  # type: ignore[arg-type]
         self.log_files = ibdb.Ibdb(self.disk, FOLDER, 2000)  # type: ignore[arg-type]
-        self.store = FakeDefedb()
+        self.store = FakeDefedb(lambda: self.disk.count("defedb"))
         self.smtps, self.smtps2 = Smtps(self.disk, 0), Smtps(self.disk, 1)
         self.smtpc, self.smar = Peer("smtpc"), Peer("smar")
         self.peers: tuple[Peer, ...] = (self.smar, self.smtps, self.smtps2, self.smtpc)
@@ -227,9 +228,7 @@ class World:
             case WriteIbdb():
                 self._write_ibdb(item)
             case WriteDefedb():
-                self.store.write([item.change])
-                if item.then is not None:
-                    self.feed(Done(item.then))
+                self._write_defedb(item)
             case ReadDefedb():
                 self._read(item)
             case RemoveContent() | RemoveSegment():
@@ -266,15 +265,11 @@ class World:
         tag = self.counter
         ta = self.tas[tag] = ss_id(server.next_id or self.counter, server.process)
         server.next_id += bool(server.next_id)
-        octets = content_of(ta)
         before = server.open_segments
-        if is_large:
-            writer = self.cdb.writer(ta)
-            writer.append(octets)
-            writer.commit()
-            place = Content(0, writer.size, "")
-        else:
-            (place,) = server.journal.write([Entry(ta, [octets])])
+        try:
+            place = self._put_content(server, ta, is_large=is_large)
+        except StoreError:
+            return tag  # the client gets 451 or 452
         server.waiting[tag] = (ta, place.segment)
         if server.open_segments != before:
             self._say(server, server.open_segments, 0)
@@ -283,6 +278,19 @@ class World:
             tuple(Rcpt(idx, rcpt, b"") for idx, rcpt in enumerate(rcpts)), (place,)), tag)
         return tag
 
+    def _put_content(self, server: Smtps, ta: str, *, is_large: bool) -> Content:
+        if not is_large:
+            (place,) = server.journal.write([Entry(ta, [content_of(ta)])])
+            return place
+        writer = self.cdb.writer(ta)
+        try:
+            writer.append(content_of(ta))
+            writer.commit()
+        except StoreError:
+            writer.abort()
+            raise
+        return Content(0, writer.size, "")
+
     def _say(self, peer: Peer, message: Any, tag: int) -> None:
         """At once, unless something else that the peer said is still on its way."""
         if self.lanes[str(peer)]:
@@ -290,10 +298,11 @@ class World:
         else:
             self.feed((peer, message, tag))
 
-    def crash(self, ibdb_writes: int = 0, defedb_writes: int = 0, power: random.Random | None = None) -> None:
+    def crash(self, ibdb_writes: int = 0, defedb_writes: int = 0,
+              loss: Callable[[FakeDisk], FakeDisk] | None = None) -> None:
         """QMGR dies when its threads have done that much more of what was waiting; and starts again.
 
-        With `power` everybody dies, and what was not flushed is there or not as luck has it.
+        With `loss` everybody dies, and it tells what the disk is afterwards.
         """
         self.crashes += 1
         for name, count in (("ibdb", ibdb_writes), ("defedb", defedb_writes)):
@@ -306,9 +315,9 @@ class World:
                     self._remove(item)
             self.lanes[name].clear()
         for peer in list(self.up):
-            self._cut(peer, dies=power is not None)
-        if power is not None:
-            self.disk = self.disk.lose_power(0.0, power)
+            self._cut(peer, dies=loss is not None)
+        if loss is not None:
+            self.disk = loss(self.disk)
             self.cdb = ContentDb(self.disk, "")  # type: ignore[arg-type]
             for server in (self.smtps, self.smtps2):
                 server.journal = JournalWriter(self.disk, "")  # type: ignore[arg-type]
@@ -316,9 +325,12 @@ class World:
         self.log_files = ibdb.Ibdb(self.disk, FOLDER, 2000)  # type: ignore[arg-type]
         damage: list[CorruptRecord] = []
         found = recover(self.disk, FOLDER, self.store, self.cdb, damage.append)  # type: ignore[arg-type]
-        assert not damage
+        assert not damage, damage
         self.log_files.forget_before(found.keep)
         self.ibdb = {ta.ta: set(ta.rcpts) for ta in found.fresh}
+        for record in found.keep:
+            if isinstance(record, TaNew) and record.origin:  # the crash came as it was being written
+                self.dsns.setdefault(record.ta, record)
         self.log += [line.text for line in fill(self.q, found, self.now)]
         self.known_segments = set(found.segments)
 
@@ -398,7 +410,11 @@ class World:
             return
         before = peer.open_segments
         self.composed[message.ta] = message
-        (place,) = peer.journal.write([Entry(message.ta, [content_of(message.ta)])])
+        try:
+            place = self._put_content(peer, message.ta, is_large=False)
+        except StoreError as error:
+            self._put(peer, (peer, Composed(0, message.ta, str(error), ()), 0))
+            return
         if peer.open_segments != before:
             self._put(peer, (peer, peer.open_segments, 0))
         self._put(peer, (peer, Composed(10, message.ta, "", (place,)), 0))
@@ -441,8 +457,27 @@ class World:
                 self._append(write)
             self.feed(Done(write.then, self.ibdb_error, self.ibdb_error == "full"))
             return
-        self._append(write)
-        self.log_files.remove_old()
+        try:
+            self._append(write)
+        except StoreError as error:
+            if write.may_fail:
+                self.feed(Done(write.then, str(error), error.is_full))
+            else:
+                self.lanes["ibdb"].appendleft((0, write))
+            return
+        try:
+            self.log_files.remove_old()
+        except StoreError:
+            pass  # the next write tries again
+        if write.then is not None:
+            self.feed(Done(write.then))
+
+    def _write_defedb(self, write: WriteDefedb) -> None:
+        try:
+            self.store.write([write.change])
+        except StoreError:
+            self.lanes["defedb"].appendleft((0, write))
+            return
         if write.then is not None:
             self.feed(Done(write.then))
 
@@ -470,11 +505,14 @@ class World:
         self.feed(Loaded(effect.ta, ta, rcpts, effect.idxs))
 
     def _remove(self, effect: RemoveContent | RemoveSegment) -> None:
-        if isinstance(effect, RemoveSegment):
-            self.removed_segments.append(effect.segment)
-            assert self.disk.unlink(f"journal/{effect.segment}"), f"{effect.segment} was removed twice"
-        else:
-            self.cdb.unlink(effect.ta)
+        try:
+            if isinstance(effect, RemoveSegment):
+                assert self.disk.unlink(f"journal/{effect.segment}"), f"{effect.segment} was removed twice"
+                self.removed_segments.append(effect.segment)
+            else:
+                self.cdb.unlink(effect.ta)
+        except StoreError:
+            self.lanes["defedb"].append((0, effect))
 
 
 def content_of(ta: str) -> bytes:
