@@ -10,7 +10,7 @@ class Workload(Chaos):
     def __init__(self) -> None:
         super().__init__(lambda values: values[0])
         self.world.host_fails = lambda hop: False
-        self.world.disk.count("begin")
+        self.world.disk.calls = 0
 
     def result(self, deliver: Deliver, address: bytes) -> int:
         if self.is_calm:
@@ -24,7 +24,6 @@ class Workload(Chaos):
         """The whole script; `Stopped` may come out of it anywhere."""
         world = self.world
         self.open_at = world.now + 100
-        world.begin()
         self.accept(b"a@x.test")
         self.accept(b"list@host.test", b"b@x.test")
         self.accept(b"a@x.test", b"later@x.test", is_large=True)
