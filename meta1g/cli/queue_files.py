@@ -2,6 +2,7 @@
 import os
 import shutil
 import tempfile
+from collections.abc import Callable
 from typing import NamedTuple, NoReturn
 
 import click
@@ -70,10 +71,10 @@ def read_queue(config: Config, damage: list[str]) -> list[Queued]:
     return sorted([*fresh, *deferred], key=lambda message: message.received)
 
 
-def _fresh(folder: str, on_damage: object) -> list[Queued]:
+def _fresh(folder: str, on_damage: Callable[[CorruptRecord], None]) -> list[Queued]:
     found: dict[str, Queued] = {}
     open_rcpts: dict[str, dict[int, QueuedRcpt]] = {}
-    for record in ibdb.read(Disk(), folder, on_damage):  # type: ignore[arg-type]
+    for record in ibdb.read(Disk(), folder, on_damage):
         if isinstance(record, TaNew):
             found[record.ta] = Queued(record.ta, "ibdb", record.mail, record.size, record.received, [])
             open_rcpts[record.ta] = {r.idx: QueuedRcpt(r.idx, r.address, 0.0, 0, "") for r in record.rcpts}
@@ -85,8 +86,8 @@ def _fresh(folder: str, on_damage: object) -> list[Queued]:
     return [message._replace(rcpts=list(open_rcpts[ta].values())) for ta, message in found.items()]
 
 
-def _deferred(home: str, on_damage: object) -> list[Queued]:
-    """DEFEDB from a copy of its file: what was checkpointed, at one moment."""
+def read_defedb(home: str, on_damage: Callable[[CorruptRecord], None]) -> list[DeferredTa | DeferredRcpt]:
+    """DEFEDB from a copy of its file: what was checkpointed, at one moment. StoreError."""
     with tempfile.TemporaryDirectory(prefix="mailq.") as folder:
         try:
             shutil.copyfile(os.path.join(home, defedb.FILE), os.path.join(folder, defedb.FILE))
@@ -94,16 +95,20 @@ def _deferred(home: str, on_damage: object) -> list[Queued]:
             return []
         except OSError as error:
             raise StoreError("read", os.path.join(home, defedb.FILE), error.strerror or str(error)) from None
-        transactions: dict[str, DeferredTa] = {}
-        rcpts: dict[str, list[QueuedRcpt]] = {}
-        for entry in defedb.read_file(folder, on_damage):  # type: ignore[arg-type]
-            if isinstance(entry, DeferredRcpt):
-                estat = f"{entry.estat} " if entry.estat else ""
-                reason = f"{entry.code} {estat}{entry.text}" if entry.code else ""
-                rcpts.setdefault(entry.ta, []).append(
-                    QueuedRcpt(entry.idx, entry.address, entry.next_try, entry.tries, reason))
-            else:
-                transactions[entry.ta] = entry
+        return list(defedb.read_file(folder, on_damage))
+
+
+def _deferred(home: str, on_damage: Callable[[CorruptRecord], None]) -> list[Queued]:
+    transactions: dict[str, DeferredTa] = {}
+    rcpts: dict[str, list[QueuedRcpt]] = {}
+    for entry in read_defedb(home, on_damage):
+        if isinstance(entry, DeferredRcpt):
+            estat = f"{entry.estat} " if entry.estat else ""
+            reason = f"{entry.code} {estat}{entry.text}" if entry.code else ""
+            rcpts.setdefault(entry.ta, []).append(
+                QueuedRcpt(entry.idx, entry.address, entry.next_try, entry.tries, reason))
+        else:
+            transactions[entry.ta] = entry
     return [
         Queued(ta, "defedb", entry.mail, entry.size, entry.received, rcpts[ta])
         for ta, entry in transactions.items() if ta in rcpts

@@ -107,13 +107,18 @@ class Process:
 
     def _recover(self) -> None:
         began = time.monotonic()
-        found = recover(self._disk, ibdb.FOLDER, self._defedb_thread.db, self._cdb, self._on_damage)
+        found = recover(self._disk, ibdb.FOLDER, self._defedb_thread.db, self._cdb, self._on_damage,
+                        is_whole=not self._defedb_thread.db.is_new)
         self._ibdb.forget_before(found.keep)
         for line in fill(self._q, found, time.time()):
             self._log.info(line.text)
         self._log.info(
             f"func=q_recover, transactions={len(found.fresh)}, deferred={len(found.deferred)}, "
-            f"orphans={found.orphans}, seconds={time.monotonic() - began:.2f}")
+            f"orphans={found.orphans}, kept={found.kept}, seconds={time.monotonic() - began:.2f}")
+
+        if found.kept:
+            self._log.error(f"func=q_recover, kept={found.kept}, status=content has lost its envelope; "
+                            "stop the server and run meta1g queue repair")
 
     def _on_damage(self, error: CorruptRecord) -> None:
         self._log.error(f"func=q_recover, file={error.path}, offset={error.offset}, reason={error.reason}")

@@ -4,11 +4,12 @@ Rules
     A recipient counts as IBDB's unless a record ends it there or DEFEDB has it too.
     IBDB is rewritten with what is left, then its old files go.
     Content that no envelope needs was never acknowledged, or its mail has ended: an
-    orphan, which is removed. An envelope without content can't be delivered: it is
+    orphan, which is removed; but not when IBDB or DEFEDB was damaged or is gone, since then its
+    envelope may be what is lost: a file DAMAGED keeps it until `meta1g queue repair` (M1 4.11.2). An envelope without content can't be delivered: it is
     reported and bounced at its first attempt.
 """
 from collections.abc import Callable, Iterable
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 from meta1g.mta.errors import CorruptRecord
 from meta1g.mta.ids import rcpt_id, ta_counter
@@ -48,7 +49,7 @@ class Replayed(NamedTuple):
     dsns: list[TaNew]
     ids_last: int
     next_idx: dict[str, int]
-    tried: set[tuple[str, int]]
+    tried: dict[tuple[str, int], bool]  # whether an earlier recovery found it so
 
 
 class Found(NamedTuple):
@@ -60,10 +61,12 @@ class Found(NamedTuple):
     segments: dict[str, set[str]]
     ids_last: int
     orphans: int
+    kept: int
     uncertain: list[tuple[str, int]]
     keep: list[IbdbRecord]
 
 
+DAMAGED: Final = "damaged"  # in IBDB's folder
 Report = Callable[[CorruptRecord], None]
 
 
@@ -73,7 +76,7 @@ def replay(records: Iterable[IbdbRecord]) -> Replayed:
     dsns = []
     ids_last = 0
     next_idx: dict[str, int] = {}
-    tried: set[tuple[str, int]] = set()
+    tried: dict[tuple[str, int], bool] = {}
     for record in records:
         if isinstance(record, IdsGiven):
             ids_last = max(ids_last, record.last)
@@ -86,11 +89,12 @@ def replay(records: Iterable[IbdbRecord]) -> Replayed:
                 ended = [end.idx for end in record.ended]
                 _use(next_idx, record.origin, ended)
                 _drop(fresh, record.origin, ended)
-                tried.difference_update((record.origin, idx) for idx in ended)
+                for idx in ended:
+                    tried.pop((record.origin, idx), None)
         elif isinstance(record, Attempt):
-            tried.update((record.ta, rcpt.idx) for rcpt in record.rcpts)
+            tried.update({(record.ta, rcpt.idx): record.is_uncertain for rcpt in record.rcpts})
         else:
-            tried.discard((record.ta, record.idx))
+            tried.pop((record.ta, record.idx), None)
             _use(next_idx, record.ta, [record.idx])
             _drop(fresh, record.ta, [record.idx])
             if isinstance(record, RcptsAdded):
@@ -110,14 +114,25 @@ def _drop(fresh: dict[str, Fresh], ta: str, idxs: list[int]) -> None:
             fresh[ta].rcpts.pop(idx, None)
 
 
-def recover(disk: Disk, folder: str, defedb: Defedb, cdb: ContentDb, report: Report) -> Found:
-    """Read everything; remove from IBDB's view what DEFEDB has, and orphans from CDB."""
-    fresh, dsns, ids_last, next_idx, tried = replay(ibdb.read(disk, folder, report))
+def recover(disk: Disk, folder: str, defedb: Defedb, cdb: ContentDb, report: Report, *,
+            is_whole: bool = True) -> Found:
+    """Read everything; remove from IBDB's view what DEFEDB has, and orphans from CDB.
+
+    `is_whole` says that DEFEDB was there; damage that turns up goes to `report`.
+    """
+    damage: list[CorruptRecord] = []
+
+    def note(error: CorruptRecord) -> None:
+        damage.append(error)
+        report(error)
+
+    is_whole = is_whole and bool(ibdb.files(disk, folder))
+    fresh, dsns, ids_last, next_idx, tried = replay(ibdb.read(disk, folder, note))
     _end_bounced(defedb, dsns)
     deferred: list[tuple[float, str, int]] = []
     stored: list[DeferredTa] = []
     waiting: set[str] = set()
-    for entry in defedb.entries(report):
+    for entry in defedb.entries(note):
         if isinstance(entry, DeferredRcpt):
             deferred.append((entry.next_try, entry.ta, entry.idx))
             waiting.add(entry.ta)
@@ -138,14 +153,23 @@ def recover(disk: Disk, folder: str, defedb: Defedb, cdb: ContentDb, report: Rep
         places[begin.ta] = place
         transactions.append(_transaction(found, place, next_idx[begin.ta]))
     segments = _segments(cdb, places)
-    orphans = cdb.sweep() + _remove_orphans(cdb, places)
+    orphans = cdb.sweep()
+    lost = [ta for ta in cdb.transactions() if ta not in places]
+    if damage or not is_whole:
+        _keep_orphans(disk, folder, [*lost, *(name for name, holders in segments.items() if not holders)])
+    kept = 0
+    if disk.exists(f"{folder}/{DAMAGED}"):
+        segments = {name: holders for name, holders in segments.items() if holders}
+        kept = len(lost)
+    else:
+        orphans += sum(cdb.unlink(ta) for ta in lost)
     keep: list[IbdbRecord] = [IdsGiven(ids_last)]
     keep += [found.begin._replace(rcpts=tuple(found.rcpts.values()), content=(places[ta],))
              for ta, found in fresh.items()]
     there = {(ta, idx) for ta, found in fresh.items() for idx in found.rcpts}
-    uncertain = sorted(tried & (there | {(ta, idx) for _, ta, idx in deferred}))
+    uncertain = sorted(tried.keys() & (there | {(ta, idx) for _, ta, idx in deferred}))
     keep += [Attempt(True, ta, (Tried(idx),)) for ta, idx in uncertain]
-    return Found(transactions, deferred, segments, ids_last, orphans, uncertain, keep)
+    return Found(transactions, deferred, segments, ids_last, orphans, kept, uncertain, keep)
 
 
 def fill(q: Qmgr, found: Found, now: float) -> list[LogLine]:
@@ -205,9 +229,9 @@ def _segments(cdb: ContentDb, places: dict[str, Content]) -> dict[str, set[str]]
     return holders
 
 
-def _remove_orphans(cdb: ContentDb, places: dict[str, Content]) -> int:
-    count = 0
-    for ta in list(cdb.transactions()):
-        if ta not in places:
-            count += cdb.unlink(ta)
-    return count
+def _keep_orphans(disk: Disk, folder: str, orphans: list[str]) -> None:
+    """What lies in CDB without an envelope may be all that is left of a message."""
+    path = f"{folder}/{DAMAGED}"
+    if orphans and not disk.exists(path):
+        disk.close(disk.create(path, ibdb.MODE))
+        disk.flush_folder(folder)

@@ -47,6 +47,7 @@ class Defedb:
     def __init__(self, home: str, cache_size: int) -> None:
         self._home = home
         self._path = os.path.join(home, FILE)
+        self.is_new = not os.path.exists(self._path)
         self._env = Env(home, cache_size=cache_size, mode=0o600)
         self._table = self._env.btree(FILE)
 
