@@ -5,8 +5,8 @@ Rules
     IBDB is rewritten with what is left, then its old files go.
     Content that no envelope needs was never acknowledged, or its mail has ended: an
     orphan, which is removed; but not when IBDB or DEFEDB was damaged or is gone, since then its
-    envelope may be what is lost: a file DAMAGED keeps it until `meta1g queue repair` (M1 4.11.2). An envelope without content can't be delivered: it is
-    reported and bounced at its first attempt.
+    envelope may be what is lost: a file DAMAGED keeps it until `meta1g queue repair` (M1 4.11.2).
+    An envelope without content can't be delivered: it is reported and bounced at its first attempt.
 """
 from collections.abc import Callable, Iterable
 from typing import Final, NamedTuple

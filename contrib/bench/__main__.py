@@ -1,0 +1,132 @@
+"""`make bench`: meta1g and Debian's Postfix on the same work, in turn, both with their queue on this disk.
+
+A load of smtp-source goes in, smtp-sink counts what comes out. As root, Postfix gets a private configuration:
+DNS off, everything relayed to the sink. Without it meta1g is measured alone.
+"""
+import argparse
+import os
+import shutil
+import statistics
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from contrib.bench import scenarios
+from contrib.bench.report import Row, plot, table
+from contrib.bench.scenarios import Figures, Server
+from contrib.bench.servers import Meta1g, Postfix, Sink
+from tests.lib.instance import free_port
+
+Scenario = Callable[[Server], Figures]
+DOCS = Path(__file__).parents[2] / "docs" / "bench"
+
+
+class Bench:
+    """Runs scenarios on both servers in turn."""
+
+    def __init__(self, runs: int, *, both: bool) -> None:
+        self._runs = runs
+        self._kinds: list[type[Meta1g] | type[Postfix]] = [Meta1g, Postfix] if both else [Meta1g]
+        self.dead = free_port()
+        self.sink = Sink(free_port())
+        self.rows: list[Row] = []
+
+    def run(self, what: str, scenario: Scenario, goals: dict[str, str], *, runs: int = 0, alone: bool = False) -> None:
+        """Measure and keep a row for each figure in `goals`."""
+        results: dict[str, list[Figures]] = {}
+        for _ in range(runs or self._runs):
+            for kind in self._kinds[:1] if alone else self._kinds:
+                server = kind(self.sink.port, self.dead)
+                try:
+                    scenarios.relay(server, self.sink, 200, 1024, 20)
+                    figures = scenario(server)
+                finally:
+                    server.close()
+                results.setdefault(kind.name, []).append(figures)
+                print(f"{what}: {kind.name:<8}" + "".join(f"  {k} {v:.2f}" for k, v in figures.items()), flush=True)
+        ours, theirs = results["meta1g"], results.get("Postfix")
+        for name, goal in goals.items():
+            other = _median(theirs, name) if theirs else None
+            self.rows.append(Row(f"{what}: {name}", _median(ours, name), other, goal))
+
+
+def _median(runs: list[Figures], name: str) -> float:
+    return statistics.median(figures[name] for figures in runs)
+
+
+def rates(bench: Bench, count: int) -> None:
+    """How much goes through."""
+    sink = bench.sink
+    bench.run("1 KB, 20 sessions", lambda s: scenarios.relay(s, sink, count, 1024, 20),
+              {"relay/s": ">= 2", "accept/s": "", "cpu ms": "<= 0.5"})
+    bench.run("1 KB, 100 sessions", lambda s: scenarios.relay(s, sink, count, 1024, 100), {"relay/s": ""})
+    bench.run("10 KB, 20 sessions", lambda s: scenarios.relay(s, sink, count, 10240, 20), {"relay/s": ">= 1.8"})
+    bench.run("100 KB, 20 sessions", lambda s: scenarios.relay(s, sink, count // 4, 102400, 20), {"relay/s": ">= 1.2"})
+    bench.run("deliveries held", lambda s: scenarios.held(s, count), {"accept/s": ">= 2.5"})
+
+
+def details(bench: Bench, count: int) -> None:
+    """What one message and one session cost."""
+    sink = bench.sink
+    bench.run("reply to the final dot", lambda s: scenarios.latency(s, count), {"p50 ms": "", "p99 ms": "<= 1"})
+    if shutil.which("strace") and os.geteuid() == 0:
+        bench.run("100 sessions", lambda s: scenarios.flushes(s, sink, count // 2),
+                  {"flushes a message": "ours <= 0.25"}, runs=1)
+    bench.run("1,000 idle sessions", lambda s: scenarios.idle(s, 1000 if isinstance(s, Meta1g) else 90),
+              {"KB a session": "<= 0.05"}, runs=1)
+    bench.run("9,500 idle sessions", lambda s: scenarios.idle(s, 9500),
+              {"MB in all": "ours < 500"}, runs=1, alone=True)
+    bench.run("1,000 recipients", lambda s: scenarios.many_rcpts(s, sink), {"accepted s": "", "delivered s": "< 1"})
+
+
+def queues(bench: Bench, count: int, rcpts: int) -> None:
+    """What waits must not slow down what moves."""
+    bench.run(f"{rcpts:,} deferred", lambda s: scenarios.deferred(s, bench.sink, bench.dead, rcpts, count),
+              {"restart s": "< 1", "MB": "", "next attempt s": "", "share": "ours > 0.9"}, runs=1)
+    bench.run("1,000 destinations", lambda s: scenarios.slow_one(s, bench.sink, bench.dead, count),
+              {"relay/s": "", "share": "ours > 0.9"}, runs=1, alone=True)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        prog="make bench ARGS=...", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--quick", action="store_true", help="only the rate of 1 KB messages")
+    parser.add_argument("-m", type=int, default=4000, help="messages in each run")
+    parser.add_argument("-r", type=int, default=3, help="runs of each server")
+    parser.add_argument("--rcpts", type=int, default=100_000, help="deferred recipients")
+    parser.add_argument("--only", choices=["rates", "details", "queues"], action="append", help="parts")
+    parser.add_argument("--only-meta1g", action="store_true", help="leave Postfix out")
+    parser.add_argument("--keep", action="store_true", help="write docs/bench/results.md and results.png")
+    options = parser.parse_args()
+    if shutil.which("smtp-source") is None:
+        sys.exit("smtp-source is needed: apt-get install postfix")
+    both = not options.only_meta1g and os.geteuid() == 0 and shutil.which("postfix") is not None
+    bench = Bench(options.r, both=both)
+    try:
+        _measure(bench, options)
+    finally:
+        bench.sink.close()
+    text = table(bench.rows, scenarios.machine(), time.strftime("%Y-%m-%d"))
+    print("\n" + text)
+    if options.keep:
+        (DOCS / "results.md").write_text("# Measured\n\n" + text + "\n![ratios](results.png)\n")
+        plot(bench.rows, DOCS / "results.png")
+
+
+def _measure(bench: Bench, options: argparse.Namespace) -> None:
+    parts = options.only or ["rates", "details", "queues"]
+    if options.quick:
+        bench.run("1 KB, 20 sessions", lambda s: scenarios.relay(s, bench.sink, options.m, 1024, 20),
+                  {"relay/s": ">= 2", "accept/s": "", "cpu ms": "<= 0.5"})
+        parts = []
+    if "rates" in parts:
+        rates(bench, options.m)
+    if "details" in parts:
+        details(bench, options.m // 2)
+    if "queues" in parts:
+        queues(bench, options.m, options.rcpts)
+
+
+if __name__ == "__main__":
+    main()

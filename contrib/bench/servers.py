@@ -1,0 +1,202 @@
+"""The servers that are measured, and the sink that counts what they deliver."""
+import json
+import os
+import re
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from pathlib import Path
+
+from tests.lib.instance import Instance, free_port
+
+os.environ["PATH"] += ":/usr/sbin:/sbin"
+TICKS = os.sysconf("SC_CLK_TCK")
+
+
+class Sink:
+    """smtp-sink, whose running count is read."""
+
+    def __init__(self, port: int) -> None:
+        user = ["-u", "nobody"] if os.geteuid() == 0 else []
+        self._process = subprocess.Popen(
+            ["smtp-sink", *user, "-c", f"127.0.0.1:{port}", "1000"], stdout=subprocess.PIPE)
+        self.port = port
+        self.count = 0
+        threading.Thread(target=self._read, daemon=True).start()
+        wait_port(port)
+
+    def _read(self) -> None:
+        assert self._process.stdout is not None
+        tail = b""
+        while data := os.read(self._process.stdout.fileno(), 4096):
+            tail = (tail + data)[-200:]
+            found = re.findall(rb"mesg=(\d+)", tail)
+            if found:
+                self.count = int(found[-1])
+
+    def close(self) -> None:
+        self._process.terminate()
+        self._process.wait()
+
+
+def wait_port(port: int) -> None:
+    end = time.monotonic() + 20
+    while time.monotonic() < end:
+        with socket.socket() as sock:
+            if sock.connect_ex(("127.0.0.1", port)) == 0:
+                return
+        time.sleep(0.05)
+    sys.exit(f"nothing listens at port {port}")
+
+
+class Meta1g:
+    name = "meta1g"
+
+    def __init__(self, sink: int, dead: int) -> None:
+        self._instance = Instance("bench.test", "retry_delay_min = 4000;")
+        self._instance.add("mt", f"sink.test {{ port={sink}; ip={{127.0.0.1}} }}\n"
+                           f"dead.test {{ port={dead}; ip={{127.0.0.1}} }}\n"
+                           f"slow.test {{ port={dead}; ip={{127.0.0.2}} }}\n"
+                           f".many.test {{ port={sink}; ip={{127.0.0.1}} }}\n")
+        self._instance.add("access", "".join(f"to:@{name}.test relay\n" for name in ("sink", "dead", "slow", "many")))
+        self._instance.start()
+        self.port = self._instance.port
+
+    def cpu(self) -> dict[str, float]:
+        return {name: cpu_of(pid) for name, pid in self._instance.pids().items() if name not in ("mcp", "lda")}
+
+    def pids(self) -> list[int]:
+        """The processes that a message passes."""
+        return [pid for name, pid in self._instance.pids().items() if name not in ("mcp", "lda")]
+
+    def hold(self) -> None:
+        """Deliver nothing from now on."""
+        os.kill(self._instance.pids()["smtpc"], signal.SIGSTOP)
+
+    def deferred(self) -> int:
+        """Recipients that wait for their next try."""
+        return int(self._instance.status()["queue"]["queues"]["deferred"])
+
+    def restart(self) -> None:
+        """Stop and start; returns when mail is taken."""
+        self._instance.stop()
+        self._instance.start()
+
+    def flush(self) -> None:
+        """Try all that is deferred now."""
+        self._instance.flush()
+
+    def close(self) -> None:
+        """Stop it and remove its files."""
+        for pid, name in self._instance.running().items():
+            if name == "smtpc":
+                os.kill(pid, signal.SIGCONT)
+        self._instance.__exit__()
+
+
+class Postfix:
+    name = "Postfix"
+
+    def __init__(self, sink: int, dead: int) -> None:
+        self._base = Path(tempfile.mkdtemp(prefix="bench-postfix."))
+        self._base.chmod(0o755)
+        self.port = free_port()
+        self._conf, self._queue, data = self._base / "conf", self._base / "queue", self._base / "data"
+        for folder in (self._conf, self._queue, data):
+            folder.mkdir()
+        shutil.chown(data, "postfix")
+        (self._conf / "main.cf").write_text(
+            f"compatibility_level = 3.6\nqueue_directory = {self._queue}\ndata_directory = {data}\n"
+            "mail_owner = postfix\nsetgid_group = postdrop\nmyhostname = bench.test\nmydestination =\n"
+            "mynetworks = 127.0.0.0/8\ninet_interfaces = 127.0.0.1\ninet_protocols = ipv4\n"
+            f"smtpd_client_connection_rate_limit = 0\ntransport_maps = inline:{{dead.test=smtp:[127.0.0.1]:{dead}}}\n"
+            f"disable_dns_lookups = yes\nrelayhost = [127.0.0.1]:{sink}\nalias_maps =\nsmtpd_peername_lookup = no\n"
+            "maillog_file =\nsmtpd_client_connection_count_limit = 0\n")
+        master = Path("/usr/share/postfix/master.cf.dist")
+        master = master if master.exists() else Path("/etc/postfix/master.cf")
+        text = re.sub(r"(?m)^smtp\s+inet\s.*$", f"127.0.0.1:{self.port} inet n - n - - smtpd", master.read_text())
+        text = re.sub(r"(?m)^(\S+\s+(?:inet|unix|unix-dgram)\s+\S+\s+\S+\s+)y", r"\1n", text)
+        (self._conf / "master.cf").write_text(text)
+        (self._conf / "dynamicmaps.cf").write_text("")
+        self._postfix("start")
+        wait_port(self.port)
+
+    def _postfix(self, what: str) -> None:
+        with (self._base / "said").open("w") as said:  # not a pipe: master keeps it open
+            done = subprocess.run(["postfix", "-c", str(self._conf), what], stdout=said, stderr=said, check=False)
+        if done.returncode:
+            sys.exit(f"postfix {what}: {(self._base / 'said').read_text()}")
+
+    def cpu(self) -> dict[str, float]:
+        master, *children = self.pids()
+        return {"all": cpu_of(master, waited=True) + sum(map(cpu_of, children))}
+
+    def pids(self) -> list[int]:
+        """Master and its children."""
+        master = int((self._queue / "pid" / "master.pid").read_text())
+        children = [int(entry.name) for entry in Path("/proc").iterdir()
+                    if entry.name.isdigit() and parent_of(int(entry.name)) == master]
+        return [master, *children]
+
+    def hold(self) -> None:
+        """Put all mail into the hold queue from now on."""
+        with (self._conf / "main.cf").open("a") as file:
+            file.write("smtpd_client_restrictions = check_client_access static:HOLD\n")
+        self._postfix("reload")
+
+    def deferred(self) -> int:
+        """Recipients that wait for their next try."""
+        listed = subprocess.run(["postqueue", "-c", str(self._conf), "-j"], capture_output=True, text=True, check=True)
+        return sum(len(json.loads(line)["recipients"]) for line in listed.stdout.splitlines()
+                   if '"deferred"' in line)
+
+    def restart(self) -> None:
+        """Stop and start; returns when mail is taken."""
+        self._postfix("stop")
+        self._postfix("start")
+        wait_port(self.port)
+
+    def flush(self) -> None:
+        """Try all that is deferred now."""
+        subprocess.run(["postqueue", "-c", str(self._conf), "-f"], check=True)
+
+    def close(self) -> None:
+        """Stop it and remove its files."""
+        self._postfix("stop")
+        shutil.rmtree(self._base, ignore_errors=True)
+
+
+def stat_of(pid: int) -> list[str]:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    except OSError:
+        return []
+
+
+def parent_of(pid: int) -> int:
+    fields = stat_of(pid)
+    return int(fields[1]) if fields else 0
+
+
+def cpu_of(pid: int, *, waited: bool = False) -> float:
+    fields = stat_of(pid)
+    if not fields:
+        return 0.0
+    return sum(map(int, fields[11:15] if waited else fields[11:13])) / TICKS
+
+
+def memory_of(pids: list[int]) -> float:
+    """Megabytes that these processes have for themselves, shared pages in part (PSS)."""
+    total = 0
+    for pid in pids:
+        try:
+            text = Path(f"/proc/{pid}/smaps_rollup").read_text()
+        except OSError:
+            continue
+        total += int(re.search(r"^Pss:\s+(\d+)", text, re.MULTILINE)[1])  # type: ignore[index]
+    return total / 1024
