@@ -144,7 +144,7 @@ def deferred(server: Server, sink: Sink, dead: int, rcpts: int, count: int) -> F
     memory = memory_of(server.pids())
     with socket.socket() as listener:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        listener.bind(("127.0.0.1", dead))
+        listener.bind(("127.0.0.3", dead))
         listener.listen(100)
         listener.settimeout(120)
         flushed = time.monotonic()

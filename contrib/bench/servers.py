@@ -60,7 +60,7 @@ class Meta1g:
     def __init__(self, sink: int, dead: int) -> None:
         self._instance = Instance("bench.test", "retry_delay_min = 4000;")
         self._instance.add("mt", f"sink.test {{ port={sink}; ip={{127.0.0.1}} }}\n"
-                           f"dead.test {{ port={dead}; ip={{127.0.0.1}} }}\n"
+                           f"dead.test {{ port={dead}; ip={{127.0.0.3}} }}\n"
                            f"slow.test {{ port={dead}; ip={{127.0.0.2}} }}\n"
                            f".many.test {{ port={sink}; ip={{127.0.0.1}} }}\n")
         self._instance.add("access", "".join(f"to:@{name}.test relay\n" for name in ("sink", "dead", "slow", "many")))
@@ -114,7 +114,7 @@ class Postfix:
             f"compatibility_level = 3.6\nqueue_directory = {self._queue}\ndata_directory = {data}\n"
             "mail_owner = postfix\nsetgid_group = postdrop\nmyhostname = bench.test\nmydestination =\n"
             "mynetworks = 127.0.0.0/8\ninet_interfaces = 127.0.0.1\ninet_protocols = ipv4\n"
-            f"smtpd_client_connection_rate_limit = 0\ntransport_maps = inline:{{dead.test=smtp:[127.0.0.1]:{dead}}}\n"
+            f"smtpd_client_connection_rate_limit = 0\ntransport_maps = inline:{{dead.test=smtp:[127.0.0.3]:{dead}}}\n"
             f"disable_dns_lookups = yes\nrelayhost = [127.0.0.1]:{sink}\nalias_maps =\nsmtpd_peername_lookup = no\n"
             "maillog_file =\nsmtpd_client_connection_count_limit = 0\n")
         master = Path("/usr/share/postfix/master.cf.dist")
