@@ -64,6 +64,7 @@ class Meta1g:
                            f"slow.test {{ port={dead}; ip={{127.0.0.2}} }}\n"
                            f".many.test {{ port={sink}; ip={{127.0.0.1}} }}\n")
         self._instance.add("access", "".join(f"to:@{name}.test relay\n" for name in ("sink", "dead", "slow", "many")))
+        self._instance.edit("smtps {\n  flags", "smtps {\n  threads_max = 10000;\n  flags")
         self._instance.start()
         self.port = self._instance.port
 
