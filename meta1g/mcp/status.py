@@ -82,12 +82,19 @@ def read(folder: str) -> dict[str, Any] | None:
     try:
         with open(os.path.join(folder, STATUS_FILE), encoding="ascii") as file:
             status: dict[str, Any] = json.load(file)
-        os.kill(status["pid"], 0)
-    except PermissionError:
-        return status
     except (OSError, ValueError):
         return None  # it is just starting or ending
-    return status
+    return status if _lives(status["pid"]) else None
+
+
+def _lives(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        pass  # another user's
+    return True
 
 
 def _replace(path: str, text: str) -> None:
