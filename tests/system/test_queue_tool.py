@@ -2,6 +2,7 @@
 import json
 import re
 import shutil
+import threading
 
 import pytest
 
@@ -81,10 +82,19 @@ def test_uncertain_names_what_was_in_flight() -> None:
     port = free_port()
     instance = waiting(port)
     sink = Sink(port)
-    sink.mischief = lambda where: "slow"
+    arrived, go_on = threading.Event(), threading.Event()
+
+    def hold(where: str) -> str:
+        if where == "dot":
+            arrived.set()
+            go_on.wait(60)
+        return ""
+
+    sink.mischief = hold
     with instance:
-        until(lambda: len(sink.seen) > 0, 60)
+        until(arrived.is_set, 60)
         instance.kill_all()
+        go_on.set()
         found = json.loads(queue(instance, "uncertain", "--json"))
         assert {row["recipient"] for row in found} == {"x@sink.test"}
         instance.start()
