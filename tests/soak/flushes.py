@@ -4,6 +4,7 @@ import shutil
 import subprocess
 import tempfile
 from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 
 from tests.lib.wait import until
@@ -23,16 +24,16 @@ def missing() -> str:
 
 def run(rounds: int, seed: int, tick: Callable[[], None]) -> Figures:
     """Each program and fault at its flush 1, 2, ... `rounds`."""
-    rig = Rig("kill or EIO at a flush", seed)
-    rig.begin()
-    for number in range(1, rounds + 1):
-        for program in PROGRAMS:
-            for fault in FAULTS.values():
-                inject(rig, program, _FLUSHES, f"{fault}:when={number}")
-                rig.figures.rounds += 1
-                rig.more(5)
-                tick()
-    return rig.settle()
+    with closing(Rig("kill or EIO at a flush", seed)) as rig:
+        rig.begin()
+        for number in range(1, rounds + 1):
+            for program in PROGRAMS:
+                for fault in FAULTS.values():
+                    inject(rig, program, _FLUSHES, f"{fault}:when={number}")
+                    rig.figures.rounds += 1
+                    rig.more(5)
+                    tick()
+        return rig.settle()
 
 
 def inject(rig: Rig, program: str, calls: str, fault: str) -> None:

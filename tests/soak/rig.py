@@ -134,11 +134,12 @@ class Rig:
         return figures
 
     def close(self) -> None:
-        """End everything; the instance's folder goes if the law was kept."""
+        """End everything and remove the instance's folder; what `_evidence` kept stays."""
         if self.load is not None:
             self.load.stop()
         self.instance.kill_all()
         self.sink.close()
+        shutil.rmtree(self.instance.base, ignore_errors=True)
 
 
 def wait_for(condition: Callable[[], object], timeout: float) -> bool:
