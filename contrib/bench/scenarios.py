@@ -9,10 +9,10 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Callable
 from pathlib import Path
 
 from contrib.bench.servers import Meta1g, Postfix, Sink, memory_of
+from tests.lib.wait import until
 
 Server = Meta1g | Postfix
 Figures = dict[str, float]
@@ -40,11 +40,7 @@ def relay(server: Server, sink: Sink, count: int, size: int, sessions: int) -> F
 
 def arrived(sink: Sink, count: int) -> None:
     """Wait until the sink has so many messages."""
-    end = time.monotonic() + SINK_WAIT
-    while sink.count < count:
-        if time.monotonic() > end:
-            sys.exit(f"{count - sink.count} messages did not arrive")
-        time.sleep(0.005)
+    until(lambda: sink.count >= count, SINK_WAIT, f"the sink has {count} messages")
 
 
 def held(server: Server, count: int) -> Figures:
@@ -88,16 +84,21 @@ def _send(port: int, count: int, times: list[float]) -> None:
     for _ in range(count):
         with socket.create_connection(("127.0.0.1", port), 60) as sock:
             sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-            sock.recv(4096)
-            for line in (b"HELO x", b"MAIL FROM:<a@bench.test>", b"RCPT TO:<x@sink.test>", b"DATA"):
-                sock.sendall(line + b"\r\n")
-                sock.recv(4096)
+            _talk(sock, b"HELO x", b"MAIL FROM:<a@bench.test>", b"RCPT TO:<x@sink.test>", b"DATA")
             sock.sendall(body)
             began = time.monotonic()
             sock.sendall(b".\r\n")
             sock.recv(4096)
             times.append(time.monotonic() - began)
             sock.sendall(b"QUIT\r\n")
+
+
+def _talk(sock: socket.socket, *lines: bytes) -> None:
+    """Read the greeting, then send line by line and read each reply."""
+    sock.recv(4096)
+    for line in lines:
+        sock.sendall(line + b"\r\n")
+        sock.recv(4096)
 
 
 def idle(server: Server, count: int) -> Figures:
@@ -108,9 +109,7 @@ def idle(server: Server, count: int) -> Figures:
     socks = []
     for _ in range(count):
         sock = socket.create_connection(("127.0.0.1", server.port), 60)
-        sock.recv(4096)
-        sock.sendall(b"EHLO x\r\n")
-        sock.recv(4096)
+        _talk(sock, b"EHLO x")
         socks.append(sock)
     after = memory_of(server.pids())
     for sock in socks:
@@ -136,7 +135,7 @@ def deferred(server: Server, sink: Sink, dead: int, rcpts: int, count: int) -> F
     """A queue of deferred recipients: the rate beside it, restart, memory, and the time to the next attempt."""
     free = relay(server, sink, count, 1024, 20)["relay/s"]
     source(server, rcpts // 1000, 1024, 5, "-r", "1000", to="x@dead.test")
-    _until(lambda: server.deferred() >= rcpts, 600)
+    until(lambda: server.deferred() >= rcpts, 600, "all is deferred", pause=0.5)
     full = relay(server, sink, count, 1024, 20)["relay/s"]
     began = time.monotonic()
     server.restart()
@@ -181,19 +180,8 @@ def _to_many(server: Server, sink: Sink, count: int) -> float:
 def _spread(port: int, part: int, count: int) -> None:
     for number in range(count):
         with socket.create_connection(("127.0.0.1", port), 60) as sock:
-            sock.recv(4096)
             rcpt = b"RCPT TO:<x@d%d.many.test>" % ((part * count + number) % 1000)
-            for line in (b"HELO x", b"MAIL FROM:<a@bench.test>", rcpt, b"DATA", b"Subject: x\r\n\r\nx\r\n."):
-                sock.sendall(line + b"\r\n")
-                sock.recv(4096)
-
-
-def _until(condition: Callable[[], bool], timeout: float) -> None:
-    end = time.monotonic() + timeout
-    while not condition():
-        if time.monotonic() > end:
-            sys.exit("the queue does not get there in time")
-        time.sleep(0.5)
+            _talk(sock, b"HELO x", b"MAIL FROM:<a@bench.test>", rcpt, b"DATA", b"Subject: x\r\n\r\nx\r\n.")
 
 
 def machine() -> str:

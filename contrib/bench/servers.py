@@ -9,10 +9,10 @@ import subprocess
 import sys
 import tempfile
 import threading
-import time
 from pathlib import Path
 
 from tests.lib.instance import Instance, free_port
+from tests.lib.wait import until
 
 os.environ["PATH"] += ":/usr/sbin:/sbin"
 TICKS = os.sysconf("SC_CLK_TCK")
@@ -45,13 +45,13 @@ class Sink:
 
 
 def wait_port(port: int) -> None:
-    end = time.monotonic() + 20
-    while time.monotonic() < end:
-        with socket.socket() as sock:
-            if sock.connect_ex(("127.0.0.1", port)) == 0:
-                return
-        time.sleep(0.05)
-    sys.exit(f"nothing listens at port {port}")
+    """Wait until something listens there."""
+    until(lambda: _listens(port), 20, f"something listens at port {port}")
+
+
+def _listens(port: int) -> bool:
+    with socket.socket() as sock:
+        return sock.connect_ex(("127.0.0.1", port)) == 0
 
 
 class Meta1g:
@@ -69,11 +69,14 @@ class Meta1g:
         self.port = self._instance.port
 
     def cpu(self) -> dict[str, float]:
-        return {name: cpu_of(pid) for name, pid in self._instance.pids().items() if name not in ("mcp", "lda")}
+        return {name: cpu_of(pid) for name, pid in self._passed().items()}
+
+    def _passed(self) -> dict[str, int]:
+        return {name: pid for name, pid in self._instance.pids().items() if name not in ("mcp", "lda")}
 
     def pids(self) -> list[int]:
         """The processes that a message passes."""
-        return [pid for name, pid in self._instance.pids().items() if name not in ("mcp", "lda")]
+        return list(self._passed().values())
 
     def hold(self) -> None:
         """Deliver nothing from now on."""

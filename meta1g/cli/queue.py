@@ -67,10 +67,10 @@ def check(config: Config, as_json: bool) -> None:
 @click.pass_obj
 def uncertain(config: Config, as_json: bool) -> None:
     """Name the recipients whose last attempt was cut off by a crash: they may get a second copy."""
-    survey_ = _survey(config)
+    found = _survey(config)
     running = mcp_status.is_running(config.queue_directory)
-    addresses = _addresses(survey_)
-    keys = sorted(key for key, was_cut_off in survey_.replayed.tried.items()
+    addresses = _addresses(found)
+    keys = sorted(key for key, was_cut_off in found.replayed.tried.items()
                   if key in addresses and (was_cut_off or not running))
     rows = [{"rcpt_id": rcpt_id(*key), "recipient": logfmt.clean(addresses[key])} for key in keys]
     if as_json:

@@ -5,7 +5,6 @@ from typing import NamedTuple
 from meta1g.cli.queue_files import read_defedb
 from meta1g.conf.load import Config
 from meta1g.mta.errors import CorruptRecord, StoreError
-from meta1g.mta.ids import is_ta_id
 from meta1g.proto.msg_ss import Content
 from meta1g.qmgr.recover import Replayed, replay
 from meta1g.shim import cdb, ibdb, journal
@@ -43,13 +42,11 @@ def survey(config: Config) -> Survey:
         damage.append(str(error))
 
     contents = content_db(config)
-    files, leftovers = _listed(contents)
-    queue = config.queue_directory
-    replayed = replay(ibdb.read(Disk(), os.path.join(queue, ibdb.FOLDER), on_damage))
-    home = os.path.join(queue, config.queue_path(config.module("qmgr").defedb.base_directory))
+    files, leftovers = set(contents.transactions()), list(contents.others())
+    replayed = replay(ibdb.read(Disk(), os.path.join(config.queue_directory, ibdb.FOLDER), on_damage))
     deferred: dict[str, DeferredTa] = {}
     rcpts: list[DeferredRcpt] = []
-    for entry in read_defedb(home, on_damage):
+    for entry in read_defedb(config, on_damage):
         if isinstance(entry, DeferredTa):
             deferred[entry.ta] = entry
         else:
@@ -80,18 +77,6 @@ def unreadable(contents: cdb.ContentDb, ta: str, place: Content) -> str:
     except (StoreError, CorruptRecord) as error:
         return str(error)
     return ""
-
-
-def _listed(contents: cdb.ContentDb) -> tuple[set[str], list[str]]:
-    files: set[str] = set()
-    leftovers = []
-    for folder in cdb.FOLDERS:
-        for name in contents.disk.names(contents.base + folder):
-            if is_ta_id(name):
-                files.add(name)
-            else:
-                leftovers.append(f"{contents.base}{folder}/{name}")
-    return files, leftovers
 
 
 def journal_content(contents: cdb.ContentDb) -> dict[str, Content]:

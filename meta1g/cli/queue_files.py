@@ -58,10 +58,8 @@ def read_queue(config: Config, damage: list[str]) -> list[Queued]:
     def on_damage(error: CorruptRecord) -> None:
         damage.append(str(error))
 
-    queue = config.queue_directory
-    found = _fresh(os.path.join(queue, ibdb.FOLDER), on_damage)
-    home = os.path.join(queue, config.queue_path(config.module("qmgr").defedb.base_directory))
-    deferred = _deferred(home, on_damage)
+    found = _fresh(os.path.join(config.queue_directory, ibdb.FOLDER), on_damage)
+    deferred = _deferred(config, on_damage)
     known = {(message.ta, rcpt.idx) for message in deferred for rcpt in message.rcpts}
     fresh = []
     for message in found:
@@ -86,22 +84,24 @@ def _fresh(folder: str, on_damage: Callable[[CorruptRecord], None]) -> list[Queu
     return [message._replace(rcpts=list(open_rcpts[ta].values())) for ta, message in found.items()]
 
 
-def read_defedb(home: str, on_damage: Callable[[CorruptRecord], None]) -> list[DeferredTa | DeferredRcpt]:
+def read_defedb(config: Config, on_damage: Callable[[CorruptRecord], None]) -> list[DeferredTa | DeferredRcpt]:
     """DEFEDB from a copy of its file: what was checkpointed, at one moment. StoreError."""
+    home = config.queue_path(config.module("qmgr").defedb.base_directory)
+    path = os.path.join(config.queue_directory, home, defedb.FILE)
     with tempfile.TemporaryDirectory(prefix="mailq.") as folder:
         try:
-            shutil.copyfile(os.path.join(home, defedb.FILE), os.path.join(folder, defedb.FILE))
+            shutil.copyfile(path, os.path.join(folder, defedb.FILE))
         except FileNotFoundError:
             return []
         except OSError as error:
-            raise StoreError("read", os.path.join(home, defedb.FILE), error.strerror or str(error)) from None
+            raise StoreError("read", path, error.strerror or str(error)) from None
         return list(defedb.read_file(folder, on_damage))
 
 
-def _deferred(home: str, on_damage: Callable[[CorruptRecord], None]) -> list[Queued]:
+def _deferred(config: Config, on_damage: Callable[[CorruptRecord], None]) -> list[Queued]:
     transactions: dict[str, DeferredTa] = {}
     rcpts: dict[str, list[QueuedRcpt]] = {}
-    for entry in read_defedb(home, on_damage):
+    for entry in read_defedb(config, on_damage):
         if isinstance(entry, DeferredRcpt):
             estat = f"{entry.estat} " if entry.estat else ""
             reason = f"{entry.code} {estat}{entry.text}" if entry.code else ""

@@ -16,7 +16,7 @@ from meta1g.shim.records import RcptRec, TaNew
 
 _FIELDS: Final = re.compile(r"(?:^| )(?=(?:ss_se|func)=)")
 _ENDS: Final = ("q_upd_rcpt_ok", "q_upd_rcpt_fail")
-_DOMAIN: Final = re.compile(r"^<(.*)>$")
+_ANGLES: Final = re.compile(r"^<(.*)>$")
 
 
 @dataclass(slots=True)
@@ -68,7 +68,7 @@ def _received(envelope: Envelope, named: dict[str, str]) -> None:
 
 
 def _bare(text: str) -> bytes:
-    match = _DOMAIN.match(text)
+    match = _ANGLES.match(text)
     return (match[1] if match else text).encode("utf-8", "surrogateescape")
 
 

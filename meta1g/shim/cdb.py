@@ -88,6 +88,13 @@ class ContentDb:
                 if is_ta_id(name):
                     yield name
 
+    def others(self) -> Iterator[str]:
+        """Paths of all files that are no transaction's."""
+        for folder in FOLDERS:
+            for name in self.disk.names(self.base + folder):
+                if not is_ta_id(name):
+                    yield f"{self.base}{folder}/{name}"
+
     def flush_folders(self) -> None:
         """A file that is seen is also there after a loss of power."""
         for folder in FOLDERS:
@@ -95,12 +102,7 @@ class ContentDb:
 
     def sweep(self) -> int:
         """Remove what a crash left of files that were being written; how many there were."""
-        count = 0
-        for folder in FOLDERS:
-            for name in self.disk.names(self.base + folder):
-                if name.endswith(".new"):
-                    count += self.disk.unlink(f"{self.base}{folder}/{name}")
-        return count
+        return sum(self.disk.unlink(path) for path in self.others() if path.endswith(".new"))
 
 
 class ContentWriter:

@@ -7,7 +7,7 @@ call fails once, and each flush of the code is left out once: that must be notic
 import random
 import sys
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterator
 
 import click
 
@@ -50,16 +50,12 @@ def _play(label: str, stories: list[Story]) -> int:
     return bad
 
 
-def _watched(label: str, stories: list[Story]) -> Iterable[Story]:
+def _watched(label: str, stories: list[Story]) -> Iterator[Story]:
     if not sys.stderr.isatty():
-        return stories
-    bar = click.progressbar(stories, label=f"{label:<6}", file=sys.stderr)
-    return _in(bar)
-
-
-def _in(bar: object) -> Iterable[Story]:
-    with bar as items:  # type: ignore[attr-defined]
-        yield from items
+        yield from stories
+        return
+    with click.progressbar(stories, label=f"{label:<6}", file=sys.stderr) as bar:
+        yield from bar
 
 
 if __name__ == "__main__":

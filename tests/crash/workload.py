@@ -35,9 +35,7 @@ class Workload(Chaos):
         self.accept(b"dead@z.test", b"b@y.test")
         world.sleep(20)
         world.crash(loss=lambda disk: disk)
-        for peer in (world.smar, world.smtps, world.smtpc):
-            world.connect(peer)
-        world.run()
+        world.begin()
         self.accept(b"later@x.test", b"never@x.test")
         world.sleep(300, 20)
         self.accept(b"a@x.test", b"b@y.test")

@@ -6,7 +6,7 @@ of content, and each peer. Within a lane the order is kept; which lane moves nex
 Content and IBDB are written by the real stores to a disk in memory, DEFEDB is a dictionary.
 """
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any
 
 from meta1g.mta.errors import CorruptRecord, StoreError
@@ -46,10 +46,10 @@ from meta1g.qmgr.state import Qmgr, Settings
 from meta1g.qmgr.turn import turn
 from meta1g.shim import ibdb
 from meta1g.shim.cdb import ContentDb
-from meta1g.shim.defedb import Change
 from meta1g.shim.journal import Entry, JournalWriter
-from meta1g.shim.records import DeferredRcpt, DeferredTa, RcptEnd, RcptsAdded, TaNew
+from meta1g.shim.records import DeferredRcpt, RcptEnd, RcptsAdded, TaNew
 from tests.crash.disk import FakeDisk
+from tests.flow.defedb import FakeDefedb
 
 SETTINGS = Settings(
     hostname="host.test", aq_entries_max=500, retry_delay_min=60, retry_delay_max=600, queue_return=3600,
@@ -85,37 +85,6 @@ class Smtps(Peer):
     def open_segments(self) -> JournalOpen:
         return JournalOpen(tuple(
             Segment(name) for name in sorted({self.journal.segment, *(s for _, s in self.waiting.values())} - {""})))
-
-
-class FakeDefedb:
-    """DEFEDB's transactions, each of which is durable when it returns; `on_write` may stop one before it happens."""
-
-    def __init__(self, on_write: Callable[[], None] = lambda: None) -> None:
-        self.on_write = on_write
-        self.tas: dict[str, DeferredTa] = {}
-        self.rcpts: dict[tuple[str, int], DeferredRcpt] = {}
-
-    def write(self, changes: Sequence[Change]) -> None:
-        self.on_write()
-        for change in changes:
-            for entry in change.puts:
-                if isinstance(entry, DeferredTa):
-                    self.tas[entry.ta] = entry
-                else:
-                    assert entry.ta in self.tas, "a recipient without its transaction"
-                    self.rcpts[entry.ta, entry.idx] = entry
-            for key in change.deletes:
-                self.rcpts.pop(key, None)
-            for ta in change.ended:
-                assert not any(key[0] == ta for key in self.rcpts), "a transaction ended before its recipients"
-                self.tas.pop(ta, None)
-            for ta in change.settled:
-                if ta in self.tas:
-                    entry = self.tas[ta]
-                    self.tas[ta] = entry._replace(content=(entry.content[0]._replace(segment="", offset=0),))
-
-    def entries(self, on_damage: Callable[[CorruptRecord], None]) -> list[DeferredTa | DeferredRcpt]:
-        return [*self.rcpts.values(), *self.tas.values()]
 
 
 class World:

@@ -6,12 +6,12 @@ from typing import TypeVar
 T = TypeVar("T")
 
 
-def until(condition: Callable[[], T], timeout: float = 20.0, what: str = "") -> T:
-    """The first true value of `condition`; AssertionError after `timeout` seconds."""
+def until(condition: Callable[[], T], timeout: float = 20.0, what: str = "", pause: float = 0.01) -> T:
+    """The first true value of `condition`, asked every `pause` seconds; AssertionError after `timeout` seconds."""
     end = time.monotonic() + timeout
     while True:
         value = condition()
         if value:
             return value
         assert time.monotonic() < end, f"not within {timeout} s: {what or condition}; last value {value!r}"
-        time.sleep(0.01)
+        time.sleep(pause)

@@ -17,7 +17,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from tests.soak.rig import Figures, LawBroken, Rig
+from tests.soak.rig import Figures, LawBroken, Rig, wait_for
 
 _SHUTDOWN = 0x8004587D  # EXT4_IOC_SHUTDOWN
 _NOLOGFLUSH = struct.pack("I", 2)
@@ -62,11 +62,9 @@ class Image:
 
     def unmount(self) -> None:
         """Unmount; waits for processes that are just ending."""
-        for _ in range(100):
-            if subprocess.run(["umount", str(self.folder)], capture_output=True, check=False).returncode == 0:
-                return
-            time.sleep(0.1)
-        _do("umount", "-l", self.folder)
+        command = ["umount", str(self.folder)]
+        if not wait_for(lambda: subprocess.run(command, capture_output=True, check=False).returncode == 0, 10):
+            _do("umount", "-l", self.folder)
 
     def close(self) -> None:
         """Unmount and remove it."""

@@ -1,0 +1,37 @@
+"""DEFEDB as dictionaries."""
+from collections.abc import Callable, Sequence
+
+from meta1g.mta.errors import CorruptRecord
+from meta1g.shim.defedb import Change
+from meta1g.shim.records import DeferredRcpt, DeferredTa
+
+
+class FakeDefedb:
+    """DEFEDB's transactions, each of which is durable when it returns; `on_write` may stop one before it happens."""
+
+    def __init__(self, on_write: Callable[[], None] = lambda: None) -> None:
+        self.on_write = on_write
+        self.tas: dict[str, DeferredTa] = {}
+        self.rcpts: dict[tuple[str, int], DeferredRcpt] = {}
+
+    def write(self, changes: Sequence[Change]) -> None:
+        self.on_write()
+        for change in changes:
+            for entry in change.puts:
+                if isinstance(entry, DeferredTa):
+                    self.tas[entry.ta] = entry
+                else:
+                    assert entry.ta in self.tas, "a recipient without its transaction"
+                    self.rcpts[entry.ta, entry.idx] = entry
+            for key in change.deletes:
+                self.rcpts.pop(key, None)
+            for ta in change.ended:
+                assert not any(key[0] == ta for key in self.rcpts), "a transaction ended before its recipients"
+                self.tas.pop(ta, None)
+            for ta in change.settled:
+                if ta in self.tas:
+                    entry = self.tas[ta]
+                    self.tas[ta] = entry._replace(content=(entry.content[0]._replace(segment="", offset=0),))
+
+    def entries(self, on_damage: Callable[[CorruptRecord], None]) -> list[DeferredTa | DeferredRcpt]:
+        return [*self.rcpts.values(), *self.tas.values()]
