@@ -11,7 +11,7 @@ import threading
 import time
 from pathlib import Path
 
-from contrib.bench.servers import Meta1g, Postfix, Sink, memory_of
+from contrib.bench.servers import DEAD, DESTINATIONS, SILENT, SLOW, Meta1g, Postfix, Sink, memory_of
 from tests.lib.wait import until
 
 Server = Meta1g | Postfix
@@ -94,11 +94,12 @@ def _send(port: int, count: int, times: list[float]) -> None:
 
 
 def _talk(sock: socket.socket, *lines: bytes) -> None:
-    """Read the greeting, then send line by line and read each reply."""
+    """Read the greeting, then send line by line; AssertionError unless each is taken."""
     sock.recv(4096)
     for line in lines:
         sock.sendall(line + b"\r\n")
-        sock.recv(4096)
+        reply = sock.recv(4096)
+        assert reply[:1] in b"23", (line, reply)
 
 
 def idle(server: Server, count: int) -> Figures:
@@ -143,7 +144,7 @@ def deferred(server: Server, sink: Sink, dead: int, rcpts: int, count: int) -> F
     memory = memory_of(server.pids())
     with socket.socket() as listener:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        listener.bind(("127.0.0.3", dead))
+        listener.bind((DEAD, dead))
         listener.listen(100)
         listener.settimeout(120)
         flushed = time.monotonic()
@@ -155,15 +156,20 @@ def deferred(server: Server, sink: Sink, dead: int, rcpts: int, count: int) -> F
 
 
 def slow_one(server: Server, sink: Sink, dead: int, count: int) -> Figures:
-    """A thousand healthy destinations, without and with one beside them that takes connections and says nothing."""
+    """A thousand healthy destinations: alone, beside one that says nothing, beside one that takes its time."""
     alone = _to_many(server, sink, count)
     with socket.socket() as silent:
         silent.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        silent.bind(("127.0.0.2", dead))
+        silent.bind((SILENT, dead))
         silent.listen(1000)
-        source(server, 300, 1024, 20, to="x@slow.test")
-        beside = _to_many(server, sink, count)
-    return {"relay/s": alone, "relay/s beside a silent one": beside, "share": beside / alone}
+        source(server, count // 2, 1024, 20, to="x@silent.test")
+        beside_silent = _to_many(server, sink, count)
+    slow = Sink(dead, SLOW, "-w", "2")
+    source(server, count // 2, 1024, 20, to="x@slow.test")
+    beside_slow = _to_many(server, sink, count)
+    slow.close()
+    return {"relay/s": alone, "relay/s beside a silent one": beside_silent, "relay/s beside a slow one": beside_slow,
+            "share beside a silent one": beside_silent / alone, "share beside a slow one": beside_slow / alone}
 
 
 def _to_many(server: Server, sink: Sink, count: int) -> float:
@@ -180,7 +186,7 @@ def _to_many(server: Server, sink: Sink, count: int) -> float:
 def _spread(port: int, part: int, count: int) -> None:
     for number in range(count):
         with socket.create_connection(("127.0.0.1", port), 60) as sock:
-            rcpt = b"RCPT TO:<x@d%d.many.test>" % ((part * count + number) % 1000)
+            rcpt = b"RCPT TO:<x@d%d.many.test>" % ((part * count + number) % DESTINATIONS)
             _talk(sock, b"HELO x", b"MAIL FROM:<a@bench.test>", rcpt, b"DATA", b"Subject: x\r\n\r\nx\r\n.")
 
 

@@ -16,19 +16,21 @@ from tests.lib.wait import until
 
 os.environ["PATH"] += ":/usr/sbin:/sbin"
 TICKS = os.sysconf("SC_CLK_TCK")
+DEAD, SILENT, SLOW = "127.0.0.3", "127.0.0.2", "127.0.0.4"  # addresses where nothing listens unless a scenario does
+DESTINATIONS = 1000
 
 
 class Sink:
     """smtp-sink, whose running count is read."""
 
-    def __init__(self, port: int) -> None:
+    def __init__(self, port: int, ip: str = "127.0.0.1", *options: str) -> None:
         user = ["-u", "nobody"] if os.geteuid() == 0 else []
         self._process = subprocess.Popen(
-            ["smtp-sink", *user, "-c", f"127.0.0.1:{port}", "1000"], stdout=subprocess.PIPE)
+            ["smtp-sink", *user, *options, "-m", "2000", "-c", f"{ip}:{port}", "1000"], stdout=subprocess.PIPE)
         self.port = port
         self.count = 0
         threading.Thread(target=self._read, daemon=True).start()
-        wait_port(port)
+        wait_port(port, ip)
 
     def _read(self) -> None:
         assert self._process.stdout is not None
@@ -44,14 +46,14 @@ class Sink:
         self._process.wait()
 
 
-def wait_port(port: int) -> None:
+def wait_port(port: int, ip: str = "127.0.0.1") -> None:
     """Wait until something listens there."""
-    until(lambda: _listens(port), 20, f"something listens at port {port}")
+    until(lambda: _listens(ip, port), 20, f"something listens at {ip}:{port}")
 
 
-def _listens(port: int) -> bool:
+def _listens(ip: str, port: int) -> bool:
     with socket.socket() as sock:
-        return sock.connect_ex(("127.0.0.1", port)) == 0
+        return sock.connect_ex((ip, port)) == 0
 
 
 class Meta1g:
@@ -59,11 +61,10 @@ class Meta1g:
 
     def __init__(self, sink: int, dead: int) -> None:
         self._instance = Instance("bench.test", "retry_delay_min = 4000;")
-        self._instance.add("mt", f"sink.test {{ port={sink}; ip={{127.0.0.1}} }}\n"
-                           f"dead.test {{ port={dead}; ip={{127.0.0.3}} }}\n"
-                           f"slow.test {{ port={dead}; ip={{127.0.0.2}} }}\n"
-                           f".many.test {{ port={sink}; ip={{127.0.0.1}} }}\n")
-        self._instance.add("access", "".join(f"to:@{name}.test relay\n" for name in ("sink", "dead", "slow", "many")))
+        routes = [("sink", sink, "127.0.0.1"), ("dead", dead, DEAD), ("silent", dead, SILENT), ("slow", dead, SLOW)]
+        routes += [(f"d{n}.many", sink, f"127.1.{n // 250}.{n % 250 + 1}") for n in range(DESTINATIONS)]
+        self._instance.add("mt", "".join(f"{name}.test {{ port={port}; ip={{{ip}}} }}\n" for name, port, ip in routes))
+        self._instance.add("access", "to:@.test relay\n")
         self._instance.edit("smtps {\n  flags", "smtps {\n  threads_max = 10000;\n  flags")
         self._instance.start()
         self.port = self._instance.port
@@ -118,7 +119,7 @@ class Postfix:
             f"compatibility_level = 3.6\nqueue_directory = {self._queue}\ndata_directory = {data}\n"
             "mail_owner = postfix\nsetgid_group = postdrop\nmyhostname = bench.test\nmydestination =\n"
             "mynetworks = 127.0.0.0/8\ninet_interfaces = 127.0.0.1\ninet_protocols = ipv4\n"
-            f"smtpd_client_connection_rate_limit = 0\ntransport_maps = inline:{{dead.test=smtp:[127.0.0.3]:{dead}}}\n"
+            f"smtpd_client_connection_rate_limit = 0\ntransport_maps = inline:{{dead.test=smtp:[{DEAD}]:{dead}}}\n"
             f"disable_dns_lookups = yes\nrelayhost = [127.0.0.1]:{sink}\nalias_maps =\nsmtpd_peername_lookup = no\n"
             "maillog_file =\nsmtpd_client_connection_count_limit = 0\n")
         master = Path("/usr/share/postfix/master.cf.dist")

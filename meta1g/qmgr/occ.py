@@ -10,6 +10,7 @@ from typing import Final
 
 from meta1g.mta.reply import Reply
 
+Address = tuple[str, int]  # IP address (or a socket's path) and port
 TIMEOUT: Final = 60.0  # seconds an address rests at zero (octo, M1 3.8.1; the manual gives no default)
 
 
@@ -25,35 +26,35 @@ class OccEntry:
 
 
 class Occ:
-    """Entries by address; the least recently used go when there are more than `entries_max`."""
+    """Entries by address and port; the least recently used go when there are more than `entries_max`."""
 
     def __init__(self) -> None:
-        self._entries: dict[str, OccEntry] = {}
+        self._entries: dict[Address, OccEntry] = {}
 
     def __len__(self) -> int:
         return len(self._entries)
 
-    def entry(self, ip: str, now: float, initial: int) -> OccEntry:
+    def entry(self, address: Address, now: float, initial: int) -> OccEntry:
         """The entry of an address, made if there is none; a rest that is over becomes a probe."""
-        entry = self._entries.get(ip)
+        entry = self._entries.get(address)
         if entry is None:
-            entry = self._entries[ip] = OccEntry(initial)
+            entry = self._entries[address] = OccEntry(initial)
         elif entry.limit == 0 and now >= entry.rests_until:
             entry.limit = 1
         entry.used = now
         return entry
 
-    def succeeded(self, ip: str, now: float, initial: int, maximum: int) -> None:
+    def succeeded(self, address: Address, now: float, initial: int, maximum: int) -> None:
         """A delivery to this address went well."""
-        entry = self.entry(ip, now, initial)
+        entry = self.entry(address, now, initial)
         entry.failures = 0
         entry.reply = None
         if entry.limit < maximum:
             entry.limit += 1
 
-    def failed(self, ip: str, now: float, initial: int, reply: Reply, rest: float = TIMEOUT) -> bool:
+    def failed(self, address: Address, now: float, initial: int, reply: Reply, rest: float = TIMEOUT) -> bool:
         """The host failed; True if the address rests from now on, for `rest` seconds."""
-        entry = self.entry(ip, now, initial)
+        entry = self.entry(address, now, initial)
         entry.failures += 1
         entry.reply = reply
         entry.limit = max(entry.limit - 1, 0)
@@ -64,6 +65,6 @@ class Occ:
     def trim(self, entries_max: int) -> None:
         """Forget the addresses that were used longest ago."""
         if len(self._entries) > entries_max:
-            order = sorted(self._entries, key=lambda ip: self._entries[ip].used)
-            for ip in order[: len(order) - entries_max]:
-                del self._entries[ip]
+            order = sorted(self._entries, key=lambda address: self._entries[address].used)
+            for address in order[: len(order) - entries_max]:
+                del self._entries[address]

@@ -67,7 +67,7 @@ def _on_delivered(q: Qmgr, message: Delivered, now: float, out: list[Effect]) ->
         _on_result(q, ta, rcpt, task, result, now, out)
     if is_good:
         settings = q.settings
-        q.occ.succeeded(_ip(task.rcpts[0]), now, settings.initial_connections, settings.connections_max)
+        q.occ.succeeded(_address(task.rcpts[0]), now, settings.initial_connections, settings.connections_max)
 
 
 def _on_result(
@@ -87,11 +87,11 @@ def _host_failed(q: Qmgr, ta: Ta, task: Task, message: Delivered, now: float, ou
     """The host, not the message, is to blame: OCC shrinks, the recipients try their next host."""
     result = message.results[0]
     reply = Reply(result.code, result.estat, result.text)
-    ip = _ip(task.rcpts[0])
+    address = _address(task.rcpts[0])
     rest = min(occ.TIMEOUT, q.settings.retry_delay_min)
-    rests = q.occ.failed(ip, now, q.settings.initial_connections, reply, rest)
+    rests = q.occ.failed(address, now, q.settings.initial_connections, reply, rest)
     if rests:
-        out.append(LogLine(9, f"func=q_occ, ip={ip}, status=rests, reply={reply}"))
+        out.append(LogLine(9, f"func=q_occ, ip={address[0]}, port={address[1]}, status=rests, reply={reply}"))
     for rcpt in task.rcpts:
         rcpt.stage, rcpt.reply = result.stage, reply
         rcpt.hop += 1
@@ -102,9 +102,10 @@ def _host_failed(q: Qmgr, ta: Ta, task: Task, message: Delivered, now: float, ou
         else:
             outcome.failed(q, ta, rcpt, reply, now, out)
     if rests:
-        sched.host_rests(q, ip, reply, now, out)
+        sched.host_rests(q, address, reply, now, out)
 
 
-def _ip(rcpt: Rcpt) -> str:
-    return rcpt.hops[min(rcpt.hop, len(rcpt.hops) - 1)].ip
+def _address(rcpt: Rcpt) -> occ.Address:
+    hop = rcpt.hops[min(rcpt.hop, len(rcpt.hops) - 1)]
+    return hop.ip, hop.port
 

@@ -2,8 +2,10 @@
 
 Rules
     Sites with work take turns. A site uses an idle session before it opens another, and
-    opens no more than OCC allows. A task holds recipients of one transaction and one
-    envelope sender, as many as the protocol's limit.
+    opens no more than OCC allows. When SMTPC has no place, the session that has been idle
+    for longest, at whatever site, gives its own; while a site waits for a place none idles.
+    A task holds recipients of one transaction and one envelope sender, as many as the
+    protocol's limit.
 """
 from collections.abc import Iterator
 
@@ -13,6 +15,7 @@ from meta1g.proto.msg_ar import Protocol
 from meta1g.proto.msg_da import CloseSession, DaRcpt, Deliver
 from meta1g.qmgr import outcome
 from meta1g.qmgr.effects import Attempted, Effect, LogLine, Tell, WriteIbdb
+from meta1g.qmgr.occ import Address
 from meta1g.qmgr.state import DaSession, Qmgr, Rcpt, RState, Site, Ta, Task
 from meta1g.shim.records import Attempt, Tried
 
@@ -25,7 +28,7 @@ def make_ready(q: Qmgr, ta: Ta, rcpt: Rcpt, now: float, out: list[Effect]) -> No
     """Put a recipient with a route to its site; hosts that rest are passed over."""
     while rcpt.hop < len(rcpt.hops):
         hop = rcpt.hops[rcpt.hop]
-        entry = q.occ.entry(hop.ip, now, q.settings.initial_connections)
+        entry = q.occ.entry((hop.ip, hop.port), now, q.settings.initial_connections)
         if entry.limit > 0:
             break
         rcpt.reply = entry.reply or _RESTS
@@ -49,7 +52,9 @@ def schedule(q: Qmgr, now: float, out: list[Effect]) -> None:
     a turn costs the same whether ten or ten thousand destinations wait.
     """
     for key in list(q.ready):
-        site = q.sites[key]
+        site = q.sites.get(key)
+        if site is None:
+            continue  # its last session gave its place to a site before it in this list
         while site.waiting and _give_one(q, site, now, out):
             pass
         if not site.waiting:
@@ -57,7 +62,7 @@ def schedule(q: Qmgr, now: float, out: list[Effect]) -> None:
             _forget(q, site)
         elif next(_gathered(q, site, now), None) is not None:
             del q.ready[key]
-            if site.open < q.occ.entry(key[1], now, q.settings.initial_connections).limit:
+            if site.open < q.occ.entry(key[1:], now, q.settings.initial_connections).limit:
                 q.starved[key] = None
 
 
@@ -71,7 +76,7 @@ def wake_all(q: Qmgr) -> None:
 
 def _give_one(q: Qmgr, site: Site, now: float, out: list[Effect]) -> bool:
     entry = next(_gathered(q, site, now), None)
-    session = _session(q, site, now) if entry is not None else None
+    session = _session(q, site, now, out) if entry is not None else None
     if entry is None or session is None:
         return False
     (name, sender), rcpts = entry, site.waiting[entry]
@@ -126,13 +131,22 @@ def _gathered(q: Qmgr, site: Site, now: float) -> Iterator[tuple[str, bytes | No
             yield key
 
 
-def _session(q: Qmgr, site: Site, now: float) -> DaSession | None:
+def _session(q: Qmgr, site: Site, now: float, out: list[Effect]) -> DaSession | None:
     if site.idle:
-        return q.sessions[site.idle.pop()]
-    ip = site.key[1]
-    entry = q.occ.entry(ip, now, q.settings.initial_connections)
-    if site.open >= entry.limit:
+        number = site.idle.pop()
+        del q.idle[number]
+        return q.sessions[number]
+    if site.open >= q.occ.entry(site.key[1:], now, q.settings.initial_connections).limit:
         return None
+    session = _new_session(q, site)
+    if session is None and q.idle:
+        close_session(q, q.sessions[next(iter(q.idle))], out)
+        session = _new_session(q, site)
+    return session
+
+
+def _new_session(q: Qmgr, site: Site) -> DaSession | None:
+    """A session more for a site; None if no SMTPC has a place."""
     for peer, client in q.smtpc.items():
         if client.sessions < client.sessions_max:
             q.next_number += 1
@@ -150,13 +164,14 @@ def finish_task(q: Qmgr, session: DaSession, *, is_open: bool, now: float, out: 
     if not is_open:
         end_session(q, session)
         return
-    settings = q.settings
-    if not settings.reuses_connections or session.done >= settings.transactions_per_session_max:
+    settings, site = q.settings, q.sites[session.site]
+    is_spent = not settings.reuses_connections or session.done >= settings.transactions_per_session_max
+    if is_spent or (q.starved and not site.waiting):
         close_session(q, session, out)
         return
-    site = q.sites[session.site]
     session.since = now
     site.idle.append(session.number)
+    q.idle[session.number] = None
     if site.waiting:
         q.ready[site.key] = None
 
@@ -177,7 +192,8 @@ def end_session(q: Qmgr, session: DaSession) -> None:
     if site is None:
         return
     site.open -= 1
-    if session.number in site.idle:
+    if session.number in q.idle:
+        del q.idle[session.number]
         site.idle.remove(session.number)
     if site.waiting:
         q.ready[site.key] = None
@@ -190,13 +206,13 @@ def end_session(q: Qmgr, session: DaSession) -> None:
 
 def close_idle(q: Qmgr, now: float, out: list[Effect]) -> None:
     """End sessions that have had no work for a while."""
-    for session in [s for s in q.sessions.values() if not s.task and now - s.since > IDLE_MAX]:
+    for session in [s for s in map(q.sessions.__getitem__, q.idle) if now - s.since > IDLE_MAX]:
         close_session(q, session, out)
 
 
-def host_rests(q: Qmgr, ip: str, reply: Reply, now: float, out: list[Effect]) -> None:
+def host_rests(q: Qmgr, address: Address, reply: Reply, now: float, out: list[Effect]) -> None:
     """Nothing more goes to this address for now: what waits there tries its next host, or later."""
-    for key in [key for key in q.sites if key[1] == ip]:
+    for key in [key for key in q.sites if key[1:] == address]:
         site = q.sites[key]
         waiting, site.waiting = site.waiting, {}
         q.ready.pop(key, None)

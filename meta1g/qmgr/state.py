@@ -234,6 +234,7 @@ class Qmgr:
     starved: dict[SiteKey, None] = field(default_factory=dict)  # sites that wait for a place at SMTPC
     tasks: dict[int, Task] = field(default_factory=dict)
     sessions: dict[int, DaSession] = field(default_factory=dict)
+    idle: dict[int, None] = field(default_factory=dict)  # sessions without a task, the longest idle first
     next_number: int = 0
     smtps: dict[PeerKey, SmtpsPeer] = field(default_factory=dict)
     smtpc: dict[PeerKey, SmtpcPeer] = field(default_factory=dict)

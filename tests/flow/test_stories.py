@@ -2,17 +2,12 @@
 import pytest
 
 from meta1g.proto.msg_ar import Target
-from meta1g.proto.msg_da import Delivered, Result, SessionEnded, Stage
+from meta1g.proto.msg_da import Delivered, Result, Stage
 from meta1g.proto.msg_ss import Composed, Content, JournalOpen, Leaving, Rcpt, SeAck, SeEnd, SeNew, TaCommit
 from meta1g.qmgr.effects import DiskFree, Loaded
 from tests.flow.world import SETTINGS, World, default_route, target
 
 LATER, NEVER = 450, 550
-
-
-@pytest.fixture
-def world() -> World:
-    return World().begin()
 
 
 def test_accept_and_deliver(world: World) -> None:
@@ -21,14 +16,6 @@ def test_accept_and_deliver(world: World) -> None:
     world.run()
     assert world.acks[tag].code == 0
     assert [entry[1:] for entry in world.delivered] == [(b"from@host.test", b"a@x.test")]
-    world.check_empty()
-
-
-def test_recipients_share_transactions_by_site_and_limit(world: World) -> None:
-    world.send(*(b"r%d@x.test" % n for n in range(25)), *(b"s%d@y.test" % n for n in range(3)))
-    world.run()
-    assert len(world.delivered) == 28
-    assert sorted(len(deliver.rcpts) for deliver in world.delivers) == [3, 5, 10, 10]
     world.check_empty()
 
 
@@ -135,85 +122,6 @@ def test_alias_of_deferred_recipient_expands(world: World) -> None:
     world.sleep(100)
     assert len(world.delivered) == 2
     world.check_empty()
-
-
-def test_next_host_when_the_first_is_down(world: World) -> None:
-    world.route = lambda address: (target(address, "192.0.2.1", "192.0.2.2"),)
-    world.host_fails = lambda hop: hop.ip == "192.0.2.1"
-    world.send(b"a@x.test")
-    world.run()
-    assert len(world.delivered) == 1
-    world.check_empty()
-
-
-def test_slow_start_shrinks_to_zero_rests_and_probes(world: World) -> None:
-    world.route = lambda address: (target(address, "192.0.2.1"),)
-    world.host_fails = lambda hop: True
-    for n in range(6):
-        world.send(b"r%d@x.test" % n)
-    world.run()
-    assert len(world.delivers) <= 3  # two connections were allowed at first; then the host rests
-    assert len(world.defedb) == 6
-    tried = len(world.delivers)
-    world.send(b"more@x.test")
-    world.run()
-    assert len(world.delivers) == tried  # not even tried
-    world.host_fails = lambda hop: False
-    world.sleep(200)
-    assert len(world.delivered) == 7
-    world.check_empty()
-
-
-def test_connections_grow_with_success_and_never_pass_the_limit(world: World) -> None:
-    world.route = lambda address: (target(address, "192.0.2.1"),)
-    most = 0
-    for n in range(100):
-        world.send(b"r%d@x.test" % n)
-        world.step()
-        open_now = sum(site.open for site in world.q.sites.values())
-        most = max(most, open_now)
-        assert open_now <= 5
-    world.run()
-    assert most > 2
-    assert len(world.delivered) == 100
-    world.sleep(5)
-    assert world.sessions == set()  # idle sessions were closed
-    world.check_empty()
-
-
-def test_sessions_are_reused_up_to_their_limit(world: World) -> None:
-    world.route = lambda address: (target(address, "192.0.2.1"),)
-    for n in range(21):
-        world.send(b"r%d@x.test" % n)
-        world.run()
-    assert sum(deliver.is_new for deliver in world.delivers) == 3  # ten transactions each
-    world.sleep(5)
-    world.check_empty()
-
-
-def test_delivery_agent_dies_with_tasks(world: World) -> None:
-    world.silent.add(world.smtpc)
-    world.send(b"a@x.test")
-    world.run()
-    world.disconnect(world.smtpc)
-    assert any("status=uncertain" in line for line in world.log)
-    world.silent.clear()
-    world.connect(world.smtpc)
-    world.run()
-    assert len(world.delivered) == 1
-    world.sleep(5)
-    world.check_empty()
-
-
-def test_session_that_ends_untried_gives_its_task_back(world: World) -> None:
-    world.silent.add(world.smtpc)
-    world.send(b"a@x.test")
-    world.run()
-    world.silent.clear()
-    (session,) = world.q.sessions
-    world.feed((world.smtpc, SessionEnded(session), 0))
-    world.run()
-    assert len(world.delivered) == 1
 
 
 def test_task_without_a_result_is_given_up(world: World) -> None:
@@ -385,16 +293,6 @@ def test_permanent_and_temporary_failure_of_routing(world: World) -> None:
     world.check_empty()
 
 
-def test_thousand_recipients_in_one_transaction() -> None:
-    world = World(SETTINGS._replace(aq_entries_max=2000, smtp_rcpts_max=50)).begin()
-    world.send(*(b"r%d@site%d.test" % (n, n % 10) for n in range(1000)))
-    world.run().sleep(5)
-    assert len(world.delivered) == 1000
-    assert len({rcpt for _, _, rcpt in world.delivered}) == 1000
-    assert [len(deliver.rcpts) for deliver in world.delivers] == [50] * 20
-    world.check_empty()
-
-
 def test_reads_from_defedb_are_bounded() -> None:
     """All are due at once, but AQ takes half of its size, also while reads are on their way."""
     world = World(SETTINGS._replace(aq_entries_max=40)).begin()
@@ -540,22 +438,6 @@ def test_expired(code: int, expected: bytes) -> None:
     world.run().sleep(10)
     (dsn,) = world.composed.values()
     assert expected + b" <a@x.test>... no service\r\nduring GREETING" in dsn.head
-    world.check_empty()
-
-
-@pytest.mark.parametrize("results", [(), (Result(0, 0, 99, "", ""),), (Result(7, 0, 1, "", ""),)])
-@pytest.mark.parametrize("is_host", [True, False])
-def test_nonsense_from_a_delivery_agent_strands_nobody(
-    world: World, results: tuple[Result, ...], is_host: bool
-) -> None:
-    world.silent.add(world.smtpc)
-    world.send(b"a@x.test")
-    world.run()
-    (task,) = world.q.tasks.values()
-    world.feed((world.smtpc, Delivered(task.session, task.number, True, is_host and not results, results), 0))
-    world.silent.clear()
-    world.run().sleep(100)
-    assert len(world.delivered) == 1
     world.check_empty()
 
 

@@ -15,6 +15,7 @@ from meta1g.qmgr.on_ctl import status
 from tests.flow.world import Peer, World
 
 REPLY = Reply(451, "4.4.1", "refused")
+A, B = ("192.0.2.1", 25), ("192.0.2.1", 26)
 
 
 @given(st.integers(1, 100), st.floats(0, 1))
@@ -31,18 +32,18 @@ def test_expiry() -> None:
 
 def test_slow_start() -> None:
     occ = Occ()
-    assert occ.entry("a", 0.0, 3).limit == 3
+    assert occ.entry(A, 0.0, 3).limit == 3
     for _ in range(9):
-        occ.succeeded("a", 0.0, 3, 5)
-    assert occ.entry("a", 0.0, 3).limit == 5
-    assert [occ.failed("a", 1.0, 3, REPLY) for _ in range(5)] == [False] * 4 + [True]
-    assert occ.entry("a", 2.0, 3).limit == 0
-    assert occ.entry("a", 1.0 + TIMEOUT, 3).limit == 1  # a probe
-    assert occ.failed("a", 1.0 + TIMEOUT, 3, REPLY)
-    occ.succeeded("b", 500.0, 3, 5)
+        occ.succeeded(A, 0.0, 3, 5)
+    assert occ.entry(A, 0.0, 3).limit == 5
+    assert [occ.failed(A, 1.0, 3, REPLY) for _ in range(5)] == [False] * 4 + [True]
+    assert occ.entry(A, 2.0, 3).limit == 0
+    assert occ.entry(A, 1.0 + TIMEOUT, 3).limit == 1  # a probe
+    assert occ.failed(A, 1.0 + TIMEOUT, 3, REPLY)
+    occ.succeeded(B, 500.0, 3, 5)
     occ.trim(1)
     assert len(occ) == 1
-    assert occ.entry("b", 501.0, 3).limit == 4
+    assert occ.entry(B, 501.0, 3).limit == 4
 
 
 def test_clients() -> None:
