@@ -13,6 +13,7 @@ Rules
 import ipaddress
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Final
 
 from meta1g.mta import addr
@@ -37,6 +38,11 @@ class Order:
     has_at: bool = True
     implicit_detail: bool = False
 
+    @property
+    def has_forms(self) -> bool:
+        """Whether any key has a local part: if not, all of a domain's addresses have the same keys."""
+        return self.full_address or self.star or self.detail_plus or self.detail_star
+
 
 MAILERTABLE: Final = Order(domain=True, dotsubdomain=True, dot=True, has_at=False)  # M1 3.9.2 item 9: the default
 ADDRESS: Final = Order(
@@ -50,19 +56,22 @@ LOCALPART: Final = Order(
 )  # aliases with localpart; local_user_map (M1 4.3.2)
 
 
-def domain_parts(domain: bytes, *, dotsubdomain: bool = True, dot: bool = False) -> Iterator[bytes]:
+@lru_cache(maxsize=4096)
+def domain_parts(domain: bytes, *, dotsubdomain: bool = True, dot: bool = False) -> tuple[bytes, ...]:
     """A host or domain name, then its parents with a leading dot, then `.` if `dot`."""
     end = b"." if domain.endswith(b".") else b""
     name = domain.lower().rstrip(b".")
+    parts = []
     if name:
-        yield name + end
+        parts.append(name + end)
         if dotsubdomain and not name.startswith(b"["):
             at = name.find(b".")
             while at >= 0:
-                yield name[at:] + end
+                parts.append(name[at:] + end)
                 at = name.find(b".", at + 1)
     if dot:
-        yield b"."
+        parts.append(b".")
+    return tuple(parts)
 
 
 def ip_parts(ip: str) -> Iterator[bytes]:
@@ -88,6 +97,8 @@ def _shorter(groups: list[bytes], separator: bytes) -> Iterator[bytes]:
 
 def local_forms(local: bytes, delimiters: bytes, order: Order) -> list[bytes]:
     """The forms of a local part, items 1a to 1e of M1 3.12.1 without the domain."""
+    if not order.has_forms:
+        return []
     user, delimiter, detail = addr.split_detail(local, delimiters)
     forms = []
     if delimiter:
@@ -104,20 +115,21 @@ def local_forms(local: bytes, delimiters: bytes, order: Order) -> list[bytes]:
     return forms
 
 
-def address_keys(address: bytes, delimiters: bytes, order: Order) -> Iterator[bytes]:
+def address_keys(address: bytes, delimiters: bytes, order: Order) -> list[bytes]:
     """All keys for `user+detail@domain`, most significant first (M1 3.12.1).
 
     An address without a domain is asked for as a local part only.
     """
     local, domain = addr.split(address.lower())
     forms = local_forms(local, delimiters, order)
+    keys = []
     if domain and (order.domain or order.dot or not order.localpart):
         at = b"@" if order.has_at else b""
         for part in domain_parts(domain, dotsubdomain=order.dotsubdomain, dot=order.dot):
             if part != b".":
-                for form in forms:
-                    yield form + b"@" + part
+                keys += [form + b"@" + part for form in forms]
             if order.domain or part == b".":
-                yield at + part
+                keys.append(at + part)
     if order.localpart:
-        yield from forms
+        keys += forms
+    return keys

@@ -112,10 +112,11 @@ def split_detail(local: bytes, delimiters: bytes) -> tuple[bytes, bytes, bytes]:
     The first character of `local` that is one of `delimiters` divides it; delimiter and
     detail are empty when there is none. A delimiter in front does not count.
     """
-    for at, octet in enumerate(local):
-        if at and octet in delimiters:
-            return local[:at], local[at:at + 1], local[at + 1:]
-    return local, b"", b""
+    places = [at for at in [local.find(octet, 1) for octet in delimiters] if at > 0]
+    if not places:
+        return local, b"", b""
+    at = min(places)
+    return local[:at], local[at:at + 1], local[at + 1:]
 
 
 def domain_key(domain: bytes) -> str:

@@ -1,8 +1,9 @@
 """Runs decisions: gives their questions to maps and DNS, and their results to who asked.
 
 Rules
-    A few worker threads take tasks from one queue. A task runs until it has to wait for
-    DNS or a slow map; then its worker takes the next one.
+    A task begins in the thread that asks, since most need only quick maps: a change of
+    threads costs more than their lookups. Once it has to wait for DNS or a slow map it
+    goes on in one of a few worker threads, which take tasks from one queue.
     Every slow map has threads of its own, so that one that hangs holds up nobody else.
     A Fork's tasks go through the same queue, FORK_WINDOW at a time, so that a list of
     thousands lets others in between.
@@ -118,12 +119,12 @@ class Engine:
         return len(self._pending)
 
     def begin(self, work: Work[Any], done: Done, timeout: float) -> None:
-        """Run a decision; `done` is called from some thread, with None if `timeout` passes before."""
+        """Run a decision; `done` is called from this thread or another, with None if `timeout` passes before."""
         task = Task(work, done, next(self._numbers))
         with self._lock:
             self._pending[task.number] = task
             heapq.heappush(self._deadlines, (self._clock() + timeout, task.number))
-        self._queue.put((task, None))
+        self._advance(task, None)
 
     def _run(self) -> None:
         while (item := self._queue.get()) is not None:

@@ -2,7 +2,7 @@
 
 Rules
     The hub's thread answers what it knows: all such answers of one turn leave in one write
-    per peer. Everything else becomes a task of the engine.
+    per peer. Everything else becomes a task of the engine, which may end at once.
     A finished decision is kept as long as all that it rests on, ANSWER_TTL at most, and
     forgotten when the maps are reopened (M1 4.8); one that rests on a failure is not kept.
     Every request is answered: with a temporary error if its time is up.

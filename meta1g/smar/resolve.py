@@ -56,8 +56,7 @@ def _destination(setup: Setup, member: Member) -> Work[Destination]:
 
 def _route_key(setup: Setup, address: bytes) -> bytes:
     """What the route depends on: the domain, unless the mailertable knows local parts."""
-    order = setup.mailertable
-    if order.full_address or order.star or order.detail_plus or order.detail_star:
+    if setup.mailertable.has_forms:
         return address.lower()
     return addr.split(address)[1].lower()
 
