@@ -17,6 +17,7 @@ PATH: Final = 256  # RFC 5321 4.5.3.1.3, with angle brackets
 DNS_LABEL: Final = 63  # RFC 1035 2.3.4
 HEADER_SECTION: Final = 1024 * 1024  # where hops are counted: Sendmail's MaxHeadersLength is far smaller
 FRAME: Final = 16 * 1024 * 1024  # one message between processes: an envelope of 50,000 recipients
+LINK_READ: Final = 64 * 1024  # octets taken at once: from 128 KiB on malloc maps new pages for each read, 17 us not 3
 PEER_BACKLOG: Final = 64 * 1024 * 1024  # unsent octets to a peer that does not read
 RECIPIENT_INDEX: Final = 64**6  # M1 10.3: six base64 digits
 JOURNAL_MESSAGE: Final = 256 * 1024  # larger messages become a CDB file at once, design.md 5

@@ -24,11 +24,9 @@ from meta1g.mta.errors import FrameError
 from meta1g.proc.log import Log
 from meta1g.proto.rcb import PROTOCOL_VERSION, FrameReader, Hello, PeerDown, PeerUp, Vocabulary, check_hello
 
-_READ_SIZE: Final = 256 * 1024
 _RETRY_DELAY: Final = 0.2  # seconds between two tries to reach a process that MCP may be restarting
 _HELLO_TIMEOUT: Final = 10.0  # seconds until a peer must have said Hello
-_SELECT_MAX: Final = 0.5  # seconds after which the hub looks at its timers
-
+_LOOK: Final = 0.2  # seconds between two looks at who should be connected, and who is silent
 
 Batch = list[tuple["Peer", Any, int]]
 
@@ -124,6 +122,7 @@ class Hub:
         self._wake_read, self._wake_write = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
         self._selector.register(self._wake_read, selectors.EVENT_READ, None)
         self._is_stopping = False
+        self._next_look = 0.0
         self._thread = threading.Thread(target=self._run, name="hub", daemon=True)
 
     def listen(self, path: str, vocabulary: Vocabulary, role: str, uids: Iterable[int] | None = None) -> None:
@@ -171,22 +170,31 @@ class Hub:
                 if time.monotonic() > deadline or not any(peer.has_rest for peer in self._peers):
                     return
             batch: Batch = []
-            self._connect_all(batch)
-            for key, mask in self._selector.select(_SELECT_MAX):
+            for key, mask in self._selector.select(max(0.0, self._next_look - time.monotonic())):
                 self._handle(key, mask, batch)
-            self._expire(batch)
-            self._arm_writers()
+            if time.monotonic() >= self._next_look:
+                self._look(batch)
             if batch:
                 self._on_batch(batch)
+
+    def _look(self, batch: Batch) -> None:
+        """What need not be done in each turn, but at once when somebody called `_wake`."""
+        self._next_look = time.monotonic() + _LOOK
+        self._connect_all(batch)
+        self._expire(batch)
+        for peer in self._peers:
+            self._arm_writer(peer)
 
     def _handle(self, key: selectors.SelectorKey, mask: int, batch: Batch) -> None:
         if key.data is None:
             os.read(self._wake_read, 4096)
+            self._next_look = 0.0
         elif isinstance(key.data, _Listener):
             self._accept(key.data)
         else:
             if mask & selectors.EVENT_WRITE:
                 key.data.flush()
+                self._arm_writer(key.data)
             if mask & selectors.EVENT_READ:
                 self._read(key.data, batch)
 
@@ -211,7 +219,7 @@ class Hub:
 
     def _read(self, peer: Peer, batch: Batch) -> None:
         try:
-            data = peer.sock.recv(_READ_SIZE)
+            data = peer.sock.recv(limits.LINK_READ)
         except BlockingIOError:
             return
         except OSError as error:
@@ -267,8 +275,7 @@ class Hub:
         for peer in [p for p in self._peers if p.is_down or (p.hello is None and p.since < limit)]:
             self._drop(peer, "not reading" if peer.is_down else "no Hello in time", batch)
 
-    def _arm_writers(self) -> None:
-        for peer in self._peers:
-            wanted = selectors.EVENT_READ | (selectors.EVENT_WRITE if peer.has_rest else 0)
-            if self._selector.get_key(peer.sock).events != wanted:
-                self._selector.modify(peer.sock, wanted, peer)
+    def _arm_writer(self, peer: Peer) -> None:
+        wanted = selectors.EVENT_READ | (selectors.EVENT_WRITE if peer.has_rest else 0)
+        if self._selector.get_key(peer.sock).events != wanted:
+            self._selector.modify(peer.sock, wanted, peer)

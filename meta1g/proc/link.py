@@ -17,7 +17,6 @@ from meta1g.proto.rcb import PROTOCOL_VERSION, FrameReader, Hello, Vocabulary, c
 from meta1g.st.netfd import NetFd, connect
 from meta1g.st.sched import Flag, Slot, TimedOut, sleep, soon, spawn
 
-_READ_SIZE: Final = 256 * 1024
 _RETRY_DELAY: Final = 0.2  # seconds between tries to connect
 _PATIENCE: Final = 5.0  # seconds that a call waits for a peer that MCP is restarting; that takes 0.5 to 2
 _CONNECT_TIMEOUT: Final = 5.0
@@ -144,7 +143,7 @@ class Link:
         try:
             netfd.write(self._vocabulary.frame(self._hello), _WRITE_TIMEOUT)
             while True:
-                data = netfd.read(_READ_SIZE, _IDLE)
+                data = netfd.read(limits.LINK_READ, _IDLE)
                 if not data:
                     return "closed"
                 for message, tag in reader.feed(data):
