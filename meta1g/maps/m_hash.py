@@ -1,4 +1,5 @@
 """Map type `hash`: a Berkeley DB file (M1 3.9.1)."""
+import itertools
 import os
 import threading
 
@@ -40,6 +41,16 @@ class HashMap:
         except StoreError as error:
             return TempFail(f"map {self.name}: {error}")
         return NOT_FOUND if value is None else Found(key, value)
+
+    def keys(self, most: int) -> list[bytes] | None:
+        """All keys; None if there are more than `most` or the map can't be read."""
+        if self._store is None:
+            return None if self._failure else []
+        try:
+            keys = [key for key, _ in itertools.islice(self._store.items(), most + 1)]
+        except StoreError:
+            return None
+        return keys if len(keys) <= most else None
 
     def reopen(self) -> str:
         """Open the file that is there now; on an error the old one stays in use, if there was one."""

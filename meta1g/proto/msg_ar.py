@@ -56,13 +56,15 @@ class Verdict(NamedTuple):
     `action` of `Action`, `quick` its modifier; `code`, `estat` and `text` are the reply of a
     rejection. `is_local`: the mailertable routes the domain to `lmtp:`. `exists`: the local
     part is known (true for what is not local). `client_name` is empty unless the PTR record
-    was confirmed; `resolve` is ok, no, tempptr or tempa.
+    was confirmed; `resolve` is ok, no, tempptr or tempa. `for_domain`: a verdict on a recipient
+    that holds for every address of its domain.
     """
 
     action: int
     quick: bool
     is_local: bool
     exists: bool
+    for_domain: bool
     code: int
     estat: str
     text: str

@@ -32,11 +32,13 @@ NOTHING: Final = AccessRule(Action.NONE, False, NO_REPLY)
 
 
 def verdict(
-    rule: AccessRule, *, is_local: bool = False, exists: bool = True, client_name: str = "", resolve: str = ""
+    rule: AccessRule, *, is_local: bool = False, exists: bool = True, for_domain: bool = False,
+    client_name: str = "", resolve: str = "",
 ) -> Verdict:
     """A Verdict from a rule and what is known of the address or client."""
     action, quick, reply = rule
-    return Verdict(action, quick, is_local, exists, reply.code, reply.estat, reply.text, client_name, resolve)
+    return Verdict(
+        action, quick, is_local, exists, for_domain, reply.code, reply.estat, reply.text, client_name, resolve)
 
 
 def rejection(reply: Reply) -> AccessRule:
@@ -188,4 +190,5 @@ def check_rcpt(setup: Setup, ask: CheckRcpt) -> Work[Verdict]:
     rule = NOTHING
     if ask.use_access:
         rule = yield from access(b"to", order.address_keys(address, setup.delimiters, order.ADDRESS))
-    return verdict(rule, is_local=is_local, exists=known)
+    for_domain = not is_local and not setup.mailertable.has_forms and not (ask.use_access and setup.rules_on_users)
+    return verdict(rule, is_local=is_local, exists=known, for_domain=for_domain)

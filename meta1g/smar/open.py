@@ -27,6 +27,7 @@ RESOLV_CONF: Final = "/etc/resolv.conf"
 NAMESERVER: Final = "127.0.0.1"  # M1 3.9.2 item 4.4: its number is lost; BIND's and unbound's usual place
 NAMESERVERS_MAX: Final = 4  # M1 3.9.2 item 4.1
 DNS_PORT: Final = 53  # RFC 1035 4.2
+_SCAN_MAX: Final = 100_000  # entries of the access map that are looked at when it is opened: 0.2 s
 _GLOBAL_IPV6: Final = ("2001:500:2f::f", 53)  # f.root-servers.net; nothing is sent to it
 
 
@@ -70,6 +71,13 @@ class Maps:
         """Whether there is a map of aliases."""
         return self._aliases_file is None or self._aliases_file.is_there
 
+    @property
+    def rules_on_users(self) -> bool:
+        """Whether some `to:` entry of the access map names a local part, or it can't be told cheaply."""
+        source = self.by_role[ask.ACCESS]
+        keys = source.keys(_SCAN_MAX) if isinstance(source, HashMap) else None
+        return keys is None or any(key.startswith(b"to:") and not key.startswith(b"to:@") for key in keys)
+
     def reopen(self) -> None:
         """Read every map anew (M1 4.8); what can't be read stays as it was, and is logged."""
         for source in {id(source): source for source in self.by_role.values()}.values():
@@ -105,6 +113,7 @@ def make_setup(hostname: str, conf: SmarConf, maps: Maps) -> Setup:
                              and "implicitly_match_detail" in conf.local_user_map.flags),
         family=Family.IPV6_PREFERRED if has_ipv6() else Family.IPV4_PREFERRED,
         dnsbls=tuple(Dnsbl(one.domain.lower().rstrip("."), one.tag) for one in conf.dnsbl),
+        rules_on_users=maps.rules_on_users,
     )
 
 

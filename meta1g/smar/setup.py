@@ -33,7 +33,8 @@ class Setup:
     """The configuration as decisions see it.
 
     `hostname` completes unqualified addresses; `own_names` are cut out of MX lists. `has_aliases`
-    and `has_local_users` say whether those maps are there to be asked.
+    and `has_local_users` say whether those maps are there to be asked. `rules_on_users`: some `to:` entry
+    of the access map may name a local part.
     """
 
     hostname: bytes
@@ -48,3 +49,4 @@ class Setup:
     local_users: Order = LOCALPART
     family: Family = Family.IPV4_PREFERRED
     dnsbls: tuple[Dnsbl, ...] = ()
+    rules_on_users: bool = True

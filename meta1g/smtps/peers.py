@@ -1,6 +1,7 @@
 """Typed calls to QMGR and SMAR, with what to say when they do not answer."""
 from typing import Any, Final
 
+from meta1g.mta import addr
 from meta1g.mta.errors import LinkDown
 from meta1g.mta.ids import TaId, ss_id
 from meta1g.proc.link import Link
@@ -12,7 +13,8 @@ from meta1g.st.sched import TimedOut, now
 _CACHE_SECONDS: Final = 60.0  # a verdict is asked again after this time; SMAR tells when maps change
 _CACHE_MAX: Final = 20_000  # verdicts held; a whole cache is dropped when full
 
-UNAVAILABLE: Final = Verdict(Action.REJECT, True, False, True, 451, "4.3.0", "Address check not available", "", "")
+UNAVAILABLE: Final = Verdict(
+    Action.REJECT, True, False, True, False, 451, "4.3.0", "Address check not available", "", "")
 
 Question = CheckConnect | CheckMail | CheckRcpt
 
@@ -25,13 +27,17 @@ class Smar:
         self.link.on_message = self._on_message
         self._timeout = timeout
         self._log = log
-        self._cache: dict[Question, tuple[float, Verdict]] = {}
+        self._cache: dict[Question | bytes, tuple[float, Verdict]] = {}
         self.hits = 0
         self.misses = 0
 
     def ask(self, question: Question) -> Verdict:
-        """SMAR's verdict, from the cache if it is fresh; a temporary rejection if SMAR can't be asked."""
-        cached = self._cache.get(question)
+        """SMAR's verdict, from the cache if it is fresh; a temporary rejection if SMAR can't be asked.
+
+        A verdict that holds for a recipient's whole domain is asked for once.
+        """
+        domain = addr.split(question.address)[1].lower() if isinstance(question, CheckRcpt) else b""
+        cached = self._cache.get(domain) or self._cache.get(question)
         if cached is not None and cached[0] > now():
             self.hits += 1
             return cached[1]
@@ -44,7 +50,7 @@ class Smar:
         if not 400 <= verdict.code < 500 and not verdict.resolve.startswith("temp"):
             if len(self._cache) >= _CACHE_MAX:
                 self._cache.clear()
-            self._cache[question] = (now() + _CACHE_SECONDS, verdict)
+            self._cache[domain if verdict.for_domain else question] = (now() + _CACHE_SECONDS, verdict)
         return verdict
 
     def _on_message(self, message: Any, tag: int) -> None:

@@ -4,6 +4,7 @@ from typing import Any
 import pytest
 from play import SETUP, Play
 
+from meta1g.maps.order import MAILERTABLE
 from meta1g.proto.msg_ar import Action, CheckConnect, CheckMail, CheckRcpt, Verdict
 from meta1g.smar.access import check_connect, check_mail, check_rcpt
 from meta1g.smar.setup import Dnsbl, Setup
@@ -161,6 +162,28 @@ def test_rcpt(address: bytes, wanted: str, is_local: bool, known: bool) -> None:
     assert not play.asked  # M1 3.12.2: nothing at RCPT needs DNS
     plain = play.run(check_rcpt(SETUP, CheckRcpt(False, "192.0.2.1", b"", address)))
     assert (plain.action, plain.is_local, plain.exists) == (Action.NONE, is_local, known)
+
+
+USERS = [b"u", b"root", b"abuse+x", b"user1", b"postmaster"]
+
+
+@pytest.mark.parametrize("use_access", [True, False])
+@pytest.mark.parametrize("setup", [
+    SETUP, replace(SETUP, rules_on_users=False),
+    replace(SETUP, rules_on_users=False, mailertable=replace(MAILERTABLE, full_address=True))])
+def test_verdict_for_a_domain_holds_for_all_its_addresses(setup: Setup, use_access: bool) -> None:
+    access = ACCESS if setup.rules_on_users else {
+        key: rule for key, rule in ACCESS.items() if not key.startswith(b"to:") or key.startswith(b"to:@")}
+    play = Play({**MAPS, "access_map": access}, DNS)
+    kinds = set()
+    for domain in (b"my.dom", b"far.dom", b"primary.domain", b"other.domain"):
+        found = {play.run(check_rcpt(setup, CheckRcpt(use_access, "192.0.2.1", b"", user + b"@" + domain)))
+                 for user in USERS}
+        kinds |= {one.for_domain for one in found}
+        assert len(found) == 1 or not any(one.for_domain for one in found)
+        assert domain != b"my.dom" or not any(one.for_domain for one in found)
+    is_wide = not setup.mailertable.full_address and not (use_access and setup.rules_on_users)
+    assert (True in kinds) == is_wide
 
 
 @pytest.mark.parametrize("role", ["mailertable", "aliases", "access_map"])

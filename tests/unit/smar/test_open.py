@@ -84,6 +84,22 @@ def test_failures(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     assert f"{tmp_path}/access.db" in err and "map=aliases, status=ok" in err
 
 
+def test_rules_on_users(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = str(tmp_path / "access.db")
+    domains = [(b"to:@a.dom", b"relay"), (b"from:u@b.dom", b"reject"), (b"cltaddr:10.", b"relay")]
+    maps, _ = open_all(tmp_path)
+    assert maps.rules_on_users  # there is no map to look at
+    write_map(path, domains)
+    maps.reopen()
+    assert not maps.rules_on_users
+    monkeypatch.setattr(smar_open, "_SCAN_MAX", 2)
+    assert maps.rules_on_users
+    monkeypatch.undo()
+    write_map(path, [*domains, (b"to:abuse", b"quick:ok")], nul=True)
+    maps.reopen()
+    assert maps.rules_on_users
+
+
 def test_dns(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = tmp_path / "resolv.conf"
     path.write_text("# x\nsearch a.b\nnameserver 192.0.2.1\nnameserver 2001:db8::1 # y\nnameserver\n" * 3)

@@ -16,7 +16,7 @@ DELAY = PolicyFlags(use_access=True, delay_checks=True)
 
 def verdict(action: int = Action.NONE, *, quick: bool = False, local: bool = False, exists: bool = True,
             code: int = 0) -> Verdict:
-    return Verdict(action, quick, local, exists, code, "5.7.1" if code else "", "no" if code else "", "", "")
+    return Verdict(action, quick, local, exists, False, code, "5.7.1" if code else "", "no" if code else "", "", "")
 
 
 NOTHING = verdict()
