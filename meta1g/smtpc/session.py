@@ -241,7 +241,7 @@ class Session:
             return
         self._machine.quit()
         try:
-            self._netfd.write(self._machine.take_output(), 1.0)
+            self._netfd.write(self._machine.take_output(), 1.0, is_last=not self._set.reads_quit_reply)
             if self._set.reads_quit_reply:
                 self._next()
         except (OSError, TimedOut, SessionLost):

@@ -112,7 +112,7 @@ class Session:
             if event is not None:
                 closed = self._handle(event)
                 if closed is not None:
-                    netfd.write(machine.take_output(), timeout)
+                    netfd.write(machine.take_output(), timeout, is_last=True)
                     return str(closed.reply)
                 continue
             output = machine.take_output()

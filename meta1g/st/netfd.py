@@ -10,6 +10,7 @@ from meta1g.st.wait import Deadlines, deadlines
 
 _READ: Final = 1
 _WRITE: Final = 2
+_MORE: Final = getattr(socket, "MSG_MORE", 0)  # Linux: one segment for the last octets and the end of the stream
 
 
 class NetFd:
@@ -58,10 +59,13 @@ class NetFd:
             return True
         return True
 
-    def write(self, data: bytes, timeout: float) -> None:
-        """All of `data`; the timeout counts for each step of progress."""
+    def write(self, data: bytes, timeout: float, *, is_last: bool = False) -> None:
+        """All of `data`; the timeout counts for each step of progress.
+
+        What `is_last` leaves together with the end of the stream: who says so closes at once.
+        """
         self._expects_answer = True
-        sent = self._send(data)
+        sent = self._send(data, _MORE if is_last else 0)
         if sent == len(data):
             return
         view = memoryview(data)[sent:]
@@ -72,9 +76,9 @@ class NetFd:
             self._deadlines.wait(watcher.start, watcher.stop, timeout)
             view = view[self._send(view):]
 
-    def _send(self, data: bytes | memoryview) -> int:
+    def _send(self, data: bytes | memoryview, flags: int = 0) -> int:
         try:
-            return self.sock.send(data)
+            return self.sock.send(data, flags)
         except BlockingIOError:
             return 0
 
