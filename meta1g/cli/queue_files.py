@@ -9,7 +9,8 @@ import click
 
 from meta1g.conf.errors import ConfErrors
 from meta1g.conf.load import Config, load_file
-from meta1g.mta.errors import CorruptRecord, StoreError
+from meta1g.mcp import status as mcp_status
+from meta1g.mta.errors import CorruptRecord, StoreError, TornTail
 from meta1g.shim import defedb, ibdb
 from meta1g.shim.records import DeferredRcpt, DeferredTa, RcptEnd, RcptsAdded, TaNew
 from meta1g.shim.safeio import Disk
@@ -55,8 +56,11 @@ def locate(conf: str) -> Config:
 def read_queue(config: Config, damage: list[str]) -> list[Queued]:
     """All messages in IBDB and DEFEDB, oldest first; damaged records are named in `damage`. StoreError."""
 
+    is_running = mcp_status.is_running(config.queue_directory)
+
     def on_damage(error: CorruptRecord) -> None:
-        damage.append(str(error))
+        if not (is_running and isinstance(error, TornTail)):  # it is being written just now
+            damage.append(str(error))
 
     found = _fresh(os.path.join(config.queue_directory, ibdb.FOLDER), on_damage)
     deferred = _deferred(config, on_damage)

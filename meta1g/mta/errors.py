@@ -47,3 +47,7 @@ class CorruptRecord(MtaError):
         self.path = path
         self.offset = offset
         self.reason = reason
+
+
+class TornTail(CorruptRecord):
+    """The last record of a log is unfinished. A crash before its flush leaves that, but so does damage."""

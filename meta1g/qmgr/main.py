@@ -12,7 +12,7 @@ import signal
 import time
 from typing import Any
 
-from meta1g.mta.errors import CorruptRecord
+from meta1g.mta.errors import CorruptRecord, TornTail
 from meta1g.proc.accounts import uids_of
 from meta1g.proc.hub import Batch, Hub
 from meta1g.proc.log import Log
@@ -115,13 +115,13 @@ class Process:
         self._log.info(
             f"func=q_recover, transactions={len(found.fresh)}, deferred={len(found.deferred)}, "
             f"orphans={found.orphans}, kept={found.kept}, seconds={time.monotonic() - began:.2f}")
-
         if found.kept:
-            self._log.error(f"func=q_recover, kept={found.kept}, status=content has lost its envelope; "
-                            "stop the server and run meta1g queue repair")
+            self._log.error(f"func=q_recover, kept={found.kept}, status=content without an envelope is kept "
+                            "because of damage; stop the server and run meta1g queue repair")
 
     def _on_damage(self, error: CorruptRecord) -> None:
-        self._log.error(f"func=q_recover, file={error.path}, offset={error.offset}, reason={error.reason}")
+        tell = self._log.warning if isinstance(error, TornTail) else self._log.error
+        tell(f"func=q_recover, file={error.path}, offset={error.offset}, reason={error.reason}")
 
     def _report(self, items: list[Any]) -> None:
         self._decider.put(items)

@@ -6,12 +6,14 @@ Rules
     Content that no envelope needs was never acknowledged, or its mail has ended: an
     orphan, which is removed; but not when IBDB or DEFEDB was damaged or is gone, since then its
     envelope may be what is lost: a file DAMAGED keeps it until `meta1g queue repair` (M1 4.11.2).
+    A torn tail of IBDB is most likely what a crash left of mail that was not acknowledged: it keeps
+    orphans until the next start only.
     An envelope without content can't be delivered: it is reported and bounced at its first attempt.
 """
 from collections.abc import Callable, Iterable
 from typing import Final, NamedTuple
 
-from meta1g.mta.errors import CorruptRecord
+from meta1g.mta.errors import CorruptRecord, TornTail
 from meta1g.mta.ids import rcpt_id, ta_counter
 from meta1g.proto.msg_ss import Content
 from meta1g.qmgr import routing
@@ -121,9 +123,13 @@ def recover(disk: Disk, folder: str, defedb: Defedb, cdb: ContentDb, report: Rep
     `is_whole` says that DEFEDB was there; damage that turns up goes to `report`.
     """
     damage: list[CorruptRecord] = []
+    torn: list[TornTail] = []
 
     def note(error: CorruptRecord) -> None:
-        damage.append(error)
+        if isinstance(error, TornTail):
+            torn.append(error)
+        else:
+            damage.append(error)
         report(error)
 
     is_whole = is_whole and bool(ibdb.files(disk, folder))
@@ -158,7 +164,7 @@ def recover(disk: Disk, folder: str, defedb: Defedb, cdb: ContentDb, report: Rep
     if damage or not is_whole:
         _keep_orphans(disk, folder, [*lost, *(name for name, holders in segments.items() if not holders)])
     kept = 0
-    if disk.exists(f"{folder}/{DAMAGED}"):
+    if torn or disk.exists(f"{folder}/{DAMAGED}"):
         segments = {name: holders for name, holders in segments.items() if holders}
         kept = len(lost)
     else:

@@ -2,8 +2,9 @@
 
 Rules
     A file begins with magic, version and its number. A record is magic, length, CRC-32,
-    body. What follows a torn record is looked for by the magic, so that damage costs one
-    record and is reported with file and offset.
+    body. What follows a damaged record is looked for by the magic, so that damage costs one
+    record and is reported with file and offset. Nobody can tell whether the last record
+    is unfinished because a crash came before its flush, or damaged: that is reported too.
     A file may go when every transaction and attempt that began in it or before it has
     ended: so the oldest go first, and no end is forgotten before its beginning.
 
@@ -16,7 +17,7 @@ import zlib
 from collections.abc import Callable, Iterator, Sequence
 from typing import Final
 
-from meta1g.mta.errors import CorruptRecord, FrameError, StoreError
+from meta1g.mta.errors import CorruptRecord, FrameError, StoreError, TornTail
 from meta1g.shim.records import IBDB_CODEC, VERSION, Attempt, IbdbRecord, IdsGiven, RcptEnd, TaNew
 from meta1g.shim.safeio import Disk
 
@@ -169,7 +170,7 @@ def files(disk: Disk, folder: str) -> list[tuple[int, str]]:
 def read(
     disk: Disk, folder: str, on_damage: Callable[[CorruptRecord], None]
 ) -> Iterator[IbdbRecord]:
-    """All records in order. Damage is told to `on_damage` and skipped; a torn tail is no damage."""
+    """All records in order. Damage is told to `on_damage` and skipped, a torn tail as TornTail."""
     for _, name in files(disk, folder):
         path = f"{folder}/{name}"
         fd = disk.open_read(path)
@@ -182,7 +183,8 @@ def read(
 
 def _read_file(path: str, data: bytes, on_damage: Callable[[CorruptRecord], None]) -> Iterator[IbdbRecord]:
     if len(data) < _FILE_HEADER.size:
-        return  # created, but never written
+        on_damage(TornTail(path, 0, f"the file has {len(data)} octets, less than its header"))
+        return
     magic, version, _ = _FILE_HEADER.unpack_from(data)
     if magic != _FILE_MAGIC or version != VERSION:
         on_damage(CorruptRecord(path, 0, f"not an IBDB file of version {VERSION}"))
@@ -196,7 +198,8 @@ def _read_file(path: str, data: bytes, on_damage: Callable[[CorruptRecord], None
             continue
         after = data.find(_MAGIC, at + 1)
         if after < 0:
-            return  # a torn tail: the crash came before the flush, so nothing here was promised
+            on_damage(TornTail(path, at, f"{reason}: {len(data) - at} octets at the end"))
+            return
         on_damage(CorruptRecord(path, at, reason))
         at = after
 

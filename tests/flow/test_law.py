@@ -135,6 +135,7 @@ class Chaos:
         for peer in world.peers:
             if peer not in world.up:
                 world.connect(peer)
+        world.sweep()
         world.run().sleep(30).sleep(6 * 3600, 60).sleep(10)
 
     def check(self) -> None:

@@ -9,7 +9,7 @@ from collections import deque
 from collections.abc import Callable
 from typing import Any
 
-from meta1g.mta.errors import CorruptRecord, StoreError
+from meta1g.mta.errors import CorruptRecord, StoreError, TornTail
 from meta1g.mta.ids import ss_id
 from meta1g.proto.msg_ar import Hop, Protocol, Resolve, Resolved, Target
 from meta1g.proto.msg_da import CloseSession, Deliver, Delivered, Ready, Result, Stage
@@ -130,6 +130,7 @@ class World:
         self.hops: dict[int, Hop] = {}
         self.silent: set[Peer] = set()  # peers that do not answer
         self.crashes = 0
+        self.is_torn = False  # the last recovery kept orphans
 
     # What drives it
 
@@ -294,7 +295,8 @@ class World:
         self.log_files = ibdb.Ibdb(self.disk, FOLDER, 2000)  # type: ignore[arg-type]
         damage: list[CorruptRecord] = []
         found = recover(self.disk, FOLDER, self.store, self.cdb, damage.append)  # type: ignore[arg-type]
-        assert not damage, damage
+        self.is_torn = bool(damage)
+        assert all(isinstance(error, TornTail) for error in damage), damage
         self.log_files.forget_before(found.keep)
         self.ibdb = {ta.ta: set(ta.rcpts) for ta in found.fresh}
         for record in found.keep:
@@ -302,6 +304,16 @@ class World:
                 self.dsns.setdefault(record.ta, record)
         self.log += [line.text for line in fill(self.q, found, self.now)]
         self.known_segments = set(found.segments)
+
+    def sweep(self) -> None:
+        """What recovery kept because of a torn log goes at the next start."""
+        self.run()
+        if self.is_torn:
+            back = sorted(self.up, key=str)
+            self.crash()
+            for peer in back:
+                self.connect(peer)
+            assert not self.is_torn
 
     # What must hold
 
