@@ -39,6 +39,10 @@ class StoreError(MtaError):
         self.is_full = is_full
 
 
+class CorruptStore(StoreError):
+    """A file is damaged so that the library can't read it."""
+
+
 class CorruptRecord(MtaError):
     """A record on disk is damaged: file, offset, what is wrong."""
 

@@ -12,7 +12,6 @@ import signal
 import time
 from typing import Any
 
-from meta1g.mta.errors import CorruptRecord, TornTail
 from meta1g.proc.accounts import uids_of
 from meta1g.proc.hub import Batch, Hub
 from meta1g.proc.log import Log
@@ -22,7 +21,8 @@ from meta1g.proc.threads import block_signals, die_with_any_thread
 from meta1g.proto import msg_ar, msg_ctl, msg_da, msg_ss
 from meta1g.qmgr.decider import Decider
 from meta1g.qmgr.on_ctl import status
-from meta1g.qmgr.recover import fill, recover
+from meta1g.qmgr.opening import open_stores
+from meta1g.qmgr.recover import fill
 from meta1g.qmgr.state import Qmgr, Settings
 from meta1g.qmgr.store import DefedbThread, IbdbThread
 from meta1g.shim import ibdb
@@ -65,27 +65,32 @@ class Process:
     """The program: its stores, its threads."""
 
     def __init__(self, started: Started) -> None:
+        """Open and recover the stores."""
+        block_signals()
         self._started = started
         self._log: Log = started.log
         conf, config = started.conf, started.config
         self._disk = Disk()
         self._cdb = ContentDb(self._disk, config.cdb_base_directory)
+        stores = open_stores(
+            self._disk, config.queue_path(conf.defedb.base_directory), conf.defedb.cache_size, self._cdb, self._log)
         self._ibdb = ibdb.Ibdb(self._disk, ibdb.FOLDER, conf.ibdb.size)
+        self._ibdb.forget_before(stores.found.keep)
         self._ibdb_thread = IbdbThread(
             self._ibdb, self._log, conf.ibdb.commit_delay_max / 1000.0, conf.ibdb.open_tas_max, self._report)
         self._defedb_thread = DefedbThread(
-            config.queue_path(conf.defedb.base_directory), conf.defedb.cache_size, self._cdb, self._log, self._report,
+            stores.defedb, self._cdb, self._log, self._report,
             checkpoint_delay=conf.defedb.delay_between_2_checkpoints,
             removes_logs="remove_unused_logfiles" in conf.defedb.flags)
         self._q = Qmgr(_settings(started), time.time(), random.random)
+        for line in fill(self._q, stores.found, time.time()):
+            self._log.info(line.text)
         self._decider = Decider(self._q, self._log, self._ibdb_thread, self._defedb_thread, self._reload)
         self._hub = Hub("qmgr", self._log, self._on_batch)
 
     def run(self) -> int:
-        """Recover, serve until a signal says stop, stop in order."""
-        block_signals()
+        """Serve until a signal says stop, stop in order."""
         die_with_any_thread(self._log.error)
-        self._recover()
         started, config, hub = self._started, self._started.config, self._hub
         hub.listen(config.queue_path(config.smtps_socket), msg_ss.VOCABULARY, "smtps",
                    uids_of(config, "smtps"))
@@ -104,24 +109,6 @@ class Process:
         self._ibdb_thread.stop()
         self._defedb_thread.stop()
         return 0
-
-    def _recover(self) -> None:
-        began = time.monotonic()
-        found = recover(self._disk, ibdb.FOLDER, self._defedb_thread.db, self._cdb, self._on_damage,
-                        is_whole=not self._defedb_thread.db.is_new)
-        self._ibdb.forget_before(found.keep)
-        for line in fill(self._q, found, time.time()):
-            self._log.info(line.text)
-        self._log.info(
-            f"func=q_recover, transactions={len(found.fresh)}, deferred={len(found.deferred)}, "
-            f"orphans={found.orphans}, kept={found.kept}, seconds={time.monotonic() - began:.2f}")
-        if found.kept:
-            self._log.error(f"func=q_recover, kept={found.kept}, status=content without an envelope is kept "
-                            "because of damage; stop the server and run meta1g queue repair")
-
-    def _on_damage(self, error: CorruptRecord) -> None:
-        tell = self._log.warning if isinstance(error, TornTail) else self._log.error
-        tell(f"func=q_recover, file={error.path}, offset={error.offset}, reason={error.reason}")
 
     def _report(self, items: list[Any]) -> None:
         self._decider.put(items)

@@ -134,19 +134,14 @@ def recover(disk: Disk, folder: str, defedb: Defedb, cdb: ContentDb, report: Rep
 
     is_whole = is_whole and bool(ibdb.files(disk, folder))
     fresh, dsns, ids_last, next_idx, tried = replay(ibdb.read(disk, folder, note))
-    _end_bounced(defedb, dsns)
-    deferred: list[tuple[float, str, int]] = []
-    stored: list[DeferredTa] = []
-    waiting: set[str] = set()
-    for entry in defedb.entries(note):
-        if isinstance(entry, DeferredRcpt):
-            deferred.append((entry.next_try, entry.ta, entry.idx))
-            waiting.add(entry.ta)
-            _use(next_idx, entry.ta, [entry.idx])
-            _drop(fresh, entry.ta, [entry.idx])
-        else:
-            _use(next_idx, entry.ta, [entry.next_idx - 1])
-            stored.append(entry)
+    bounced = _end_bounced(defedb, dsns)
+    stored, deferred = _deferred(defedb, bounced, note)
+    waiting = {ta for _, ta, _ in deferred}
+    for _, ta, idx in deferred:
+        _use(next_idx, ta, [idx])
+        _drop(fresh, ta, [idx])
+    for entry in stored:
+        _use(next_idx, entry.ta, [entry.next_idx - 1])
     _correct(defedb, [ta for ta in stored if ta.ta in waiting and ta.next_idx < next_idx[ta.ta]], next_idx,
              [ta.ta for ta in stored if ta.ta not in waiting])
     cdb.flush_folders()  # before a file counts instead of its segment
@@ -195,11 +190,41 @@ def fill(q: Qmgr, found: Found, now: float) -> list[LogLine]:
             for ta, idx in found.uncertain]
 
 
-def _end_bounced(defedb: Defedb, dsns: list[TaNew]) -> None:
-    """A DSN that IBDB has ends its recipients, also where the crash came before DEFEDB heard of it."""
+def _deferred(
+    defedb: Defedb, bounced: set[str], note: Report
+) -> tuple[list[DeferredTa], list[tuple[float, str, int]]]:
+    """DEFEDB's transactions and recipients. They come and go together: where one is alone, damage took the other.
+
+    A recipient that is alone goes, so that `queue repair` can put its whole message back. The recipients of
+    `bounced` may have ended just now.
+    """
+    stored: dict[str, DeferredTa] = {}
+    rcpts: list[tuple[float, str, int]] = []
+    for entry in defedb.entries(note):
+        if isinstance(entry, DeferredRcpt):
+            rcpts.append((entry.next_try, entry.ta, entry.idx))
+        else:
+            stored[entry.ta] = entry
+    waiting = {ta for _, ta, _ in rcpts}
+    for ta in sorted(stored.keys() - waiting - bounced):
+        note(CorruptRecord(defedb.path, 0, f"the recipients of {ta} are gone"))
+    alone = waiting - stored.keys()
+    for ta in sorted(alone):
+        note(CorruptRecord(defedb.path, 0, f"the record of {ta} is gone"))
+    if alone:
+        defedb.write([Change(deletes=tuple((ta, idx) for _, ta, idx in rcpts if ta in alone))])
+    return list(stored.values()), [rcpt for rcpt in rcpts if rcpt[1] not in alone]
+
+
+def _end_bounced(defedb: Defedb, dsns: list[TaNew]) -> set[str]:
+    """A DSN that IBDB has ends its recipients, also where the crash came before DEFEDB heard of it.
+
+    Returns the transactions that these DSNs are about.
+    """
     changes = [Change((), tuple((dsn.origin, ended.idx) for ended in dsn.ended)) for dsn in dsns]
     if changes:
         defedb.write(changes)
+    return {dsn.origin for dsn in dsns}
 
 
 def _correct(defedb: Defedb, outdated: list[DeferredTa], next_idx: dict[str, int], empty: list[str]) -> None:

@@ -138,9 +138,9 @@ DiskEffect = WriteDefedb | ReadDefedb | RemoveContent | RemoveSegment
 class DefedbThread:
     """DEFEDB's transactions and the removal of content, both off the path of fresh mail."""
 
-    def __init__(self, home: str, cache_size: int, cdb: ContentDb, log: Log, report: Report, *,
+    def __init__(self, defedb: Defedb, cdb: ContentDb, log: Log, report: Report, *,
                  checkpoint_delay: float, removes_logs: bool) -> None:
-        self._home, self._cache_size = home, cache_size
+        self.db = defedb
         self._cdb = cdb
         self._log = log
         self._report = report
@@ -153,7 +153,6 @@ class DefedbThread:
         self._measured = 0.0
         self._thread = threading.Thread(target=self._run, name="defedb", daemon=True)
         self.transactions = 0
-        self.db = Defedb(home, cache_size)
 
     def start(self) -> None:
         """Begin to work."""

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any, Final, TypeVar
 
-from meta1g.mta.errors import StoreError
+from meta1g.mta.errors import CorruptStore, StoreError
 
 try:
     from bsddb3 import db
@@ -24,6 +24,7 @@ DEADLOCK_TRIES: Final = 10  # a victim of lock detection tries again so often
 FILE_MODE: Final = 0o640  # M1 2.4.1: maps and DEFEDB are not for everybody
 _WRITE_CACHE: Final = 64 << 20  # octets: a million entries are hashed in memory
 _READ_CACHE: Final = 4 << 20  # octets per open map; the library's default of 256 KB thrashes
+_CORRUPT: Final = (db.DB_RUNRECOVERY, db.DB_PAGE_NOTFOUND)  # besides EINVAL: what it makes of nonsense in a file
 BINDING: Final = f"{db.__name__.partition('.')[0]} {db.__version__}, Berkeley DB {'.'.join(map(str, db.version()))}"
 
 
@@ -41,6 +42,8 @@ def errors(action: str, path: str) -> Iterator[None]:
 def _store_error(action: str, path: str, error: Any) -> StoreError:
     number = error.args[0] if error.args and isinstance(error.args[0], int) else 0
     reason = str(error.args[-1]) if error.args else type(error).__name__
+    if number in _CORRUPT or (number == errno.EINVAL and os.path.isfile(path)):
+        return CorruptStore(action, path, reason)
     return StoreError(action, path, reason, is_full=_is_full(number))
 
 
@@ -156,22 +159,30 @@ class Env:
             flags = db.DB_INIT_MPOOL | db.DB_INIT_TXN | db.DB_INIT_LOG | db.DB_INIT_LOCK
             self._env.open(home, flags | db.DB_CREATE | db.DB_RECOVER | db.DB_THREAD, mode)
 
-    def btree(self, name: str, *, duplicates: bool = False) -> Table:
-        """The btree `name` in this environment, created if need be."""
-        return self._open(name, db.DB_BTREE, duplicates)
+    def btree(self, name: str, *, duplicates: bool = False, first: tuple[bytes, bytes] | None = None) -> Table:
+        """The btree `name` in this environment, created if need be, never without the pair `first`."""
+        return self._open(name, db.DB_BTREE, duplicates, first)
 
     def hash(self, name: str, *, duplicates: bool = False) -> Table:
         """The hash table `name` in this environment, created if need be."""
         return self._open(name, db.DB_HASH, duplicates)
 
-    def _open(self, name: str, kind: int, duplicates: bool) -> Table:
+    def _open(self, name: str, kind: int, duplicates: bool, first: tuple[bytes, bytes] | None = None) -> Table:
         path = os.path.join(self._home, name)
-        with errors("open", path):
-            handle = db.DB(self._env)
-            if duplicates:
-                handle.set_flags(db.DB_DUPSORT)
-            handle.open(name, None, kind, db.DB_CREATE | db.DB_THREAD | db.DB_AUTO_COMMIT, self._mode)
-        return Table(handle, path)
+        is_new = not os.path.exists(path)
+
+        def work(txn: Txn) -> Table:
+            with errors("open", path):
+                handle = db.DB(self._env)
+                if duplicates:
+                    handle.set_flags(db.DB_DUPSORT)
+                handle.open(name, None, kind, db.DB_CREATE | db.DB_THREAD, self._mode, txn=txn.handle)
+            table = Table(handle, path)
+            if is_new and first is not None:
+                table.put(*first, txn)
+            return table
+
+        return self.transact(work)
 
     def transact(self, work: Callable[[Txn], T], *, durable: bool = True) -> T:
         """Run `work` in one transaction: commit if it returns, abort if it raises.

@@ -2,25 +2,40 @@
 
 Rules
     One btree holds transactions (`T` + id) and recipients (`R` + id + `-` + index), each
-    value a version octet and a record of `shim.records`. QMGR alone writes it.
+    value a version octet, a CRC-32 of key and record, and a record of `shim.records`. QMGR alone
+    writes it. Its first pair is always there, so that a file that has lost its pages is no empty one.
     Readers open the file without the environment and see what was checkpointed (M1 4.7.2).
+    A file that the library can't read is set aside, and what its pages still hold is put into
+    a new one.
 
 Files
     defedb/: 0700 meta1q: `defedb.db`, Berkeley DB's logs and region files.
+    defedb/damaged.N/: what was set aside; `salvaged` once that is done.
 """
+import itertools
 import os
+import re
+import struct
+import zlib
 from collections.abc import Callable, Iterator, Sequence
 from typing import Final, NamedTuple
 
-from meta1g.mta.errors import CorruptRecord, FrameError
+from meta1g.mta.errors import CorruptRecord, CorruptStore, FrameError
 from meta1g.mta.ids import rcpt_id
-from meta1g.shim.bdb import Env, Table, Txn, open_readonly
-from meta1g.shim.records import DEFEDB_CODEC, VERSION, DeferredRcpt, DeferredTa
+from meta1g.shim import btreefile
+from meta1g.shim.bdb import Env, Table, Txn, errors, open_readonly
+from meta1g.shim.records import DEFEDB_CODEC, DeferredRcpt, DeferredTa
 
 FILE: Final = "defedb.db"
-_VERSION: Final = bytes([VERSION])
+_VERSION: Final = 2
+_FIRST: Final = (b"\0", b"M1DE" + bytes([_VERSION]))
+_HEADER: Final = struct.Struct("<BI")
+_ASIDE: Final = re.compile(r"damaged\.[0-9]+")
+_SALVAGED: Final = "salvaged"
+_BATCH: Final = 1000  # salvaged entries in one transaction: bounds its locks
 
 Entry = DeferredTa | DeferredRcpt
+Report = Callable[[CorruptRecord], None]
 
 
 def _ta_key(ta: str) -> bytes:
@@ -29,6 +44,24 @@ def _ta_key(ta: str) -> bytes:
 
 def _rcpt_key(ta: str, idx: int) -> bytes:
     return b"R" + rcpt_id(ta, idx).encode("ascii")
+
+
+def _encode(entry: Entry) -> tuple[bytes, bytes]:
+    key = _ta_key(entry.ta) if isinstance(entry, DeferredTa) else _rcpt_key(entry.ta, entry.idx)
+    body = DEFEDB_CODEC.encode(entry)
+    return key, _HEADER.pack(_VERSION, zlib.crc32(body, zlib.crc32(key))) + body
+
+
+def _decode(path: str, key: bytes, value: bytes) -> Entry:
+    if value[:1] != bytes([_VERSION]):
+        raise CorruptRecord(path, 0, f"record {key!r} is of unknown version {value[:1].hex()}")
+    body = value[_HEADER.size:]
+    if len(value) < _HEADER.size or zlib.crc32(body, zlib.crc32(key)) != _HEADER.unpack_from(value)[1]:
+        raise CorruptRecord(path, 0, f"record {key!r} is damaged (checksum)")
+    try:
+        return DEFEDB_CODEC.decode(body)  # type: ignore[return-value]
+    except FrameError as error:
+        raise CorruptRecord(path, 0, f"record {key!r}: {error}") from None
 
 
 class Change(NamedTuple):
@@ -45,11 +78,15 @@ class Defedb:
     """The writer's view; one thread uses it."""
 
     def __init__(self, home: str, cache_size: int) -> None:
+        """Open it, after Berkeley DB's own recovery; StoreError, CorruptStore if the file makes no sense."""
         self._home = home
-        self._path = os.path.join(home, FILE)
-        self.is_new = not os.path.exists(self._path)
+        self.path = os.path.join(home, FILE)
+        self.is_new = not os.path.exists(self.path)
         self._env = Env(home, cache_size=cache_size, mode=0o600)
-        self._table = self._env.btree(FILE)
+        if not self.is_new:
+            self._env.checkpoint()  # what its recovery mended is in the file
+            _check(self.path)
+        self._table = self._env.btree(FILE, first=_FIRST)
 
     def write(self, changes: Sequence[Change]) -> None:
         """Make all changes, in order, in one transaction. StoreError: nothing of it happened."""
@@ -62,8 +99,7 @@ class Defedb:
 
     def _apply(self, change: Change, txn: Txn) -> None:
         for entry in change.puts:
-            key = _ta_key(entry.ta) if isinstance(entry, DeferredTa) else _rcpt_key(entry.ta, entry.idx)
-            self._table.put(key, _VERSION + DEFEDB_CODEC.encode(entry), txn)
+            self._table.put(*_encode(entry), txn)
         for ta, idx in change.deletes:
             self._table.delete(_rcpt_key(ta, idx), txn)
         for ta in change.ended:
@@ -72,37 +108,51 @@ class Defedb:
             self._settle(ta, txn)
 
     def _settle(self, ta: str, txn: Txn) -> None:
-        value = self._table.get(_ta_key(ta), txn)
-        if value is None:
-            return
-        entry = _decode(self._path, value)
+        entry = self._get(_ta_key(ta), txn)
         if isinstance(entry, DeferredTa):
             content = tuple(place._replace(segment="", offset=0) for place in entry.content)
-            self._table.put(_ta_key(ta), _VERSION + DEFEDB_CODEC.encode(entry._replace(content=content)), txn)
+            self._table.put(*_encode(entry._replace(content=content)), txn)
+
+    def _get(self, key: bytes, txn: Txn | None = None) -> Entry | None:
+        value = self._table.get(key, txn)
+        return None if value is None else _decode(self.path, key, value)
 
     def load(self, ta: str, idxs: Sequence[int]) -> tuple[DeferredTa | None, list[DeferredRcpt]]:
         """A transaction and those of its recipients that are there intact.
 
         StoreError; CorruptRecord if the transaction's own record is damaged.
         """
-        value = self._table.get(_ta_key(ta))
-        if value is None:
-            return None, []
-        found = _decode(self._path, value)
+        found = self._get(_ta_key(ta))
         rcpts = []
-        for idx in idxs:
-            value = self._table.get(_rcpt_key(ta, idx))
+        for idx in idxs if found is not None else ():
             try:
-                entry = _decode(self._path, value) if value is not None else None
+                entry = self._get(_rcpt_key(ta, idx))
             except CorruptRecord:
                 continue  # it must not keep the others back
             if isinstance(entry, DeferredRcpt):
                 rcpts.append(entry)
         return (found if isinstance(found, DeferredTa) else None), rcpts
 
-    def entries(self, on_damage: Callable[[CorruptRecord], None]) -> Iterator[Entry]:
+    def entries(self, on_damage: Report) -> Iterator[Entry]:
         """Everything, recipients before transactions; damage is told and skipped."""
-        return _entries(self._table, self._path, on_damage)
+        yield from _entries(self._table, self.path, on_damage)
+        self._env.transact(lambda txn: self._table.add(*_FIRST, txn))  # told once
+
+    def salvage(self, on_damage: Report) -> int:
+        """Put what earlier files still hold that were set aside into this one; how many entries."""
+        count = 0
+        with errors("salvage", self._home):
+            for name in sorted(filter(_ASIDE.fullmatch, os.listdir(self._home))):
+                folder = os.path.join(self._home, name)
+                if os.path.exists(os.path.join(folder, _SALVAGED)):
+                    continue
+                found = list(_salvaged(os.path.join(folder, FILE), on_damage))
+                for at in range(0, len(found), _BATCH):
+                    self.write([Change(tuple(found[at:at + _BATCH]))])
+                self.checkpoint(removes_logs=False)
+                _mark(os.path.join(folder, _SALVAGED))
+                count += len(found)
+        return count
 
     def checkpoint(self, *, removes_logs: bool) -> None:
         """Make recovery short and let readers see what was written."""
@@ -117,7 +167,7 @@ class Defedb:
         self._env.close()
 
 
-def read_file(home: str, on_damage: Callable[[CorruptRecord], None]) -> Iterator[Entry]:
+def read_file(home: str, on_damage: Report) -> Iterator[Entry]:
     """What the file of a DEFEDB shows to a reader that must not disturb QMGR."""
     path = os.path.join(home, FILE)
     table = open_readonly(path)
@@ -127,20 +177,51 @@ def read_file(home: str, on_damage: Callable[[CorruptRecord], None]) -> Iterator
         table.close()
 
 
-def _entries(table: Table, path: str, on_damage: Callable[[CorruptRecord], None]) -> Iterator[Entry]:
-    for key, value in table.items():
+def set_aside(home: str) -> str:
+    """Move the files of a DEFEDB that can't be read into a folder of their own; its path. Nobody may use them."""
+    with errors("set aside", home):
+        folder = next(path for path in (os.path.join(home, f"damaged.{n}") for n in itertools.count(1))
+                      if not os.path.exists(path))
+        names = [name for name in os.listdir(home) if not _ASIDE.fullmatch(name)]
+        os.mkdir(folder, 0o700)
+        for name in names:
+            os.rename(os.path.join(home, name), os.path.join(folder, name))
+    return folder
+
+
+def _check(path: str) -> None:
+    """CorruptStore if the library would stumble over a page."""
+    with errors("read", path), open(path, "rb") as file:
+        found = btreefile.fault(path, file.read())
+    if found is not None:
+        raise CorruptStore("read", path, f"offset {found.offset}: {found.reason}")
+
+
+def _salvaged(path: str, on_damage: Report) -> Iterator[Entry]:
+    if not os.path.exists(path):
+        return
+    with open(path, "rb") as file:
+        data = file.read()
+    for key, value in btreefile.pairs(path, data, on_damage):
+        if key != _FIRST[0]:
+            try:
+                yield _decode(path, key, value)
+            except CorruptRecord as error:
+                on_damage(error)
+
+
+def _mark(path: str) -> None:
+    os.close(os.open(path, os.O_CREAT | os.O_WRONLY | os.O_CLOEXEC, 0o600))
+
+
+def _entries(table: Table, path: str, on_damage: Report) -> Iterator[Entry]:
+    pairs = table.items()
+    first = next(pairs, None)
+    if first != _FIRST:
+        on_damage(CorruptRecord(path, 0, f"the first pair of a DEFEDB of version {_VERSION} is not there"))
+        pairs = itertools.chain([first] if first else [], pairs)
+    for key, value in pairs:
         try:
-            entry = _decode(path, value)
+            yield _decode(path, key, value)
         except CorruptRecord as error:
-            on_damage(CorruptRecord(path, 0, f"record {key!r}: {error.reason}"))
-            continue
-        yield entry
-
-
-def _decode(path: str, value: bytes) -> Entry:
-    if value[:1] != _VERSION:
-        raise CorruptRecord(path, 0, f"record of unknown version {value[:1].hex()}")
-    try:
-        return DEFEDB_CODEC.decode(value[1:])  # type: ignore[return-value]
-    except FrameError as error:
-        raise CorruptRecord(path, 0, str(error)) from None
+            on_damage(error)

@@ -21,6 +21,8 @@ LARGE = 3  # this message gets a file of its own
 class NoDefedb:
     """DEFEDB without entries; it has its own recovery."""
 
+    path = "defedb"
+
     def __init__(self) -> None:
         self.written: list[Any] = []
 

@@ -10,6 +10,7 @@ class FakeDefedb:
     """DEFEDB's transactions, each of which is durable when it returns; `on_write` may stop one before it happens."""
 
     def __init__(self, on_write: Callable[[], None] = lambda: None) -> None:
+        self.path = "defedb"
         self.on_write = on_write
         self.tas: dict[str, DeferredTa] = {}
         self.rcpts: dict[tuple[str, int], DeferredRcpt] = {}

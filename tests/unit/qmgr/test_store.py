@@ -153,7 +153,8 @@ def defedb_thread(tmp_path: Path, reports: Callable[[list[Any]], None]) -> tuple
     cdb = ContentDb(Disk(), f"{tmp_path}/")
     home = tmp_path / "env"
     home.mkdir()
-    return DefedbThread(str(home), 1 << 20, cdb, Log("test"), reports, checkpoint_delay=0.0, removes_logs=True), cdb
+    db = Defedb(str(home), 1 << 20)
+    return DefedbThread(db, cdb, Log("test"), reports, checkpoint_delay=0.0, removes_logs=True), cdb
 
 
 def test_defedb_keeps_the_order(tmp_path: Path) -> None:

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from meta1g.mta.errors import CorruptRecord, FrameError, StoreError
+from meta1g.mta.errors import CorruptRecord, FrameError, StoreError, TornTail
 from meta1g.mta.ids import ss_id
 from meta1g.proto.msg_ss import Content
 from meta1g.shim import ibdb
@@ -95,12 +95,12 @@ def test_one_wrong_octet_costs_one_record(data: st.DataObject) -> None:
     damage: list[CorruptRecord] = []
     found = [r for r in ibdb.read(disk, "ibdb", damage.append) if isinstance(r, RcptEnd)]  # type: ignore[arg-type]
     assert found == records[:which] + records[which + 1:]
-    expected = [(FILE, begin + sum(sizes[:which]))] if which < 4 else []  # the last one looks like a torn tail
-    assert [(error.path, error.offset) for error in damage] == expected
+    assert [(error.path, error.offset, isinstance(error, TornTail)) for error in damage] == [
+        (FILE, begin + sum(sizes[:which]), which == 4)]
 
 
 @given(st.integers(0, 200))
-def test_torn_tail_is_no_damage(cut: int) -> None:
+def test_torn_tail_is_told(cut: int) -> None:
     disk = FakeDisk()
     log = ibdb.Ibdb(disk, "ibdb", 1 << 20)  # type: ignore[arg-type]
     records = [RcptEnd(n, Outcome.DELIVERED, False, ss_id(n, 0)) for n in range(5)]
@@ -109,8 +109,11 @@ def test_torn_tail_is_no_damage(cut: int) -> None:
     del octets[max(len(octets) - cut, 0):]
     damage: list[CorruptRecord] = []
     found = [r for r in ibdb.read(disk, "ibdb", damage.append) if isinstance(r, RcptEnd)]  # type: ignore[arg-type]
-    assert damage == []
+    size = len(ibdb.encode(records[0]))
+    is_torn = cut > 5 * size or cut % size > 0
+    assert [type(error) for error in damage] == [TornTail] * is_torn
     assert found == records[: len(found)]
+    assert len(found) == max(5 - (cut + size - 1) // size, 0)
 
 
 def test_ibdb_on_a_real_disk(tmp_path: Path) -> None:

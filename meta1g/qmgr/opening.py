@@ -1,0 +1,67 @@
+"""QMGR's stores as it starts: opened, recovered, and replaced where they can't be read.
+
+Rules
+    A DEFEDB that Berkeley DB can't read is set aside whole, and what its pages still hold comes
+    into a new one: mail that is fresh must not wait for an administrator. Its content stays
+    in CDB (`recover`), so that `meta1g queue repair` can put back the rest.
+    With a full disk nothing is set aside: then the library may fail for lack of space only.
+"""
+import time
+from typing import Final, NamedTuple
+
+from meta1g.mta.errors import CorruptRecord, CorruptStore, StoreError, TornTail
+from meta1g.proc.log import Log
+from meta1g.qmgr.recover import Found, recover
+from meta1g.shim import defedb, ibdb
+from meta1g.shim.cdb import ContentDb
+from meta1g.shim.defedb import Defedb
+from meta1g.shim.safeio import Disk
+
+_SPACE: Final = 64 << 20  # octets that must be free before a DEFEDB is taken for damaged
+
+
+class Stores(NamedTuple):
+    """What is open, and what recovery found in it."""
+
+    defedb: Defedb
+    found: Found
+
+
+def open_stores(disk: Disk, home: str, cache_size: int, cdb: ContentDb, log: Log) -> Stores:
+    """Open DEFEDB at `home` and recover; StoreError if that can't be."""
+    began = time.monotonic()
+    try:
+        stores = _open(disk, home, cache_size, cdb, log)
+    except CorruptStore as error:
+        if disk.free(home) < _SPACE:
+            raise
+        folder = defedb.set_aside(home)
+        log.error(f"func=q_recover, file={error.path}, offset=0, reason={error.reason}, status=set aside in {folder}")
+        stores = _open(disk, home, cache_size, cdb, log)
+    found = stores.found
+    log.info(f"func=q_recover, transactions={len(found.fresh)}, deferred={len(found.deferred)}, "
+             f"orphans={found.orphans}, kept={found.kept}, seconds={time.monotonic() - began:.2f}")
+    if found.kept:
+        log.error(f"func=q_recover, kept={found.kept}, status=content without an envelope is kept "
+                  "because of damage; stop the server and run meta1g queue repair")
+    return stores
+
+
+def _open(disk: Disk, home: str, cache_size: int, cdb: ContentDb, log: Log) -> Stores:
+    def on_damage(error: CorruptRecord) -> None:
+        tell = log.warning if isinstance(error, TornTail) else log.error
+        tell(f"func=q_recover, file={error.path}, offset={error.offset}, reason={error.reason}")
+
+    db = Defedb(home, cache_size)
+    try:
+        salvaged = db.salvage(on_damage)
+        if salvaged:
+            log.error(f"func=q_recover, file={db.path}, salvaged={salvaged}")
+        is_whole = not (db.is_new or salvaged)
+        return Stores(db, recover(disk, ibdb.FOLDER, db, cdb, on_damage, is_whole=is_whole))
+    except CorruptStore:
+        try:
+            db.close()
+        except StoreError:
+            pass  # its files are moved away next
+        raise
