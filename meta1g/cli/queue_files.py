@@ -2,18 +2,22 @@
 import os
 import shutil
 import tempfile
+import time
 from collections.abc import Callable
-from typing import NamedTuple, NoReturn
+from typing import Final, NamedTuple, NoReturn
 
 import click
 
 from meta1g.conf.errors import ConfErrors
 from meta1g.conf.load import Config, load_file
 from meta1g.mcp import status as mcp_status
-from meta1g.mta.errors import CorruptRecord, StoreError, TornTail
+from meta1g.mta.errors import CorruptRecord, CorruptStore, StoreError, TornTail
 from meta1g.shim import defedb, ibdb
 from meta1g.shim.records import DeferredRcpt, DeferredTa, RcptEnd, RcptsAdded, TaNew
 from meta1g.shim.safeio import Disk
+
+_COPIES: Final = 5  # of a running server's DEFEDB, until one is whole
+_PAUSE: Final = 0.3  # seconds between them
 
 
 class QueuedRcpt(NamedTuple):
@@ -89,9 +93,24 @@ def _fresh(folder: str, on_damage: Callable[[CorruptRecord], None]) -> list[Queu
 
 
 def read_defedb(config: Config, on_damage: Callable[[CorruptRecord], None]) -> list[DeferredTa | DeferredRcpt]:
-    """DEFEDB from a copy of its file: what was checkpointed, at one moment. StoreError."""
+    """DEFEDB from a copy of its file: what was checkpointed, at one moment. StoreError.
+
+    A copy may be taken while pages are written, so a running server's is taken again if it is not whole.
+    """
     home = config.queue_path(config.module("qmgr").defedb.base_directory)
     path = os.path.join(config.queue_directory, home, defedb.FILE)
+    for tries in range(_COPIES if mcp_status.is_running(config.queue_directory) else 1):
+        time.sleep(_PAUSE if tries else 0.0)
+        try:
+            return _copied(path, on_damage)
+        except CorruptStore as error:
+            last = error
+    on_damage(CorruptRecord(
+        path, last.offset, f"{last.reason}; the next start of the server sets it aside and saves what it can"))
+    return []
+
+
+def _copied(path: str, on_damage: Callable[[CorruptRecord], None]) -> list[DeferredTa | DeferredRcpt]:
     with tempfile.TemporaryDirectory(prefix="mailq.") as folder:
         try:
             shutil.copyfile(path, os.path.join(folder, defedb.FILE))

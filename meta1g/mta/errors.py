@@ -40,7 +40,11 @@ class StoreError(MtaError):
 
 
 class CorruptStore(StoreError):
-    """A file is damaged so that the library can't read it."""
+    """A file is damaged so that the library can't read it; `offset` is where it was seen."""
+
+    def __init__(self, action: str, path: str, reason: str, offset: int = 0) -> None:
+        super().__init__(action, path, reason)
+        self.offset = offset
 
 
 class CorruptRecord(MtaError):

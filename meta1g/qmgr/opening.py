@@ -36,7 +36,8 @@ def open_stores(disk: Disk, home: str, cache_size: int, cdb: ContentDb, log: Log
         if disk.free(home) < _SPACE:
             raise
         folder = defedb.set_aside(home)
-        log.error(f"func=q_recover, file={error.path}, offset=0, reason={error.reason}, status=set aside in {folder}")
+        log.error(f"func=q_recover, file={error.path}, offset={error.offset}, reason={error.reason}, "
+                  f"status=set aside in {folder}")
         stores = _open(disk, home, cache_size, cdb, log)
     found = stores.found
     log.info(f"func=q_recover, transactions={len(found.fresh)}, deferred={len(found.deferred)}, "

@@ -68,7 +68,7 @@ class Found(NamedTuple):
     keep: list[IbdbRecord]
 
 
-DAMAGED: Final = "damaged"  # in IBDB's folder
+DAMAGED: Final = "damaged"  # the name of a file in IBDB's folder, and of what holds segments meanwhile
 Report = Callable[[CorruptRecord], None]
 
 
@@ -156,11 +156,12 @@ def recover(disk: Disk, folder: str, defedb: Defedb, cdb: ContentDb, report: Rep
     segments = _segments(cdb, places)
     orphans = cdb.sweep()
     lost = [ta for ta in cdb.transactions() if ta not in places]
-    if damage or not is_whole:
-        _keep_orphans(disk, folder, [*lost, *(name for name, holders in segments.items() if not holders)])
+    if (damage or not is_whole) and (lost or segments):
+        _keep_orphans(disk, folder)
     kept = 0
     if torn or disk.exists(f"{folder}/{DAMAGED}"):
-        segments = {name: holders for name, holders in segments.items() if holders}
+        for holders in segments.values():
+            holders.add(DAMAGED)
         kept = len(lost)
     else:
         orphans += sum(cdb.unlink(ta) for ta in lost)
@@ -260,9 +261,9 @@ def _segments(cdb: ContentDb, places: dict[str, Content]) -> dict[str, set[str]]
     return holders
 
 
-def _keep_orphans(disk: Disk, folder: str, orphans: list[str]) -> None:
+def _keep_orphans(disk: Disk, folder: str) -> None:
     """What lies in CDB without an envelope may be all that is left of a message."""
     path = f"{folder}/{DAMAGED}"
-    if orphans and not disk.exists(path):
+    if not disk.exists(path):
         disk.close(disk.create(path, ibdb.MODE))
         disk.flush_folder(folder)

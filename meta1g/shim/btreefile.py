@@ -107,7 +107,8 @@ def pairs(path: str, data: bytes, on_damage: Callable[[CorruptRecord], None]) ->
     file = _open(data)
     if len(data) % file.size:
         on_damage(CorruptRecord(path, len(data), "the file ends within a page"))
-    for number in range(len(data) // file.size):
+        file = file._replace(data=data + bytes(-len(data) % file.size))
+    for number in range(len(file.data) // file.size):
         head = file.header(number)
         if head.kind == _LEAF:
             items = [_item(file, number, at) for at in file.offsets(number, head.entries)]

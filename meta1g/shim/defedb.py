@@ -168,8 +168,9 @@ class Defedb:
 
 
 def read_file(home: str, on_damage: Report) -> Iterator[Entry]:
-    """What the file of a DEFEDB shows to a reader that must not disturb QMGR."""
+    """What the file of a DEFEDB shows to a reader that must not disturb QMGR; StoreError, CorruptStore."""
     path = os.path.join(home, FILE)
+    _check(path)
     table = open_readonly(path)
     try:
         yield from _entries(table, path, on_damage)
@@ -194,7 +195,7 @@ def _check(path: str) -> None:
     with errors("read", path), open(path, "rb") as file:
         found = btreefile.fault(path, file.read())
     if found is not None:
-        raise CorruptStore("read", path, f"offset {found.offset}: {found.reason}")
+        raise CorruptStore("read", path, found.reason, found.offset)
 
 
 def _salvaged(path: str, on_damage: Report) -> Iterator[Entry]:
