@@ -1,0 +1,179 @@
+"""Green threads: deadlines, slots, flags, blocking calls, the acceptor's workers."""
+import socket
+import threading
+import time
+from typing import Any
+
+import pytest
+
+from meta1g.st.block import Blocking
+from meta1g.st.listen import Acceptor
+from meta1g.st.netfd import NetFd, connect
+from meta1g.st.sched import Flag, Interrupted, Slot, TimedOut, current, sleep, spawn
+
+
+def pair() -> tuple[NetFd, socket.socket]:
+    ours, theirs = socket.socketpair()
+    theirs.settimeout(10)
+    return NetFd(ours), theirs
+
+
+@pytest.mark.parametrize("timeout", [0.05, 1.0])
+def test_read_times_out_and_the_connection_lives_on(timeout: float) -> None:
+    """A short wait has a timer of its own, a long one is ended by the look around."""
+    netfd, peer = pair()
+    began = time.monotonic()
+    with pytest.raises(TimedOut):
+        netfd.read(100, timeout)
+    assert timeout <= time.monotonic() - began < timeout + 5
+    peer.send(b"late")
+    assert netfd.read(100, 5) == b"late"
+    netfd.close()
+
+
+def test_write_waits_for_the_reader() -> None:
+    netfd, peer = pair()
+    data = bytes(4 << 20)
+    with pytest.raises(TimedOut):
+        netfd.write(data, 0.05)
+    seen = bytearray()
+
+    def drain() -> None:
+        while part := peer.recv(1 << 16):
+            seen.extend(part)
+
+    reader = threading.Thread(target=drain)
+    reader.start()
+    before = len(data)
+    netfd.write(b"end", 10)
+    netfd.close()
+    reader.join(10)
+    assert seen.endswith(b"end") and len(seen) < before + 3  # what timed out was sent in part
+
+
+def test_last_words_come_with_the_end() -> None:
+    listener = socket.create_server(("127.0.0.1", 0))
+    netfd = connect(socket.AF_INET, listener.getsockname(), 5)
+    peer = listener.accept()[0]
+    netfd.write(b"221 bye\r\n", 5, is_last=True)
+    netfd.close()
+    assert (peer.recv(100), peer.recv(100)) == (b"221 bye\r\n", b"")
+
+
+def test_connect_refused_or_silent() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        address = listener.getsockname()
+    with pytest.raises(ConnectionRefusedError):
+        connect(socket.AF_INET, address, 5)
+    full = socket.create_server(("127.0.0.1", 0), backlog=0)
+    clients = []
+    with pytest.raises(TimedOut):
+        for _ in range(10):
+            clients.append(connect(socket.AF_INET, full.getsockname(), 0.2))
+
+
+def test_slot() -> None:
+    slot = Slot()
+    with pytest.raises(TimedOut):
+        slot.get(0.02)
+    slot.put(7)  # nobody waits any more, the value stays
+    assert slot.get(1) == 7
+    failing = Slot()
+    spawn(failing.fail, ValueError("no"))
+    with pytest.raises(ValueError, match="no"):
+        failing.get(5)
+
+
+def test_flag_wakes_everybody_once() -> None:
+    flag, woken = Flag(), []
+    threads = [spawn(lambda: woken.append(flag.wait(5))) for _ in range(3)]
+    assert not flag.wait(0.02)
+    flag.raise_()
+    assert all(thread.join(5) for thread in threads)
+    assert woken == [True] * 3
+    flag.lower()
+    assert not flag.wait(0.02)
+
+
+def test_interrupt_ends_a_wait_and_nothing_else() -> None:
+    """A late wake-up must not reach a thread that waits for something else by then."""
+    slot, ends = Slot(), []
+
+    def waiter() -> None:
+        try:
+            slot.get(5)
+        except Interrupted:
+            ends.append("interrupted")
+        sleep(0.05)
+        ends.append("slept")
+
+    thread = spawn(waiter)
+    sleep(0.01)
+    thread.interrupt()
+    slot.put(1)
+    assert thread.join(5)
+    assert ends == ["interrupted", "slept"]
+
+
+def test_blocking_call_lets_others_run_and_brings_its_error() -> None:
+    blocking, go_on = Blocking(1), threading.Event()
+    found: list[Any] = []
+    thread = spawn(lambda: found.append(blocking.run(go_on.wait, 10)))
+    spawn(go_on.set)  # runs only if the loop turns while the call blocks
+    assert thread.join(10) and found == [True]
+    with pytest.raises(ZeroDivisionError):
+        blocking.run(lambda: 1 // 0)
+    assert blocking.run(len, "abc") == 3
+
+
+class Server:
+    """An acceptor whose sessions tell which thread serves them, and wait for a line."""
+
+    def __init__(self, limit: int) -> None:
+        self.sock = socket.create_server(("127.0.0.1", 0))
+        self.threads: list[Any] = []
+        self.acceptor = Acceptor(self.sock, limit, self.serve)
+        self.acceptor.start()
+
+    def serve(self, netfd: NetFd) -> None:
+        self.threads.append(current()._greenlet)
+        line = netfd.read(100, 10)
+        if line == b"bug":
+            raise ValueError(line)
+        netfd.write(line, 10)
+
+    def ask(self, text: bytes) -> bytes:
+        client = connect(socket.AF_INET, self.sock.getsockname(), 5)
+        client.write(text, 5)
+        try:
+            return client.read(100, 5)
+        finally:
+            client.close()
+
+
+def test_workers_serve_again() -> None:
+    server = Server(10)
+    for number in range(5):
+        assert server.ask(b"%d" % number) == b"%d" % number
+        sleep(0.01)
+    assert len(set(server.threads)) == 1
+    assert (server.acceptor.accepted, server.acceptor.active_max) == (5, 1)
+    assert server.acceptor.wait_idle(5)
+
+
+def test_limit_holds_connections_back() -> None:
+    server = Server(2)
+    clients = [connect(socket.AF_INET, server.sock.getsockname(), 5) for _ in range(4)]
+    while server.acceptor.active < 2:
+        sleep(0.01)
+    for client in clients:
+        client.write(b"x", 5)
+    assert [client.read(10, 5) for client in clients] == [b"x"] * 4
+    assert server.acceptor.active_max == 2
+
+
+def test_error_in_a_session_costs_only_that() -> None:
+    server = Server(2)
+    assert server.ask(b"bug") == b""
+    assert server.ask(b"fine") == b"fine"
+    assert server.acceptor.wait_idle(5)
