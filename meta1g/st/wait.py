@@ -47,7 +47,7 @@ class Deadlines:
 
     def _wait_briefly(self, thread: Any, end: Callable[[], Any], timeout: float) -> None:
         timer = self.hub.loop.timer(timeout)
-        timer.start(thread.throw, TimedOut)
+        timer.start(thread.throw, TimedOut, update=True)  # from now, not from the beginning of the turn
         try:
             self.hub.switch()
         finally:
