@@ -1,5 +1,6 @@
 """What MCP starts, in all its ways; LMTP over inet; IPv6; foreign programs (M1 3.7, 4.3.1, 8.2)."""
 import os
+import signal
 import smtplib
 import socket
 import subprocess
@@ -154,3 +155,17 @@ def sleeper_pid(parent: int) -> int:
 
 def _settled(text: str) -> str:
     return text if text.count("status=given up") >= 2 else ""
+
+
+@pytest.mark.parametrize("name", ["smtps", "smtpc", "smar"])
+def test_term_while_qmgr_is_away(name: str) -> None:
+    """Who waits for QMGR ends all the same when it is told to."""
+    with Instance("mail.test") as instance:
+        pids = instance.pids()
+        os.kill(pids["mcp"], signal.SIGSTOP)  # so that nothing is started again
+        os.kill(pids["qmgr"], signal.SIGKILL)
+        until(lambda: pids["qmgr"] not in instance.running(), 10)
+        os.kill(pids[name], signal.SIGTERM)
+        until(lambda: pids[name] not in instance.running(), 40)
+        os.kill(pids["mcp"], signal.SIGCONT)
+        until(instance.is_ready, 60)
