@@ -21,10 +21,9 @@ from meta1g.qmgr.effects import Effect, LogLine
 from meta1g.qmgr.state import Qmgr, Rcpt, Ta
 from meta1g.shim import ibdb, journal
 from meta1g.shim.cdb import ContentDb
-from meta1g.shim.defedb import Change, Defedb
+from meta1g.shim.defedb import Change, Defedb, Waiting
 from meta1g.shim.records import (
     Attempt,
-    DeferredRcpt,
     DeferredTa,
     IbdbRecord,
     IdsGiven,
@@ -59,7 +58,7 @@ class Found(NamedTuple):
     recipients whose attempt was under way, and what IBDB shall begin with."""
 
     fresh: list[Ta]
-    deferred: list[tuple[float, str, int]]
+    deferred: list[Waiting]
     segments: dict[str, set[str]]
     ids_last: int
     orphans: int
@@ -134,8 +133,7 @@ def recover(disk: Disk, folder: str, defedb: Defedb, cdb: ContentDb, report: Rep
 
     is_whole = is_whole and bool(ibdb.files(disk, folder))
     fresh, dsns, ids_last, next_idx, tried = replay(ibdb.read(disk, folder, note))
-    bounced = _end_bounced(defedb, dsns)
-    stored, deferred = _deferred(defedb, bounced, note)
+    stored, deferred = _deferred(defedb, dsns, note)
     waiting = {ta for _, ta, _ in deferred}
     for _, ta, idx in deferred:
         _use(next_idx, ta, [idx])
@@ -191,41 +189,31 @@ def fill(q: Qmgr, found: Found, now: float) -> list[LogLine]:
             for ta, idx in found.uncertain]
 
 
-def _deferred(
-    defedb: Defedb, bounced: set[str], note: Report
-) -> tuple[list[DeferredTa], list[tuple[float, str, int]]]:
+def _deferred(defedb: Defedb, dsns: list[TaNew], note: Report) -> tuple[list[DeferredTa], list[Waiting]]:
     """DEFEDB's transactions and recipients. They come and go together: where one is alone, damage took the other.
 
-    A recipient that is alone goes, so that `queue repair` can put its whole message back. The recipients of
-    `bounced` may have ended just now.
+    A recipient that is alone goes, so that `queue repair` can put its whole message back. A DSN that IBDB has
+    ends its recipients, also where the crash came before DEFEDB heard of it.
     """
     stored: dict[str, DeferredTa] = {}
-    rcpts: list[tuple[float, str, int]] = []
-    for entry in defedb.entries(note):
-        if isinstance(entry, DeferredRcpt):
-            rcpts.append((entry.next_try, entry.ta, entry.idx))
-        else:
+    waiting: list[Waiting] = []
+    for entry in defedb.loaded(note):
+        if isinstance(entry, DeferredTa):
             stored[entry.ta] = entry
-    waiting = {ta for _, ta, _ in rcpts}
-    for ta in sorted(stored.keys() - waiting - bounced):
+        else:
+            waiting.append(entry)
+    names = {entry.ta for entry in waiting}
+    for ta in sorted(stored.keys() - names - {dsn.origin for dsn in dsns}):
         note(CorruptRecord(defedb.path, 0, f"the recipients of {ta} are gone"))
-    alone = waiting - stored.keys()
+    alone = names - stored.keys()
     for ta in sorted(alone):
         note(CorruptRecord(defedb.path, 0, f"the record of {ta} is gone"))
-    if alone:
-        defedb.write([Change(deletes=tuple((ta, idx) for _, ta, idx in rcpts if ta in alone))])
-    return list(stored.values()), [rcpt for rcpt in rcpts if rcpt[1] not in alone]
-
-
-def _end_bounced(defedb: Defedb, dsns: list[TaNew]) -> set[str]:
-    """A DSN that IBDB has ends its recipients, also where the crash came before DEFEDB heard of it.
-
-    Returns the transactions that these DSNs are about.
-    """
-    changes = [Change((), tuple((dsn.origin, ended.idx) for ended in dsn.ended)) for dsn in dsns]
-    if changes:
-        defedb.write(changes)
-    return {dsn.origin for dsn in dsns}
+    bounced = {(dsn.origin, end.idx) for dsn in dsns for end in dsn.ended}
+    goes = [entry for entry in waiting if entry.ta in alone or (entry.ta, entry.idx) in bounced]
+    if goes:
+        defedb.write([Change(deletes=tuple((entry.ta, entry.idx) for entry in goes))])
+        waiting = sorted(set(waiting) - set(goes))
+    return list(stored.values()), waiting
 
 
 def _correct(defedb: Defedb, outdated: list[DeferredTa], next_idx: dict[str, int], empty: list[str]) -> None:

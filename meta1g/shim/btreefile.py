@@ -1,7 +1,7 @@
 """The file of a Berkeley DB btree, read page by page without the library: is it sound, and what does it hold?
 
 Rules
-    The library trusts what it reads: a page of zeros makes it loop for ever. So `fault` looks
+    The library trusts what it reads: a page of zeros makes it loop for ever. So `load` looks
     at every page before the library does, and `pairs` saves what a bad file still holds.
     A page that makes no sense costs its own pairs. Nothing here proves that a pair is intact:
     who stored it must be able to tell.
@@ -65,32 +65,38 @@ def _open(data: bytes) -> _File:
     return _File(data, size, last)
 
 
-def fault(path: str, data: bytes) -> CorruptRecord | None:
-    """The first page that the library should not see, None if all are sound."""
+def load(path: str, data: bytes) -> list[tuple[bytes, bytes]]:
+    """All keys and values, in no order; CorruptRecord names the first page that the library should not see."""
     file = _open(data)
     if file.last < 0:
-        return CorruptRecord(path, 0, "the file does not begin as a btree of Berkeley DB does")
+        raise CorruptRecord(path, 0, "the file does not begin as a btree of Berkeley DB does")
     if len(data) < (file.last + 1) * file.size:
-        return CorruptRecord(path, len(data), f"the file ends before its page {file.last}")
+        raise CorruptRecord(path, len(data), f"the file ends before its page {file.last}")
     heads = [file.header(number) for number in range(file.last + 1)]
+    found: list[tuple[bytes, bytes]] = []
     for number, head in enumerate(heads):
-        reason = _page_fault(file, heads, number, head)
+        reason = _page_fault(file, heads, number, head, found)
         if reason:
-            return CorruptRecord(path, number * file.size, f"page {number}: {reason}")
+            raise CorruptRecord(path, number * file.size, f"page {number}: {reason}")
     if sum(head.kind == _LEAF and not head.before for head in heads) > 1:
-        return CorruptRecord(path, 0, "the leaves are no chain")
-    return None
+        raise CorruptRecord(path, 0, "the leaves are no chain")
+    return found
 
 
-def _page_fault(file: _File, heads: list[_Page], number: int, head: _Page) -> str:
+def _page_fault(
+    file: _File, heads: list[_Page], number: int, head: _Page, found: list[tuple[bytes, bytes]]
+) -> str:
+    """What is wrong with a page; if nothing is, a leaf's pairs are in `found`."""
     if head.number != number:
         return f"it says that it is page {head.number}"
     if head.kind == _LEAF:
         after = heads[head.after] if head.after <= file.last else None
         if after is None or (head.after and (after.kind != _LEAF or after.before != number)):
             return "the next leaf does not follow it"
-        if head.entries % 2 or any(_item(file, number, at) is None for at in file.offsets(number, head.entries)):
+        items = _items(file, number, head)
+        if head.entries % 2 or None in items:
             return "an item is not inside"
+        found += _paired(items)
     elif head.kind == _BRANCH:
         for at in file.offsets(number, head.entries):
             child = _CHILD.unpack_from(file.octets(number), at)[0] if at <= file.size - _CHILD.size else 0
@@ -111,15 +117,22 @@ def pairs(path: str, data: bytes, on_damage: Callable[[CorruptRecord], None]) ->
     for number in range(len(file.data) // file.size):
         head = file.header(number)
         if head.kind == _LEAF:
-            items = [_item(file, number, at) for at in file.offsets(number, head.entries)]
-            yield from ((key, value) for key, value in zip(items[::2], items[1::2], strict=False) if key and value)
+            yield from _paired(_items(file, number, head))
         elif head.kind not in (_FREE, _BRANCH, _CHAIN, _FIRST) or (number and head.number != number):
             on_damage(CorruptRecord(path, number * file.size, f"page {number} can't be read"))
 
 
-def _item(file: _File, number: int, at: int) -> bytes | None:
-    """An item of a page; None if it makes no sense, b"" if it was deleted."""
+def _paired(items: list[bytes | None]) -> list[tuple[bytes, bytes]]:
+    return [(key, value) for key, value in zip(items[::2], items[1::2], strict=False) if key and value]
+
+
+def _items(file: _File, number: int, head: _Page) -> list[bytes | None]:
     page = file.octets(number)
+    return [_item(file, page, at) for at in file.offsets(number, head.entries)]
+
+
+def _item(file: _File, page: bytes, at: int) -> bytes | None:
+    """An item of a page; None if it makes no sense, b"" if it was deleted."""
     if not _HEADER.size <= at <= len(page) - _ITEM.size:
         return None
     length, kind = _ITEM.unpack_from(page, at)

@@ -23,19 +23,28 @@ from typing import Final, NamedTuple
 from meta1g.mta.errors import CorruptRecord, CorruptStore, FrameError
 from meta1g.mta.ids import rcpt_id
 from meta1g.shim import btreefile
-from meta1g.shim.bdb import Env, Table, Txn, errors, open_readonly
+from meta1g.shim.bdb import Env, Txn, errors
 from meta1g.shim.records import DEFEDB_CODEC, DeferredRcpt, DeferredTa
 
 FILE: Final = "defedb.db"
 _VERSION: Final = 2
 _FIRST: Final = (b"\0", b"M1DE" + bytes([_VERSION]))
 _HEADER: Final = struct.Struct("<BI")
+_GLANCE: Final = struct.Struct("<xd8xq")  # type, and of a DeferredRcpt `next_try` and `idx`
 _ASIDE: Final = re.compile(r"damaged\.[0-9]+")
 _SALVAGED: Final = "salvaged"
 _BATCH: Final = 1000  # salvaged entries in one transaction: bounds its locks
 
 Entry = DeferredTa | DeferredRcpt
 Report = Callable[[CorruptRecord], None]
+
+
+class Waiting(NamedTuple):
+    """A recipient that waits until `next_try`, seconds since 1970."""
+
+    next_try: float
+    ta: str
+    idx: int
 
 
 def _ta_key(ta: str) -> bytes:
@@ -52,16 +61,36 @@ def _encode(entry: Entry) -> tuple[bytes, bytes]:
     return key, _HEADER.pack(_VERSION, zlib.crc32(body, zlib.crc32(key))) + body
 
 
-def _decode(path: str, key: bytes, value: bytes) -> Entry:
+def _body(path: str, key: bytes, value: bytes) -> bytes:
     if value[:1] != bytes([_VERSION]):
         raise CorruptRecord(path, 0, f"record {key!r} is of unknown version {value[:1].hex()}")
     body = value[_HEADER.size:]
     if len(value) < _HEADER.size or zlib.crc32(body, zlib.crc32(key)) != _HEADER.unpack_from(value)[1]:
         raise CorruptRecord(path, 0, f"record {key!r} is damaged (checksum)")
+    return body
+
+
+def _decode(path: str, key: bytes, value: bytes) -> Entry:
+    body = _body(path, key, value)
     try:
         return DEFEDB_CODEC.decode(body)  # type: ignore[return-value]
     except FrameError as error:
         raise CorruptRecord(path, 0, f"record {key!r}: {error}") from None
+
+
+def _glance(path: str, key: bytes, value: bytes) -> DeferredTa | Waiting:
+    """A transaction, or what EDBC has to know of a recipient: a third of the work of decoding it."""
+    if key[:1] == b"R":
+        body = _body(path, key, value)
+        try:
+            next_try, idx = _GLANCE.unpack_from(body)
+            return Waiting(next_try, key[1:20].decode("ascii"), idx)
+        except (ValueError, struct.error) as error:
+            raise CorruptRecord(path, 0, f"record {key!r}: {error}") from None
+    entry = _decode(path, key, value)
+    if not isinstance(entry, DeferredTa):
+        raise CorruptRecord(path, 0, f"record {key!r} is no transaction")
+    return entry
 
 
 class Change(NamedTuple):
@@ -83,9 +112,10 @@ class Defedb:
         self.path = os.path.join(home, FILE)
         self.is_new = not os.path.exists(self.path)
         self._env = Env(home, cache_size=cache_size, mode=0o600)
+        self._loaded: list[tuple[bytes, bytes]] = []
         if not self.is_new:
             self._env.checkpoint()  # what its recovery mended is in the file
-            _check(self.path)
+            self._loaded = _load(self.path)
         self._table = self._env.btree(FILE, first=_FIRST)
 
     def write(self, changes: Sequence[Change]) -> None:
@@ -133,10 +163,19 @@ class Defedb:
                 rcpts.append(entry)
         return (found if isinstance(found, DeferredTa) else None), rcpts
 
-    def entries(self, on_damage: Report) -> Iterator[Entry]:
-        """Everything, recipients before transactions; damage is told and skipped."""
-        yield from _entries(self._table, self.path, on_damage)
-        self._env.transact(lambda txn: self._table.add(*_FIRST, txn))  # told once
+    def loaded(self, on_damage: Report) -> Iterator[DeferredTa | Waiting]:
+        """What was there when the file was opened, once; damage is told and skipped."""
+        pairs, self._loaded = self._loaded, []
+        if pairs and _FIRST not in pairs:
+            on_damage(_headless(self.path))
+            self._env.transact(lambda txn: self._table.add(*_FIRST, txn))  # told once
+        for key, value in pairs:
+            if key == _FIRST[0]:
+                continue
+            try:
+                yield _glance(self.path, key, value)
+            except CorruptRecord as error:
+                on_damage(error)
 
     def salvage(self, on_damage: Report) -> int:
         """Put what earlier files still hold that were set aside into this one; how many entries."""
@@ -152,6 +191,8 @@ class Defedb:
                 self.checkpoint(removes_logs=False)
                 _mark(os.path.join(folder, _SALVAGED))
                 count += len(found)
+        if count:
+            self._loaded = _load(self.path)
         return count
 
     def checkpoint(self, *, removes_logs: bool) -> None:
@@ -170,12 +211,15 @@ class Defedb:
 def read_file(home: str, on_damage: Report) -> Iterator[Entry]:
     """What the file of a DEFEDB shows to a reader that must not disturb QMGR; StoreError, CorruptStore."""
     path = os.path.join(home, FILE)
-    _check(path)
-    table = open_readonly(path)
-    try:
-        yield from _entries(table, path, on_damage)
-    finally:
-        table.close()
+    pairs = _load(path)
+    if _FIRST not in pairs:
+        on_damage(_headless(path))
+    for key, value in pairs:
+        if key != _FIRST[0]:
+            try:
+                yield _decode(path, key, value)
+            except CorruptRecord as error:
+                on_damage(error)
 
 
 def set_aside(home: str) -> str:
@@ -190,12 +234,18 @@ def set_aside(home: str) -> str:
     return folder
 
 
-def _check(path: str) -> None:
-    """CorruptStore if the library would stumble over a page."""
+def _load(path: str) -> list[tuple[bytes, bytes]]:
+    """All pairs; CorruptStore if the library would stumble over a page."""
     with errors("read", path), open(path, "rb") as file:
-        found = btreefile.fault(path, file.read())
-    if found is not None:
-        raise CorruptStore("read", path, found.reason, found.offset)
+        data = file.read()
+    try:
+        return btreefile.load(path, data)
+    except CorruptRecord as error:
+        raise CorruptStore("read", path, error.reason, error.offset) from None
+
+
+def _headless(path: str) -> CorruptRecord:
+    return CorruptRecord(path, 0, f"the first pair of a DEFEDB of version {_VERSION} is not there")
 
 
 def _salvaged(path: str, on_damage: Report) -> Iterator[Entry]:
@@ -213,16 +263,3 @@ def _salvaged(path: str, on_damage: Report) -> Iterator[Entry]:
 
 def _mark(path: str) -> None:
     os.close(os.open(path, os.O_CREAT | os.O_WRONLY | os.O_CLOEXEC, 0o600))
-
-
-def _entries(table: Table, path: str, on_damage: Report) -> Iterator[Entry]:
-    pairs = table.items()
-    first = next(pairs, None)
-    if first != _FIRST:
-        on_damage(CorruptRecord(path, 0, f"the first pair of a DEFEDB of version {_VERSION} is not there"))
-        pairs = itertools.chain([first] if first else [], pairs)
-    for key, value in pairs:
-        try:
-            yield _decode(path, key, value)
-        except CorruptRecord as error:
-            on_damage(error)

@@ -29,7 +29,7 @@ class NoDefedb:
     def write(self, changes: list[Any]) -> None:
         self.written += changes
 
-    def entries(self, on_damage: object) -> list[Any]:
+    def loaded(self, on_damage: object) -> list[Any]:
         return []
 
 

@@ -2,7 +2,7 @@
 from collections.abc import Callable, Sequence
 
 from meta1g.mta.errors import CorruptRecord
-from meta1g.shim.defedb import Change
+from meta1g.shim.defedb import Change, Waiting
 from meta1g.shim.records import DeferredRcpt, DeferredTa
 
 
@@ -34,5 +34,6 @@ class FakeDefedb:
                     entry = self.tas[ta]
                     self.tas[ta] = entry._replace(content=(entry.content[0]._replace(segment="", offset=0),))
 
-    def entries(self, on_damage: Callable[[CorruptRecord], None]) -> list[DeferredTa | DeferredRcpt]:
-        return [*self.rcpts.values(), *self.tas.values()]
+    def loaded(self, on_damage: Callable[[CorruptRecord], None]) -> list[DeferredTa | Waiting]:
+        waiting = [Waiting(rcpt.next_try, rcpt.ta, rcpt.idx) for rcpt in self.rcpts.values()]
+        return [*waiting, *self.tas.values()]

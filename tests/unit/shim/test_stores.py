@@ -10,7 +10,7 @@ from meta1g.proto.msg_ar import Hop
 from meta1g.proto.msg_ss import Content
 from meta1g.shim import journal, layout
 from meta1g.shim.cdb import ContentDb
-from meta1g.shim.defedb import Change, Defedb, read_file
+from meta1g.shim.defedb import Change, Defedb, Waiting, read_file
 from meta1g.shim.journal import Entry, JournalWriter, read_content, scan
 from meta1g.shim.records import DEFEDB_CODEC, DeferredRcpt, DeferredTa
 from meta1g.shim.safeio import Disk
@@ -129,13 +129,16 @@ def test_defedb(tmp_path: Path) -> None:
     assert list(read_file(home, damage.append)) == [deferred(TA, 5), transaction(TA)]
     store.close()
     again = Defedb(home, 1 << 20)
-    assert list(again.entries(damage.append)) == [deferred(TA, 5), transaction(TA)]
+    assert list(again.loaded(damage.append)) == [Waiting(5.0, TA, 5), transaction(TA)]
+    assert list(again.loaded(damage.append)) == []
     again._table.put(b"Rbad", b"\x63junk")
-    again._table.put(b"Rbad2", b"\x01\x02junk")
-    assert len(list(again.entries(damage.append))) == 2
-    assert len(damage) == 2
-    assert "unknown version" in damage[0].reason
+    again._table.put(b"Rbad2", b"\x02\x02junk")
     again.close()
+    third = Defedb(home, 1 << 20)
+    assert len(list(third.loaded(damage.append))) == 2
+    third.close()
+    assert len(list(read_file(home, damage.append))) == 2
+    assert ["unknown version" in error.reason for error in damage] == [True, False] * 2
 
 
 def test_codec_refuses_unknown_types() -> None:
