@@ -132,12 +132,17 @@ def many_rcpts(server: Server, sink: Sink) -> Figures:
     return {"accepted s": accepted - began, "delivered s": since - began}
 
 
+def best_rate(server: Server, sink: Sink, count: int) -> float:
+    """The best of three: on a shared machine the others say more about the neighbours."""
+    return max(relay(server, sink, count, 1024, 20)["relay/s"] for _ in range(3))
+
+
 def deferred(server: Server, sink: Sink, dead: int, rcpts: int, count: int) -> Figures:
     """A queue of deferred recipients: the rate beside it, restart, memory, and the time to the next attempt."""
-    free = relay(server, sink, count, 1024, 20)["relay/s"]
+    free = best_rate(server, sink, count)
     source(server, rcpts // 1000, 1024, 5, "-r", "1000", to="x@dead.test")
     until(lambda: server.deferred() >= rcpts, 600, "all is deferred", pause=0.5)
-    full = relay(server, sink, count, 1024, 20)["relay/s"]
+    full = best_rate(server, sink, count)
     began = time.monotonic()
     server.restart()
     restarted = time.monotonic()
@@ -157,7 +162,7 @@ def deferred(server: Server, sink: Sink, dead: int, rcpts: int, count: int) -> F
 
 def slow_one(server: Server, sink: Sink, dead: int, count: int) -> Figures:
     """A thousand healthy destinations: alone, beside one that says nothing, beside one that takes its time."""
-    alone = _to_many(server, sink, count)
+    alone = max(_to_many(server, sink, count) for _ in range(2))
     with socket.socket() as silent:
         silent.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         silent.bind((SILENT, dead))

@@ -24,7 +24,7 @@ from meta1g.mta.errors import FrameError
 from meta1g.proc.log import Log
 from meta1g.proto.rcb import PROTOCOL_VERSION, FrameReader, Hello, PeerDown, PeerUp, Vocabulary, check_hello
 
-_RETRY_DELAY: Final = 0.2  # seconds between two tries to reach a process that MCP may be restarting
+_RETRY_DELAY: Final = 0.05  # seconds between two tries to reach a process that MCP may be restarting
 _HELLO_TIMEOUT: Final = 10.0  # seconds until a peer must have said Hello
 _LOOK: Final = 0.2  # seconds between two looks at who should be connected, and who is silent
 
@@ -179,8 +179,9 @@ class Hub:
 
     def _look(self, batch: Batch) -> None:
         """What need not be done in each turn, but at once when somebody called `_wake`."""
-        self._next_look = time.monotonic() + _LOOK
         self._connect_all(batch)
+        is_whole = all(outgoing.peer for outgoing in self._outgoing)
+        self._next_look = time.monotonic() + (_LOOK if is_whole else _RETRY_DELAY)
         self._expire(batch)
         for peer in self._peers:
             self._arm_writer(peer)
