@@ -59,7 +59,6 @@ def locate(conf: str) -> Config:
 
 def read_queue(config: Config, damage: list[str]) -> list[Queued]:
     """All messages in IBDB and DEFEDB, oldest first; damaged records are named in `damage`. StoreError."""
-
     is_running = mcp_status.is_running(config.queue_directory)
 
     def on_damage(error: CorruptRecord) -> None:

@@ -17,8 +17,8 @@ import os
 import re
 import struct
 import zlib
-from collections.abc import Callable, Iterator, Sequence
-from typing import Final, NamedTuple
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import Final, NamedTuple, TypeVar
 
 from meta1g.mta.errors import CorruptRecord, CorruptStore, FrameError
 from meta1g.mta.ids import rcpt_id
@@ -26,6 +26,7 @@ from meta1g.shim import btreefile
 from meta1g.shim.bdb import Env, Txn, errors
 from meta1g.shim.records import DEFEDB_CODEC, DeferredRcpt, DeferredTa
 
+T = TypeVar("T")
 FILE: Final = "defedb.db"
 _VERSION: Final = 2
 _FIRST: Final = (b"\0", b"M1DE" + bytes([_VERSION]))
@@ -91,6 +92,18 @@ def _glance(path: str, key: bytes, value: bytes) -> DeferredTa | Waiting:
     if not isinstance(entry, DeferredTa):
         raise CorruptRecord(path, 0, f"record {key!r} is no transaction")
     return entry
+
+
+def _each(
+    decode: Callable[[str, bytes, bytes], T], path: str, pairs: Iterable[tuple[bytes, bytes]], on_damage: Report
+) -> Iterator[T]:
+    """What the pairs say, without the first; damage is told and skipped."""
+    for key, value in pairs:
+        if key != _FIRST[0]:
+            try:
+                yield decode(path, key, value)
+            except CorruptRecord as error:
+                on_damage(error)
 
 
 class Change(NamedTuple):
@@ -169,13 +182,7 @@ class Defedb:
         if pairs and _FIRST not in pairs:
             on_damage(_headless(self.path))
             self._env.transact(lambda txn: self._table.add(*_FIRST, txn))  # told once
-        for key, value in pairs:
-            if key == _FIRST[0]:
-                continue
-            try:
-                yield _glance(self.path, key, value)
-            except CorruptRecord as error:
-                on_damage(error)
+        return _each(_glance, self.path, pairs, on_damage)
 
     def salvage(self, on_damage: Report) -> int:
         """Put what earlier files still hold that were set aside into this one; how many entries."""
@@ -214,12 +221,7 @@ def read_file(home: str, on_damage: Report) -> Iterator[Entry]:
     pairs = _load(path)
     if _FIRST not in pairs:
         on_damage(_headless(path))
-    for key, value in pairs:
-        if key != _FIRST[0]:
-            try:
-                yield _decode(path, key, value)
-            except CorruptRecord as error:
-                on_damage(error)
+    return _each(_decode, path, pairs, on_damage)
 
 
 def set_aside(home: str) -> str:
@@ -253,12 +255,7 @@ def _salvaged(path: str, on_damage: Report) -> Iterator[Entry]:
         return
     with open(path, "rb") as file:
         data = file.read()
-    for key, value in btreefile.pairs(path, data, on_damage):
-        if key != _FIRST[0]:
-            try:
-                yield _decode(path, key, value)
-            except CorruptRecord as error:
-                on_damage(error)
+    yield from _each(_decode, path, btreefile.pairs(path, data, on_damage), on_damage)
 
 
 def _mark(path: str) -> None:

@@ -37,7 +37,8 @@ class Smar:
         A verdict that holds for a recipient's whole domain is asked for once.
         """
         domain = addr.split(question.address)[1].lower() if isinstance(question, CheckRcpt) else b""
-        cached = self._cache.get(domain) or self._cache.get(question)
+        widest: Question | bytes = domain or question
+        cached = self._cache.get(widest) or self._cache.get(question)
         if cached is not None and cached[0] > now():
             self.hits += 1
             return cached[1]
@@ -50,7 +51,7 @@ class Smar:
         if not 400 <= verdict.code < 500 and not verdict.resolve.startswith("temp"):
             if len(self._cache) >= _CACHE_MAX:
                 self._cache.clear()
-            self._cache[domain if verdict.for_domain else question] = (now() + _CACHE_SECONDS, verdict)
+            self._cache[widest if verdict.for_domain else question] = (now() + _CACHE_SECONDS, verdict)
         return verdict
 
     def _on_message(self, message: Any, tag: int) -> None:
