@@ -7,6 +7,7 @@ Rules
     With a full disk nothing is set aside: then the library may fail for lack of space only.
 """
 import time
+from contextlib import suppress
 from typing import Final, NamedTuple
 
 from meta1g.mta.errors import CorruptRecord, CorruptStore, StoreError, TornTail
@@ -61,8 +62,6 @@ def _open(disk: Disk, home: str, cache_size: int, cdb: ContentDb, log: Log) -> S
         is_whole = not (db.is_new or salvaged)
         return Stores(db, recover(disk, ibdb.FOLDER, db, cdb, on_damage, is_whole=is_whole))
     except CorruptStore:
-        try:
-            db.close()
-        except StoreError:
-            pass  # its files are moved away next
+        with suppress(StoreError):
+            db.close()  # its files are set aside next
         raise

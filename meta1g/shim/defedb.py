@@ -18,9 +18,10 @@ import re
 import struct
 import zlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import suppress
 from typing import Final, NamedTuple, TypeVar
 
-from meta1g.mta.errors import CorruptRecord, CorruptStore, FrameError
+from meta1g.mta.errors import CorruptRecord, CorruptStore, FrameError, StoreError
 from meta1g.mta.ids import rcpt_id
 from meta1g.shim import btreefile
 from meta1g.shim.bdb import Env, Txn, errors
@@ -126,10 +127,15 @@ class Defedb:
         self.is_new = not os.path.exists(self.path)
         self._env = Env(home, cache_size=cache_size, mode=0o600)
         self._loaded: list[tuple[bytes, bytes]] = []
-        if not self.is_new:
-            self._env.checkpoint()  # what its recovery mended is in the file
-            self._loaded = _load(self.path)
-        self._table = self._env.btree(FILE, first=_FIRST)
+        try:
+            if not self.is_new:
+                self._env.checkpoint()  # what its recovery mended is in the file
+                self._loaded = _load(self.path)
+            self._table = self._env.btree(FILE, first=_FIRST)
+        except StoreError:
+            with suppress(StoreError):
+                self._env.close()  # its files may be set aside next
+            raise
 
     def write(self, changes: Sequence[Change]) -> None:
         """Make all changes, in order, in one transaction. StoreError: nothing of it happened."""
