@@ -58,4 +58,4 @@ class CorruptRecord(MtaError):
 
 
 class TornTail(CorruptRecord):
-    """The last record of a log is unfinished. A crash before its flush leaves that, but so does damage."""
+    """Something is missing in what a log was given last. A crash before the flush leaves that, but so does damage."""

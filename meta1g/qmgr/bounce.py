@@ -25,7 +25,7 @@ from meta1g.qmgr.effects import (
 )
 from meta1g.qmgr.state import Composing, Home, Incoming, Qmgr, Rcpt, RState, Ta
 from meta1g.shim.defedb import Change
-from meta1g.shim.records import Ended, Outcome, RcptEnd, RcptRec, TaNew
+from meta1g.shim.records import Ended, Outcome, RcptRec, TaNew
 
 AGAIN = 10.0  # seconds until a DSN that a server could not write is tried again
 ANSWER_MAX = 300.0  # seconds a server has for writing a DSN
@@ -103,17 +103,16 @@ def on_composed(q: Qmgr, message: Composed, now: float, out: list[Effect]) -> No
     bounce.rcpts[0] = Rcpt(0, composing.to)
     content.hold(q, message.ta, place)
     q.iqdb[message.ta] = Incoming(bounce, None, 0)
-    begin = TaNew(now, message.size, False, False, message.ta, "", b"", b"", ta.ta,
-                  (RcptRec(0, False, False, composing.to, b"", b""),), (place,),
-                  tuple(Ended(rcpt.idx) for rcpt in composing.rcpts))
-    ends = []
+    ended = []
     for rcpt in composing.rcpts:
-        if rcpt.home is Home.IBDB:
-            ta.ibdb_open -= 1
-            ends.append(RcptEnd(rcpt.idx, Outcome.BOUNCED, ta.ibdb_open == 0, ta.ta))
+        is_here = rcpt.home is Home.IBDB
+        ta.ibdb_open -= is_here
+        ended.append(Ended(rcpt.idx, is_here and ta.ibdb_open == 0))
+    begin = TaNew(now, message.size, False, False, message.ta, "", b"", b"", ta.ta,
+                  (RcptRec(0, False, False, composing.to, b"", b""),), (place,), tuple(ended))
     out.append(LogLine(9, logfmt.fields(
         func="q_bounce", ss_ta=ta.ta, dsn=message.ta, rcpt=addr.bracketed(composing.to), rcpts=len(composing.rcpts))))
-    out.append(WriteIbdb((begin, *ends), Bounced(message.ta), is_urgent=True))
+    out.append(WriteIbdb((begin,), Bounced(message.ta), is_urgent=True))
 
 
 def on_bounced(q: Qmgr, then: Bounced, out: list[Effect]) -> None:

@@ -3,8 +3,10 @@
 Rules
     A file begins with magic, version and its number. A record is magic, length, CRC-32,
     body. What follows a damaged record is looked for by the magic, so that damage costs one
-    record and is reported with file and offset. Nobody can tell whether the last record
-    is unfinished because a crash came before its flush, or damaged: that is reported too.
+    record and is reported with file and offset.
+    The first record of a batch has a magic of its own: all before it was on stable storage
+    when it was written. A loss of power can leave any part of the last batch, and nobody can
+    tell whether what is missing there was never flushed or is damaged: it is reported as torn.
     A file may go when every transaction and attempt that began in it or before it has
     ended: so the oldest go first, and no end is forgotten before its beginning.
 
@@ -26,6 +28,8 @@ MODE: Final = 0o600
 _FILE_MAGIC: Final = b"M1IB"
 _FILE_HEADER: Final = struct.Struct("<4sIQ")
 _MAGIC: Final = b"\xa7IR\n"
+_FIRST: Final = b"\xa7IB\n"  # of a batch
+_NEXT: Final = re.compile(rb"\xa7I[RB]\n")
 _HEADER: Final = struct.Struct("<4sII")
 _NAME: Final = re.compile(r"([0-9A-F]{8})\.ibdb")
 
@@ -34,10 +38,10 @@ def _name(number: int) -> str:
     return f"{number:08X}.ibdb"
 
 
-def encode(record: IbdbRecord) -> bytes:
-    """A record with its header."""
+def encode(record: IbdbRecord, *, is_first: bool = False) -> bytes:
+    """A record with its header; `is_first` of a batch."""
     body = IBDB_CODEC.encode(record)
-    return _HEADER.pack(_MAGIC, len(body), zlib.crc32(body)) + body
+    return _HEADER.pack(_FIRST if is_first else _MAGIC, len(body), zlib.crc32(body)) + body
 
 
 class Ibdb:
@@ -66,12 +70,12 @@ class Ibdb:
         """
         if self._fd < 0 or self._size > self._size_max:
             self._begin()
-        buffers = [encode(record) for record in records]
+        buffers = [encode(record, is_first=at == 0) for at, record in enumerate(records)]
         try:
             self._size += self._disk.append(self._fd, self._path, buffers)
             self._disk.flush(self._fd, self._path)
         except StoreError:
-            self._end()
+            self._close()
             raise
         for record in records:
             self._account(record)
@@ -110,18 +114,21 @@ class Ibdb:
             self._began[record.ta] = self._number
             self._live[self._number] += 1
             for ended in record.ended:
-                self._end_attempt(record.origin, ended.idx)
+                self._end(record.origin, ended.idx, is_last=ended.is_last)
         elif isinstance(record, Attempt):
             for tried in record.rcpts:
                 self._end_attempt(record.ta, tried.idx)
                 self._tried[record.ta, tried.idx] = self._number
                 self._live[self._number] += 1
         elif isinstance(record, RcptEnd):
-            self._end_attempt(record.ta, record.idx)
-            if record.is_last and record.ta in self._began:
-                self._live[self._began.pop(record.ta)] -= 1
+            self._end(record.ta, record.idx, is_last=record.is_last)
         elif isinstance(record, IdsGiven):
             self._ids_last = max(self._ids_last, record.last)
+
+    def _end(self, ta: str, idx: int, *, is_last: bool) -> None:
+        self._end_attempt(ta, idx)
+        if is_last and ta in self._began:
+            self._live[self._began.pop(ta)] -= 1
 
     def _end_attempt(self, ta: str, idx: int) -> None:
         number = self._tried.pop((ta, idx), 0)
@@ -129,7 +136,7 @@ class Ibdb:
             self._live[number] -= 1
 
     def _begin(self) -> None:
-        self._end()
+        self._close()
         self._number += 1
         self._path = f"{self._folder}/{_name(self._number)}"
         self._fd = self._disk.create(self._path, MODE)
@@ -137,9 +144,10 @@ class Ibdb:
         start = [_FILE_HEADER.pack(_FILE_MAGIC, VERSION, self._number), encode(IdsGiven(self._ids_last))]
         try:
             self._size = self._disk.append(self._fd, self._path, start)
+            self._disk.flush(self._fd, self._path)
             self._disk.flush_folder(self._folder)
         except StoreError:
-            self._end()
+            self._close()
             self._abandon(self._number)
             raise
 
@@ -151,7 +159,7 @@ class Ibdb:
         except StoreError:
             pass  # `remove_old` tries again
 
-    def _end(self) -> None:
+    def _close(self) -> None:
         if self._fd >= 0:
             self._disk.close(self._fd)
         self._fd = -1
@@ -170,7 +178,7 @@ def files(disk: Disk, folder: str) -> list[tuple[int, str]]:
 def read(
     disk: Disk, folder: str, on_damage: Callable[[CorruptRecord], None]
 ) -> Iterator[IbdbRecord]:
-    """All records in order. Damage is told to `on_damage` and skipped, a torn tail as TornTail."""
+    """All records in order. Damage is told to `on_damage` and skipped, in a file's last batch as TornTail."""
     for _, name in files(disk, folder):
         path = f"{folder}/{name}"
         fd = disk.open_read(path)
@@ -182,12 +190,19 @@ def read(
 
 
 def _read_file(path: str, data: bytes, on_damage: Callable[[CorruptRecord], None]) -> Iterator[IbdbRecord]:
+    last_batch = data.rfind(_FIRST)
+
+    def tell(at: int, reason: str) -> None:
+        on_damage((CorruptRecord if at < last_batch else TornTail)(path, at, reason))
+
     if len(data) < _FILE_HEADER.size:
-        on_damage(TornTail(path, 0, f"the file has {len(data)} octets, less than its header"))
+        tell(0, f"the file has {len(data)} octets, less than its header")
         return
     magic, version, _ = _FILE_HEADER.unpack_from(data)
-    if magic != _FILE_MAGIC or version != VERSION:
-        on_damage(CorruptRecord(path, 0, f"not an IBDB file of version {VERSION}"))
+    if magic != _FILE_MAGIC:
+        tell(0, "the file does not begin as IBDB does")
+    elif version != VERSION:
+        tell(0, f"not an IBDB file of version {VERSION}")
         return
     at = _FILE_HEADER.size
     while at < len(data):
@@ -196,12 +211,10 @@ def _read_file(path: str, data: bytes, on_damage: Callable[[CorruptRecord], None
             yield record
             at = end
             continue
-        after = data.find(_MAGIC, at + 1)
-        if after < 0:
-            on_damage(TornTail(path, at, f"{reason}: {len(data) - at} octets at the end"))
-            return
-        on_damage(CorruptRecord(path, at, reason))
-        at = after
+        match = _NEXT.search(data, at + 1)
+        end = match.start() if match else len(data)
+        tell(at, f"{reason}: {end - at} octets")
+        at = end
 
 
 def _read_record(data: bytes, at: int) -> tuple[IbdbRecord | None, int, str]:
@@ -210,7 +223,7 @@ def _read_record(data: bytes, at: int) -> tuple[IbdbRecord | None, int, str]:
     magic, length, crc = _HEADER.unpack_from(data, at)
     start = at + _HEADER.size
     body = data[start : start + length]
-    if magic != _MAGIC or len(body) != length:
+    if magic not in (_MAGIC, _FIRST) or len(body) != length:
         return None, at, "record is cut short or has no magic"
     if zlib.crc32(body) != crc:
         return None, at, "record is damaged (checksum)"

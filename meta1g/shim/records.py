@@ -3,6 +3,7 @@
 Rules
     Bodies are coded as messages between processes are (`proto.codec`); a version stands in
     front of each store's records, and an unknown one is refused, never guessed.
+    Each record of IBDB stands for itself: what a loss of power leaves of a batch may be any of them.
 """
 from typing import Final, NamedTuple
 
@@ -29,9 +30,10 @@ class RcptRec(NamedTuple):
 
 
 class Ended(NamedTuple):
-    """Index of a recipient that ends with the record it stands in."""
+    """Index of a recipient that ends with the record it stands in; `is_last`: its transaction needs IBDB no more."""
 
     idx: int
+    is_last: bool
 
 
 class Tried(NamedTuple):

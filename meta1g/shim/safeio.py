@@ -76,13 +76,6 @@ class Disk:
         except OSError:
             pass
 
-    def truncate(self, fd: int, path: str, size: int) -> None:
-        """Cut a file to `size` octets."""
-        try:
-            os.ftruncate(fd, size)
-        except OSError as error:
-            _fail("truncate", path, error)
-
     def rename(self, old: str, new: str) -> None:
         """Give a file its final name, replacing what had it."""
         try:

@@ -1,6 +1,7 @@
 """A disk in memory with a page cache: what was not flushed may be lost, and it can stop at any call."""
 import random
 from collections.abc import Callable, Sequence
+from itertools import pairwise
 
 from meta1g.mta.errors import StoreError
 
@@ -12,13 +13,14 @@ class Stopped(Exception):
 class FakeDisk:
     """The interface of `shim.safeio.Disk`.
 
-    Each file has its octets and how many of them are flushed; each folder its entries as they are
-    and as they are on stable storage. `stop_at` is the number of the call that never returns.
+    Each file has its octets, how many of them are flushed and where each write behind them begins; each folder
+    its entries as they are and as they are on stable storage. `stop_at` is the number of the call that never returns.
     """
 
     def __init__(self) -> None:
         self.data: dict[int, bytearray] = {}
         self.flushed: dict[int, int] = {}
+        self.writes: dict[int, list[int]] = {}
         self.entries: dict[str, int] = {}
         self.stable: dict[str, int] = {}
         self.fds: dict[int, int] = {}
@@ -43,7 +45,8 @@ class FakeDisk:
     def lose_power(self, keep: float, luck: random.Random | None = None) -> "FakeDisk":
         """The disk as it is found afterwards: of what was not flushed the share `keep` survives.
 
-        With `luck` it is any prefix of each file, and any of the changes to folders.
+        With `luck` it is any of the writes to each file, the last of them in part, and any of the changes to
+        folders.
         """
         after = FakeDisk()
         after._next, after.ignores = self._next, self.ignores
@@ -52,11 +55,29 @@ class FakeDisk:
             inode = (self.entries if is_new else self.stable).get(path)
             if inode is None:
                 continue
-            data, flushed = self.data[inode], self.flushed[inode]
-            size = flushed + int((len(data) - flushed) * (keep if luck is None else luck.random()))
             after.entries[path] = after.stable[path] = inode
-            after.data[inode], after.flushed[inode] = bytearray(data[:size]), size
+            after._inode(inode, self._left(inode, keep) if luck is None else self._luckily_left(inode, luck))
+            after.flushed[inode] = len(after.data[inode])
         return after
+
+    def _left(self, inode: int, keep: float) -> bytearray:
+        data, flushed = self.data[inode], self.flushed[inode]
+        return data[: flushed + int((len(data) - flushed) * keep)]
+
+    def _luckily_left(self, inode: int, luck: random.Random) -> bytearray:
+        """A prefix; or only some of the writes: zeros are where the others were."""
+        data, begins = self.data[inode], self.writes[inode]
+        if luck.random() < 0.5:
+            return self._left(inode, luck.random())
+        found = data[: self.flushed[inode]]
+        for begin, end in pairwise([*begins, len(data)]):
+            if luck.random() < 0.5:
+                found += bytes(begin - len(found)) + data[begin:end]
+        last = max([begin for begin in begins if begin < len(found)], default=len(found))
+        return found[: last + int((len(found) - last) * luck.choice([1.0, luck.random()]))]
+
+    def _inode(self, inode: int, data: bytearray) -> None:
+        self.data[inode], self.flushed[inode], self.writes[inode] = data, 0, []
 
     def survive(self) -> "FakeDisk":
         """The disk after a kill: the page cache has everything, and what was not flushed still is not."""
@@ -68,13 +89,15 @@ class FakeDisk:
         if path in self.entries:
             raise StoreError("create", path, "exists")
         self._next += 1
-        self.data[self._next], self.flushed[self._next] = bytearray(), 0
+        self._inode(self._next, bytearray())
         self.entries[path] = self._next
         self.fds[self._next] = self._next
         return self._next
 
     def append(self, fd: int, path: str, buffers: Sequence[bytes]) -> int:
         octets = b"".join(buffers)
+        size = len(self.data[fd])
+        self.writes[fd] += [size + sum(map(len, buffers[:at])) for at in range(len(buffers))]
         self.data[fd] += octets[: len(octets) // 2]
         self.count(path)
         self.data[fd] += octets[len(octets) // 2:]
@@ -83,7 +106,7 @@ class FakeDisk:
     def flush(self, fd: int, path: str) -> None:
         self.count(path)
         if not self.ignores("flush", path):
-            self.flushed[fd] = len(self.data[fd])
+            self.flushed[fd], self.writes[fd] = len(self.data[fd]), []
 
     def flush_folder(self, path: str) -> None:
         self.count(path)
@@ -98,9 +121,6 @@ class FakeDisk:
 
     def close(self, fd: int) -> None:
         pass
-
-    def truncate(self, fd: int, path: str, size: int) -> None:
-        del self.data[fd][size:]
 
     def rename(self, old: str, new: str) -> None:
         self.count(old)

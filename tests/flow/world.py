@@ -47,7 +47,7 @@ from meta1g.qmgr.turn import turn
 from meta1g.shim import ibdb
 from meta1g.shim.cdb import ContentDb
 from meta1g.shim.journal import Entry, JournalWriter
-from meta1g.shim.records import DeferredRcpt, RcptEnd, RcptsAdded, TaNew
+from meta1g.shim.records import DeferredRcpt, Ended, RcptEnd, RcptsAdded, TaNew
 from tests.crash.disk import FakeDisk
 from tests.flow.defedb import FakeDefedb
 
@@ -470,14 +470,20 @@ class World:
                     self.ibdb[record.ta] = {rcpt.idx for rcpt in record.rcpts}
                     if record.origin:
                         self.dsns[record.ta] = record
-                case RcptEnd() if record.ta in self.ibdb:
-                    self.ibdb[record.ta].discard(record.idx)
-                    assert record.is_last is (not self.ibdb[record.ta]), f"is_last is wrong: {record}"
-                    if record.is_last:
-                        del self.ibdb[record.ta]
+                    for ended in record.ended:
+                        self._end(record.origin, ended)
+                case RcptEnd():
+                    self._end(record.ta, record)
                 case RcptsAdded():
                     self.ibdb[record.ta].discard(record.idx)
                     self.ibdb[record.ta] |= {rcpt.idx for rcpt in record.rcpts}
+
+    def _end(self, ta: str, end: RcptEnd | Ended) -> None:
+        if ta in self.ibdb:
+            self.ibdb[ta].discard(end.idx)
+            assert end.is_last is (not self.ibdb[ta]), f"is_last is wrong: {ta} {end}"
+            if end.is_last:
+                del self.ibdb[ta]
 
     def _read(self, effect: ReadDefedb) -> None:
         ta = self.store.tas.get(effect.ta)

@@ -85,7 +85,8 @@ def test_one_wrong_octet_costs_one_record(data: st.DataObject) -> None:
     disk = FakeDisk()
     log = ibdb.Ibdb(disk, "ibdb", 1 << 20)  # type: ignore[arg-type]
     records = [RcptEnd(n, Outcome.DELIVERED, False, ss_id(n, 0)) for n in range(5)]
-    log.write(records)
+    log.write(records[:3])
+    log.write(records[3:])
     octets = disk.data[disk.entries[FILE]]
     sizes = [len(ibdb.encode(record)) for record in records]
     begin = len(octets) - sum(sizes)
@@ -96,7 +97,17 @@ def test_one_wrong_octet_costs_one_record(data: st.DataObject) -> None:
     found = [r for r in ibdb.read(disk, "ibdb", damage.append) if isinstance(r, RcptEnd)]  # type: ignore[arg-type]
     assert found == records[:which] + records[which + 1:]
     assert [(error.path, error.offset, isinstance(error, TornTail)) for error in damage] == [
-        (FILE, begin + sum(sizes[:which]), which == 4)]
+        (FILE, begin + sum(sizes[:which]), which >= 3)]
+
+
+def test_damaged_header_of_a_file_costs_nothing_else() -> None:
+    disk = FakeDisk()
+    log = ibdb.Ibdb(disk, "ibdb", 1 << 20)  # type: ignore[arg-type]
+    log.write([IdsGiven(5)])
+    disk.data[disk.entries[FILE]][0] = 0
+    damage: list[CorruptRecord] = []
+    assert IdsGiven(5) in list(ibdb.read(disk, "ibdb", damage.append))  # type: ignore[arg-type]
+    assert [(type(error), error.offset) for error in damage] == [(CorruptRecord, 0)]
 
 
 @given(st.integers(0, 200))
@@ -143,7 +154,7 @@ def test_ibdb_on_a_real_disk(tmp_path: Path) -> None:
 def test_file_that_can_not_be_begun_leaves_nothing() -> None:
     disk = FakeDisk()
     log = ibdb.Ibdb(disk, "ibdb", 100)  # type: ignore[arg-type]
-    for fail_at in (2, 3):  # the header, the folder
+    for fail_at in (2, 3, 4):  # the header, its flush, the folder
         disk.calls, disk.fail_at = 0, fail_at
         with pytest.raises(StoreError):
             log.write([IdsGiven(1)])
