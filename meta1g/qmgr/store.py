@@ -68,7 +68,8 @@ class IbdbThread:
             writes = self._collect()
             if writes:
                 self._write(writes)
-                self._remove_old()
+                self._tend(self._ibdb.remove_old)
+        self._tend(self._ibdb.close)
 
     def _collect(self) -> list[WriteIbdb]:
         """All that waits; if nothing of it is urgent, what comes within the delay too."""
@@ -112,7 +113,6 @@ class IbdbThread:
         if done:
             self._report(done)
 
-
     def _more(self) -> list[WriteIbdb]:
         """What comes until the disk is tried again: who may be refused must not wait for it to recover."""
         try:
@@ -125,9 +125,9 @@ class IbdbThread:
             return []
         return more
 
-    def _remove_old(self) -> None:
+    def _tend(self, work: Callable[[], object]) -> None:
         try:
-            self._ibdb.remove_old()
+            work()
         except StoreError as error:
             self._log.error(f"func=ibdb, status={error}")
 
@@ -255,4 +255,3 @@ class DefedbThread:
                 self._report([DiskFree(self._cdb.disk.free(self._cdb.base or "."))])
             except StoreError as error:
                 self._log.error(f"func=disk, status={error}")
-

@@ -91,6 +91,11 @@ class Ibdb:
             count += 1
         return count
 
+    def close(self) -> None:
+        """The end of an orderly run: if nothing lives here, the next start shall not have to read what was."""
+        if self._fd >= 0 and not any(self._live.values()):
+            self.forget_before(())
+
     def _remove(self, number: int) -> None:
         """One file at a time: if a beginning stayed and its end went, mail would come back from the dead."""
         self._disk.unlink(f"{self._folder}/{_name(number)}")

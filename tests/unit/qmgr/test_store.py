@@ -94,8 +94,8 @@ def test_order_and_barrier(ibdb_thread: Made) -> None:
     thread.put([WriteIbdb((), "barrier")])
     thread.start()
     assert [reports.next().then for _ in range(5)] == [1, 2, 3, 4, "barrier"]
-    thread.stop()
     assert read(folder) == [1, 2, 3, 4]
+    thread.stop()
     assert (thread.flushes, thread.records) == (1, 5)
 
 

@@ -151,6 +151,20 @@ def test_ibdb_on_a_real_disk(tmp_path: Path) -> None:
     assert len(ibdb.files(disk, folder)) == 1
 
 
+def test_closed_log_keeps_what_lives_and_nothing_else() -> None:
+    disk, damage = FakeDisk(), list[CorruptRecord]()
+    log = ibdb.Ibdb(disk, "ibdb", 1 << 20)  # type: ignore[arg-type]
+    ta = ss_id(1, 0)
+    begin = TaNew(1.0, 1, False, False, ta, "", b"", b"", "", (), (Content(0, 1, ""),), ())
+    log.write([IdsGiven(77), begin])
+    log.close()
+    assert begin in ibdb.read(disk, "ibdb", damage.append)  # type: ignore[arg-type]
+    log.write([RcptEnd(0, Outcome.DELIVERED, True, ta)])
+    log.close()
+    assert list(ibdb.read(disk.lose_power(0.0), "ibdb", damage.append)) == [IdsGiven(77)]  # type: ignore[arg-type]
+    assert damage == []
+
+
 def test_file_that_can_not_be_begun_leaves_nothing() -> None:
     disk = FakeDisk()
     log = ibdb.Ibdb(disk, "ibdb", 100)  # type: ignore[arg-type]
