@@ -109,8 +109,8 @@ def _dnsbls(setup: Setup, client_ip: str) -> Work[AccessRule]:
     answers = yield from dns(*[DnsAsk(f"{reverse}.{dnsbl.domain}", Rtype.A) for dnsbl in setup.dnsbls])
     for dnsbl, answer in zip(setup.dnsbls, answers, strict=True):
         tag = dnsbl.tag.encode("utf-8")
-        if answer.status is Status.TEMP:
-            rule = yield from access(tag, [b"temp"])
+        if answer.status is Status.TEMP:  # a name that does not exist is no failure: it is not listed
+            rule = yield from access(tag, [b"perm" if answer.is_refused else b"temp"])
             if is_decision(rule):
                 return rule
         for record in answer.records:

@@ -17,7 +17,7 @@ FOREVER: Final = float("inf")
 
 
 class Rtype:
-    """DNS record types that mail needs (RFC 1035 3.2.2, RFC 3596)."""
+    """DNS record types that mail needs (RFC 1035 3.2.2, RFC 3596, RFC 6698 7.1)."""
 
     A: Final = 1
     CNAME: Final = 5
@@ -26,6 +26,7 @@ class Rtype:
     MX: Final = 15
     TXT: Final = 16
     AAAA: Final = 28
+    TLSA: Final = 52
 
 
 TYPE_NAMES: Final = {number: name for name, number in vars(Rtype).items() if isinstance(number, int)}
@@ -54,11 +55,21 @@ class Mx(NamedTuple):
     host: str
 
 
+class Tlsa(NamedTuple):
+    """One TLSA record (RFC 6698 2.1): numbers as on the wire, `data` in octets."""
+
+    usage: int
+    selector: int
+    matching: int
+    data: bytes
+
+
 class DnsAnswer(NamedTuple):
     """Answer to a DnsAsk, good until `expires`.
 
-    `records` holds addresses or names, `mx` MX records; `reason` says why a TEMP answer is one. `is_secure`
-    is the AD bit of the resolver.
+    `records` holds addresses or names, `mx` MX records, `tlsa` TLSA records; `reason` says why a TEMP answer is
+    one. `is_secure`: a trusted resolver has validated it, each link of a CNAME chain too (RFC 4035 3.2.3).
+    `is_refused`: a TEMP answer because each nameserver that was asked declined the question for good.
     """
 
     status: Status
@@ -67,6 +78,8 @@ class DnsAnswer(NamedTuple):
     mx: tuple[Mx, ...] = ()
     reason: str = ""
     is_secure: bool = False
+    tlsa: tuple[Tlsa, ...] = ()
+    is_refused: bool = False
 
 
 class MapAsk(NamedTuple):

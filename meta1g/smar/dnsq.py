@@ -5,7 +5,9 @@ Rules
     from one of several random ports, which are exchanged now and then; an answer counts
     only if address, port, id and question fit (RFC 5452 9).
     A query that gets no answer in `timeout` goes to the next nameserver, `retries` times.
-    A nameserver that missed DEAD_AFTER answers in a row is asked last for DEAD_TIME.
+    A nameserver that has died is left out (`upstream`).
+    An answer is secure only with Use_DNSSEC, and if each nameserver that gave a part of it is
+    trusted and says that it has validated it.
     Every question is answered: at the latest with TEMP when its tries are used up.
     Callbacks run on this thread and must not block.
 """
@@ -14,7 +16,6 @@ import itertools
 import os
 import random
 import selectors
-import socket
 import threading
 from collections import deque
 from collections.abc import Callable
@@ -25,16 +26,13 @@ from meta1g.smar import wire
 from meta1g.smar.ask import DnsAnswer, DnsAsk, Status
 from meta1g.smar.cache import TtlCache
 from meta1g.smar.lane import Lane, TcpLane, UdpLane
+from meta1g.smar.upstream import Upstream, draw_lane, pick
 
 Callback = Callable[[DnsAnswer], None]
 
 IN_FLIGHT_MAX: Final = 2000  # queries that wait for an answer; more wait in line
 WAITING_MAX: Final = 100_000  # questions in line; beyond that the answer is TEMP at once
 BURST: Final = 50  # queries sent in one turn: more at once overflow a nameserver's socket (212,992 octets on Linux)
-LANES: Final = 8  # sockets, thus random ports, per nameserver at a time
-LANE_QUERIES: Final = 5000  # a socket is closed after so many queries and another port taken
-DEAD_AFTER: Final = 3  # answers missed in a row until a nameserver is asked last
-DEAD_TIME: Final = 10.0  # seconds until it is tried again
 TEMP_TTL: Final = 5.0  # seconds a failure is remembered: RFC 2308 7.1 allows up to 300
 TTL_MAX: Final = 86_400  # seconds: RFC 8767 suggests a week at most, a day heals mistakes sooner
 NEGATIVE_MAX: Final = 3_600  # seconds: RFC 2308 5 recommends one to three hours
@@ -44,7 +42,7 @@ _TCP_IDLE: Final = 10.0  # seconds: RFC 7766 6.2.3, an idle client should close
 
 @dataclass(frozen=True, slots=True)
 class DnsConf:
-    """Options of the DNS section (M1 3.9.2 item 4, 8.4)."""
+    """Options of the DNS section (M1 3.9.2 item 4, 8.4); `trusted` are the nameservers whose AD bit is believed."""
 
     nameservers: tuple[tuple[str, int], ...]
     timeout: float = 5.0
@@ -52,6 +50,12 @@ class DnsConf:
     use_tcp: bool = False
     use_connect: bool = False
     use_dnssec: bool = False
+    trusted: frozenset[str] = frozenset()
+
+    @property
+    def untrusted(self) -> list[str]:
+        """Nameservers whose AD bit would be of use, but is not believed."""
+        return [name for name, _ in self.nameservers if name not in self.trusted] if self.use_dnssec else []
 
 
 @dataclass(slots=True)
@@ -85,19 +89,8 @@ class _Query:
     deadline: float = 0.0
     is_tcp: bool = False
     is_secure: bool = True
+    is_refused: bool = True
     reason: str = "timeout"
-
-
-class _Server:
-    """A nameserver with its sockets and its health."""
-
-    def __init__(self, address: tuple[str, int]) -> None:
-        self.address = address
-        self.family = socket.AF_INET6 if ":" in address[0] else socket.AF_INET
-        self.lanes: list[UdpLane] = []
-        self.tcp: TcpLane | None = None
-        self.missed = 0
-        self.dead_until = 0.0
 
 
 class DnsThread:
@@ -109,7 +102,8 @@ class DnsThread:
         self._cache = cache
         self._clock = clock
         self._rng = rng
-        self._servers = [_Server(address) for address in conf.nameservers]
+        believed = conf.trusted if conf.use_dnssec else frozenset()
+        self._servers = [Upstream(address, is_trusted=address[0] in believed) for address in conf.nameservers]
         self._queries: dict[DnsAsk, _Query] = {}
         self._line: deque[_Query] = deque()
         self._timers: list[tuple[float, int, _Query]] = []
@@ -212,7 +206,7 @@ class DnsThread:
         if not self._servers:
             query.tries = self._conf.retries
             return self._again(query, "no nameserver is configured")
-        query.server = self._pick(query, now)
+        query.server = pick(self._servers, query.server, now)
         server = self._servers[query.server]
         try:
             query.lane = self._tcp_lane(server) if query.is_tcp else self._udp_lane(server)
@@ -230,7 +224,7 @@ class DnsThread:
         try:
             is_whole = lane.send(octets)
         except OSError as error:
-            self._miss(self._servers[query.server])
+            self._servers[query.server].miss(self._clock())
             if isinstance(lane, TcpLane):
                 self._lose(lane, error.strerror or "connection lost")
             else:
@@ -239,25 +233,17 @@ class DnsThread:
         if not is_whole:
             self._selector.modify(lane.sock, selectors.EVENT_READ | selectors.EVENT_WRITE, lane)
 
-    def _pick(self, query: _Query, now: float) -> int:
-        """The first healthy nameserver after the one that was asked last; the least dead one if none is."""
-        count = len(self._servers)
-        first = (query.server + 1) % count
-        ring = [(first + step) % count for step in range(count)]
-        return min(ring, key=lambda at: (self._servers[at].dead_until > now, ring.index(at)))
-
-    def _udp_lane(self, server: _Server) -> UdpLane:
-        for lane in [one for one in server.lanes if one.used >= LANE_QUERIES and not one.waiting]:
-            self._drop(lane)
-        fresh = [lane for lane in server.lanes if lane.used < LANE_QUERIES and not lane.is_full]
-        if len(fresh) < LANES:
+    def _udp_lane(self, server: Upstream) -> UdpLane:
+        for used_up in server.used_up_lanes():
+            self._drop(used_up)
+        lane = draw_lane(server.fresh_lanes(), self._rng)
+        if lane is None:
             lane = UdpLane(server.address, server.family, use_connect=self._conf.use_connect)
             server.lanes.append(lane)
             self._selector.register(lane.sock, selectors.EVENT_READ, lane)
-            return lane
-        return self._rng.choice(fresh)
+        return lane
 
-    def _tcp_lane(self, server: _Server) -> TcpLane:
+    def _tcp_lane(self, server: Upstream) -> TcpLane:
         if server.tcp is None:
             server.tcp = TcpLane(server.address, server.family)
             self._selector.register(server.tcp.sock, selectors.EVENT_READ | selectors.EVENT_WRITE, server.tcp)
@@ -283,7 +269,7 @@ class DnsThread:
         self._drop(lane)
         queries = list(lane.waiting.values())
         if queries:
-            self._miss(self._servers[queries[0].server])
+            self._servers[queries[0].server].miss(self._clock())
         for query in queries:
             self._again(query, reason)
 
@@ -298,8 +284,7 @@ class DnsThread:
             self.counts.bad_replies += 1
             return
         self.counts.answers += 1
-        server = self._servers[query.server]
-        server.missed, server.dead_until = 0, 0.0
+        self._servers[query.server].answered()
         self._settle(query, reply)
 
     def _settle(self, query: _Query, reply: wire.Reply) -> None:
@@ -309,19 +294,20 @@ class DnsThread:
             self._release(query)
             self._send(query)
             return
-        if reply.is_refused or reply.is_cut:
-            self.counts.refused += reply.is_refused
-            self._again(query, reply.reason)
+        if reply.is_failed or reply.is_cut:
+            self.counts.refused += reply.is_failed
+            self._again(query, reply.reason, is_refused=reply.is_refused)
             return
         query.ttl = min(query.ttl, reply.ttl)
-        query.is_secure = query.is_secure and reply.is_secure
+        query.is_secure = query.is_secure and reply.is_secure and self._servers[query.server].is_trusted
         if reply.alias:
             self._follow(query, reply.alias)
             return
         now = self._clock()
         limit = TTL_MAX if reply.status is Status.OK else NEGATIVE_MAX
         ttl = TEMP_TTL if reply.status is Status.TEMP else min(query.ttl, limit)
-        self._finish(query, DnsAnswer(reply.status, now + ttl, reply.records, reply.mx, reply.reason, query.is_secure))
+        self._finish(query, DnsAnswer(
+            reply.status, now + ttl, reply.records, reply.mx, reply.reason, query.is_secure, reply.tlsa))
 
     def _follow(self, query: _Query, name: str) -> None:
         """The chain leaves the reply: ask for its end (RFC 1034 5.3.3)."""
@@ -332,16 +318,18 @@ class DnsThread:
         self._release(query)
         query.ask = DnsAsk(name, query.ask.rtype)
         query.tries, query.server, query.is_tcp = 0, -1, self._conf.use_tcp
+        query.is_refused = True
         self._send(query)
 
     # ends
 
-    def _again(self, query: _Query, reason: str) -> None:
+    def _again(self, query: _Query, reason: str, *, is_refused: bool = False) -> None:
         """This try has failed: the next one, or the end."""
         self._release(query)
         query.reason = reason
+        query.is_refused = query.is_refused and is_refused
         if query.tries >= self._conf.retries:
-            self._finish_temp(query, reason)
+            self._finish_temp(query, reason, is_refused=query.is_refused)
             return
         query.tries += 1
         query.is_tcp = self._conf.use_tcp or query.is_tcp
@@ -354,17 +342,12 @@ class DnsThread:
             if query.lane is None or query.deadline != deadline:
                 continue  # answered, or sent again since
             self.counts.timeouts += 1
-            self._miss(self._servers[query.server])
+            self._servers[query.server].miss(now)
             self._again(query, "timeout")
         for server in self._servers:
             lane = server.tcp
             if lane is not None and not lane.waiting and lane.last_used < now - _TCP_IDLE and not self._conf.use_tcp:
                 self._drop(lane)
-
-    def _miss(self, server: _Server) -> None:
-        server.missed += 1
-        if server.missed >= DEAD_AFTER:
-            server.dead_until = self._clock() + DEAD_TIME
 
     def _release(self, query: _Query) -> None:
         if query.lane is not None:
@@ -382,8 +365,9 @@ class DnsThread:
             self._selector.unregister(lane.sock)
             lane.sock.close()
 
-    def _finish_temp(self, query: _Query, reason: str) -> None:
-        self._finish(query, DnsAnswer(Status.TEMP, self._clock() + TEMP_TTL, reason=reason))
+    def _finish_temp(self, query: _Query, reason: str, *, is_refused: bool = False) -> None:
+        expires = self._clock() + TEMP_TTL
+        self._finish(query, DnsAnswer(Status.TEMP, expires, reason=reason, is_refused=is_refused))
 
     def _finish(self, query: _Query, answer: DnsAnswer) -> None:
         self._release(query)

@@ -19,6 +19,7 @@ from typing import Any, Final
 
 from meta1g.maps.open import MapError
 from meta1g.mta.errors import StoreError
+from meta1g.mta.logfmt import fields
 from meta1g.proc.accounts import uids_of
 from meta1g.proc.hub import Hub
 from meta1g.proc.start import Started, run, start
@@ -44,7 +45,12 @@ class Smar:
         self._started = started
         self._maps = Maps(started.config, conf, started.log)
         self._cache: TtlCache[DnsAnswer] = TtlCache(DNS_CACHE)
-        self._dns = DnsThread(dns_conf(conf.dns), self._cache, time.monotonic, random.SystemRandom())
+        resolver = dns_conf(conf.dns)
+        if resolver.untrusted:
+            names = " ".join(resolver.untrusted)
+            started.log.warning(f"func=smar, {fields(nameservers=names)}, status=DNSSEC not believed, "
+                                "reason=only resolv.conf names them and they are not on this host")
+        self._dns = DnsThread(resolver, self._cache, time.monotonic, random.SystemRandom())
         self._engine = Engine(self._maps.by_role, self._dns, self._cache, started.log, threads=conf.threads_max)
         self._requests = Requests(
             self._engine, make_setup(started.hostname, conf, self._maps), started.log, more_counts=self._counts)

@@ -5,6 +5,7 @@ Files
     name at the default. access.db is needed only once SMTPS asks for it: lookups then fail
     temporarily.
 """
+import ipaddress
 import socket
 from typing import Final
 
@@ -143,9 +144,14 @@ def has_ipv6() -> bool:
 
 
 def dns_conf(options: DnsOptions) -> DnsConf:
-    """The resolver's options with the nameservers to ask."""
+    """The resolver's options with the nameservers to ask.
+
+    Who names one in the configuration vouches for the path to it; resolv.conf is often written by DHCP, so that
+    from there only this host is trusted (RFC 4035 4.9.3).
+    """
     port = options.port or DNS_PORT
     names = options.nameservers
+    given = frozenset(names)
     if not names and "use_resolvconf" in options.flags:
         names = resolv_conf(RESOLV_CONF)
     names = (names or (NAMESERVER,))[:NAMESERVERS_MAX]
@@ -156,7 +162,17 @@ def dns_conf(options: DnsOptions) -> DnsConf:
         use_tcp="use_tcp" in options.flags,
         use_connect="use_connect" in options.flags,
         use_dnssec=options.use_dnssec,
+        trusted=given | frozenset(name for name in names if ipaddress.ip_address(name).is_loopback),
     )
+
+
+def is_address(text: str) -> bool:
+    """Whether a nameserver can be asked there."""
+    try:
+        ipaddress.ip_address(text)
+    except ValueError:
+        return False
+    return True
 
 
 def resolv_conf(path: str) -> tuple[str, ...]:
@@ -166,4 +182,4 @@ def resolv_conf(path: str) -> tuple[str, ...]:
             lines = [line.split() for line in file]
     except OSError:
         return ()
-    return tuple(words[1] for words in lines if len(words) >= 2 and words[0] == "nameserver")
+    return tuple(words[1] for words in lines if len(words) >= 2 and words[0] == "nameserver" and is_address(words[1]))

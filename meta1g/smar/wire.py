@@ -19,7 +19,7 @@ import dns.rdataclass
 import dns.rdatatype
 
 from meta1g.smar import fastwire
-from meta1g.smar.ask import DnsAsk, Mx, Rtype, Status
+from meta1g.smar.ask import DnsAsk, Mx, Rtype, Status, Tlsa
 
 PAYLOAD: Final = 1232  # DNS flag day 2020: the largest UDP answer that is not fragmented
 CNAME_MAX: Final = 10  # links of a chain that we follow; BIND follows 16, unbound 11
@@ -29,13 +29,14 @@ _TTL_MAX: Final = 2**31 - 1  # RFC 2181 8
 _RCODE: Final = 0x000F  # RFC 1035 4.1.1
 _NOERROR: Final = 0
 _NXDOMAIN: Final = 3
+_REFUSALS: Final = frozenset((1, 4, 5))  # FORMERR, NOTIMP, REFUSED: the same question gets the same answer
 
 
 class Reply(NamedTuple):
     """What a nameserver says.
 
     `alias` is where a CNAME chain leads if the records themselves are not in the reply. `is_cut` asks for
-    TCP, `is_refused` for another nameserver.
+    TCP, `is_failed` for another nameserver; `is_refused`: this one will not answer it later either.
     """
 
     status: Status
@@ -45,8 +46,10 @@ class Reply(NamedTuple):
     alias: str = ""
     reason: str = ""
     is_cut: bool = False
+    is_failed: bool = False
     is_refused: bool = False
     is_secure: bool = False
+    tlsa: tuple[Tlsa, ...] = ()
 
 
 class Records(NamedTuple):
@@ -55,6 +58,7 @@ class Records(NamedTuple):
     ttl: int
     texts: list[str]
     mx: list[Mx]
+    tlsa: tuple[Tlsa, ...] = ()
 
 
 class BadReply(ValueError):
@@ -120,14 +124,16 @@ def _reply(flags: int, sets: "dict[tuple[str, int], Records]", negative: int | N
     if flags & dns.flags.TC:
         return Reply(Status.TEMP, 0, is_cut=True, reason="truncated")
     if code not in (_NOERROR, _NXDOMAIN):
-        return Reply(Status.TEMP, 0, is_refused=True, reason=dns.rcode.to_text(dns.rcode.Rcode(code)))
+        reason = dns.rcode.to_text(dns.rcode.Rcode(code))
+        return Reply(Status.TEMP, 0, is_failed=True, is_refused=code in _REFUSALS, reason=reason)
     is_secure = bool(flags & dns.flags.AD)
     name, ttl = ask.name, _TTL_MAX
     for _ in range(CNAME_MAX + 1):
         found = sets.get((name, ask.rtype))
         if found is not None:
             texts, mx = tuple(found.texts[:_RECORDS_MAX]), tuple(found.mx[:_RECORDS_MAX])
-            return Reply(Status.OK, min(ttl, found.ttl), texts, mx, is_secure=is_secure)
+            tlsa = found.tlsa[:_RECORDS_MAX]
+            return Reply(Status.OK, min(ttl, found.ttl), texts, mx, is_secure=is_secure, tlsa=tlsa)
         link = sets.get((name, Rtype.CNAME))
         if link is None:
             break
@@ -151,6 +157,9 @@ def _records(rrset: Any) -> "Records":
         return Records(rrset.ttl, [b"".join(rdata.strings).decode("utf-8", "replace") for rdata in rrset], [])
     if rrset.rdtype in (Rtype.PTR, Rtype.CNAME):
         return Records(rrset.ttl, [text_of(rdata.target) for rdata in rrset], [])
+    if rrset.rdtype == Rtype.TLSA:
+        tlsa = [Tlsa(rdata.usage, rdata.selector, rdata.mtype, rdata.cert) for rdata in rrset]
+        return Records(rrset.ttl, [], [], tuple(tlsa))
     return Records(rrset.ttl, [], [])  # DNAME, RRSIG and the like: the CNAMEs beside them suffice
 
 

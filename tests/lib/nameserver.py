@@ -8,7 +8,8 @@
 A value holds records separated by `;` in zone file syntax, `nx` for NXDOMAIN, `` for no data. A CNAME under
 "a.dom CNAME" is answered with the whole chain that the table holds; "a.dom CNAME alone" in `behave` gives
 only the first link. Behaviours: drop, servfail, refused, truncate, wrong_id, wrong_question, wrong_port, garbage,
-late (answers after `delay`), twice, poison, alone, nosoa.
+late (answers after `delay`), twice, poison, alone, nosoa, formerr, notimp, secure (with the AD bit); " link" behind one
+adds alone.
 """
 import select
 import socket
@@ -38,6 +39,7 @@ class Nameserver:
         self.queries: list[str] = []
         self.sources: set[int] = set()
         self.ids: list[int] = []
+        self.flags: list[int] = []
         self.tcp_queries = 0
         self.ttl, self.minimum, self.delay = ttl, minimum, delay
         self._family = socket.AF_INET6 if ":" in host else socket.AF_INET
@@ -123,6 +125,7 @@ class Nameserver:
         key = f"{question.name.to_text(omit_final_dot=True).lower()} {dns.rdatatype.to_text(question.rdtype)}"
         self.queries.append(key)
         self.ids.append(query.id)
+        self.flags.append(int(query.flags))
         script = self.behave.get(key) or self.behave.get("*")
         if not script:
             return key, ""
@@ -133,10 +136,13 @@ class Nameserver:
         query = dns.message.from_wire(data)
         reply = dns.message.make_response(query)
         reply.flags |= dns.flags.RA
-        if behaviour in ("servfail", "refused"):
+        behaviour, _, is_link = behaviour.partition(" ")
+        if behaviour == "secure":
+            reply.flags |= dns.flags.AD
+        if behaviour in ("servfail", "refused", "formerr", "notimp"):
             reply.set_rcode(dns.rcode.from_text(behaviour.upper()))
         else:
-            self._fill(reply, key, behaviour)
+            self._fill(reply, key, "alone" if is_link else behaviour)
         if behaviour == "truncate":
             reply.answer = []
             reply.flags |= dns.flags.TC
@@ -153,7 +159,9 @@ class Nameserver:
         name, rtype = key.split()
         if behaviour == "poison":
             reply.answer.append(dns.rrset.from_text("victim.dom.", 9999, "IN", "A", "203.0.113.66"))
-            reply.additional.append(dns.rrset.from_text("victim.dom.", 9999, "IN", "A", "203.0.113.66"))
+            reply.answer.append(dns.rrset.from_text("stray.dom.", 9999, "IN", "CNAME", "victim.dom."))
+            for section in (reply.additional, reply.authority):
+                section.append(dns.rrset.from_text("victim.dom.", 9999, "IN", "A", "203.0.113.66"))
         for _ in range(30):
             link = self.table.get(f"{name} CNAME")
             if link is None or rtype == "CNAME":

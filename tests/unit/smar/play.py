@@ -13,7 +13,7 @@ EXPIRES = 1000.0
 
 
 class Play:
-    """`maps` by role, `dns` by "name TYPE": records, `temp`, `nx` or `` for no data."""
+    """`maps` by role, `dns` by "name TYPE": records, `temp`, `refused`, `nx` or `` for no data."""
 
     def __init__(self, maps: Mapping[str, Any] | None = None, dns: Mapping[str, Any] | None = None) -> None:
         self.maps = dict(maps or {})
@@ -54,6 +54,8 @@ class Play:
         records = self.dns.get(f"{ask.name} {TYPE_NAMES[ask.rtype]}", "")
         if records == "temp":
             return DnsAnswer(Status.TEMP, 5.0, reason="timeout")
+        if records == "refused":
+            return DnsAnswer(Status.TEMP, 5.0, reason="REFUSED", is_refused=True)
         if records == "nx":
             return DnsAnswer(Status.NXDOMAIN, EXPIRES)
         if not records:

@@ -36,6 +36,9 @@ ACCESS = {  # M1 3.9.3, 4.4, 4.5: the examples, with documentation addresses whe
     b"from:dis@a.dom": b"quick:discard",
     b"list:127.0.0.2": b"error:550 5.7.1 listed",
     b"list:temp": b"error:451 4.7.1 temporary lookup failure",
+    b"list:perm": b"error:550 5.7.1 blacklist is gone",
+    b"o:127.0.0.": b"cont",
+    b"six:127.0.0.4": b"error:550 5.7.1 listed by nibbles",
 }
 DNS = {
     "1.100.51.198.in-addr.arpa PTR": "mail.good.dom", "mail.good.dom A": "203.0.113.9 198.51.100.1",
@@ -54,6 +57,9 @@ DNS = {
     "loop.dom MX": [(10, "host.my.dom")],
     "8.100.51.198.bl.dom A": "127.0.0.2",
     "9.100.51.198.bl.dom A": "temp", "8.100.51.198.bl.dom TXT": "",
+    "10.100.51.198.bl.dom A": "refused", "11.100.51.198.bl.dom A": "nx",
+    "12.100.51.198.other.dom A": "127.0.0.2", "12.100.51.198.bl.dom A": "127.0.0.9 127.0.0.2",
+    "1.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.8.b.d.0.1.0.0.2.six.dom A": "127.0.0.4",
 }
 MAPS: dict[str, Any] = {"mailertable": MT, "aliases": ALIASES, "access_map": ACCESS}
 
@@ -97,8 +103,27 @@ def test_dnsbl() -> None:
     play = Play(MAPS, DNS)
     assert shown(play.run(check_connect(setup, CheckConnect("198.51.100.8")))) == "reject 550 5.7.1"
     assert shown(play.run(check_connect(setup, CheckConnect("198.51.100.9")))) == "reject 451 4.7.1"
+    assert shown(play.run(check_connect(setup, CheckConnect("198.51.100.10")))) == "reject 550 5.7.1"
+    assert shown(play.run(check_connect(setup, CheckConnect("198.51.100.11")))) == "none"
+    assert shown(play.run(check_connect(setup, CheckConnect("198.51.100.12")))) == "reject 550 5.7.1"
     assert shown(play.run(check_connect(setup, CheckConnect("198.51.100.1")))) == "none"
     assert shown(play.run(check_connect(setup, CheckConnect("192.0.2.1")))) == "quick:relay"
+
+
+def test_dnsbl_asks_at_once_and_judges_in_order() -> None:
+    many = tuple(Dnsbl(f"b{n}.dom", f"t{n}") for n in range(20))
+    answers = {f"8.100.51.198.b{n}.dom A": "127.0.0.2" for n in range(20)}
+    rules = {f"t{n}:127.0.0.2".encode(): f"error:55{n % 10} 5.7.{n} listed".encode() for n in range(7, 20)}
+    play = Play({"access_map": rules}, answers)
+    setup = replace(SETUP, dnsbls=many)
+    assert shown(play.run(check_connect(setup, CheckConnect("198.51.100.8")))) == "reject 557 5.7.7"
+    assert [ask.name for ask in play.asked[1:]] == [f"8.100.51.198.b{n}.dom" for n in range(20)]
+
+
+def test_dnsbl_of_ipv6_clients_goes_by_nibbles() -> None:  # RFC 5782 2.4
+    setup = replace(SETUP, dnsbls=(Dnsbl("six.dom", "six"),))
+    found = Play(MAPS, DNS).run(check_connect(setup, CheckConnect("2001:db8::1")))
+    assert (shown(found), found.text) == ("reject 550 5.7.1", "listed by nibbles")
 
 
 MAIL = [

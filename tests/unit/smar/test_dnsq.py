@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from meta1g.smar import dnsq
-from meta1g.smar.ask import DnsAnswer, DnsAsk, Mx, Rtype, Status
+from meta1g.smar import dnsq, upstream
+from meta1g.smar.ask import DnsAnswer, DnsAsk, Mx, Rtype, Status, Tlsa
 from meta1g.smar.cache import TtlCache
 from meta1g.smar.dnsq import DnsConf, DnsThread
 from tests.lib.nameserver import Nameserver, wait_until
@@ -17,6 +17,7 @@ from tests.lib.nameserver import Nameserver, wait_until
 TABLE = {
     "a.dom A": "192.0.2.1;192.0.2.2", "a.dom AAAA": "2001:db8::1", "a.dom MX": "10 MX.A.dom.;5 b.dom.",
     "1.2.0.192.in-addr.arpa PTR": "Host.A.dom.", "t.dom TXT": '"one" "two"',
+    "_25._tcp.mx.a.dom TLSA": "3 1 1 " + "ab" * 32 + ";2 0 0 0001ff", "_25._tcp.alias.dom CNAME": "_25._tcp.mx.a.dom",
     "alias.dom CNAME": "a.dom", "l1.dom CNAME": "l2.dom", "l2.dom CNAME": "l1.dom",
     "none.dom A": "nx", "null.dom MX": "0 .", "dangling.dom CNAME": "none.dom",
     **{f"c{n}.dom CNAME": f"c{n + 1}.dom" for n in range(20)}, "c8.dom A": "192.0.2.8",
@@ -75,6 +76,48 @@ def test_types(ns: Nameserver) -> None:
         assert c.ask("t.dom", Rtype.TXT).records == ("onetwo",)
         assert c.ask("a.dom", Rtype.TXT).status is Status.NODATA
         assert c.ask("none.dom").status is Status.NXDOMAIN
+
+
+def test_tlsa(ns: Nameserver) -> None:
+    with client(ns.address) as c:
+        expected = {Tlsa(3, 1, 1, b"\xab" * 32), Tlsa(2, 0, 0, b"\0\1\xff")}
+        assert set(c.ask("_25._tcp.mx.a.dom", Rtype.TLSA).tlsa) == expected
+        assert set(c.ask("_25._tcp.alias.dom", Rtype.TLSA).tlsa) == expected
+        assert c.ask("a.dom", Rtype.TLSA) == (Status.NODATA, *c.ask("a.dom", Rtype.TLSA)[1:])
+
+
+def test_ad_counts_only_if_asked_for_and_from_whom_we_trust(ns: Nameserver) -> None:
+    ns.behave["*"] = ["secure*"]
+    trusted = frozenset({"127.0.0.1"})
+    for options, is_secure in (({"use_dnssec": True, "trusted": trusted}, True), ({"use_dnssec": True}, False),
+                               ({"trusted": trusted}, False)):
+        with client(ns.address, **options) as c:
+            assert c.ask("a.dom").is_secure is is_secure
+            assert c.ask("none.dom").is_secure is is_secure
+            assert c.ask("_25._tcp.mx.a.dom", Rtype.TLSA).is_secure is is_secure
+        assert {query & 0x20 != 0 for query in ns.flags[-3:]} == {options.get("use_dnssec", False)}
+
+
+def test_chain_is_secure_only_if_each_link_is(ns: Nameserver) -> None:
+    ns.table.update({"s0.dom CNAME": "s1.dom", "s1.dom CNAME": "s2.dom", "s2.dom A": "192.0.2.1"})
+    trusted = frozenset({"127.0.0.1"})
+    for script, is_secure in ((["secure"] * 3, True), (["alone", "secure", "secure"], False),
+                              (["secure", "alone", "secure"], False), (["secure", "secure", ""], False)):
+        ns.behave = {"*": [f"{behaviour} link" for behaviour in script] + ["drop*"]}
+        with client(ns.address, use_dnssec=True, trusted=trusted) as c:
+            answer = c.ask("s0.dom")
+            assert (answer.records, answer.is_secure) == (("192.0.2.1",), is_secure)
+
+
+@pytest.mark.parametrize(("scripts", "is_refused"), [
+    ((["refused*"], ["refused*"]), True), ((["refused*"], ["notimp*"]), True), ((["formerr*"], ["notimp*"]), True),
+    ((["refused*"], ["servfail*"]), False), ((["drop*"], ["refused*"]), False), ((["servfail*"], ["drop*"]), False)])
+def test_refused_by_all_is_permanent(scripts: tuple[list[str], list[str]], is_refused: bool) -> None:
+    with Nameserver(TABLE) as one, Nameserver(TABLE) as two:
+        one.behave["*"], two.behave["*"] = scripts
+        with client(one.address, two.address, timeout=0.1, retries=1) as c:
+            answer = c.ask("a.dom")
+            assert (answer.status, answer.is_refused) == (Status.TEMP, is_refused)
 
 
 def test_ttl_and_cache(ns: Nameserver) -> None:
@@ -153,10 +196,13 @@ def test_duplicates_and_late_answers_do_no_harm(ns: Nameserver) -> None:
 
 
 def test_foreign_records_are_not_believed(ns: Nameserver) -> None:
-    ns.behave["a.dom A"] = ["poison"]
+    ns.behave = {"a.dom A": ["poison"], "none.dom A": ["poison"], "alias.dom A": ["poison"]}
     with client(ns.address) as c:
         assert set(c.ask("a.dom").records) == {"192.0.2.1", "192.0.2.2"}
+        assert set(c.ask("alias.dom").records) == {"192.0.2.1", "192.0.2.2"}
+        assert c.ask("none.dom").records == ()
         assert c.ask("victim.dom").status is Status.NODATA
+        assert c.ask("victim.dom", Rtype.CNAME).status is Status.NODATA
 
 
 def test_truncated_answer_is_asked_by_tcp(ns: Nameserver) -> None:
@@ -189,17 +235,37 @@ def test_use_connect_sees_a_dead_server_at_once(ns: Nameserver) -> None:
 
 
 def test_dead_server_is_left_out_and_tried_again(ns: Nameserver, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(dnsq, "DEAD_TIME", 0.5)
+    monkeypatch.setattr(upstream, "DEAD_TIME", 0.5)
     with Nameserver(TABLE) as dead:
         dead.behave["*"] = ["drop*"]
         with client(dead.address, ns.address, timeout=0.05) as c:
             for number in range(6):
                 assert c.ask(f"x{number}.dom").status is Status.NODATA
-            assert len(dead.queries) == dnsq.DEAD_AFTER
+            assert len(dead.queries) == upstream.DEAD_AFTER
             time.sleep(0.6)
             dead.behave.clear()
             assert c.ask("a.dom").status is Status.OK
-            assert len(dead.queries) == dnsq.DEAD_AFTER + 1
+            assert len(dead.queries) == upstream.DEAD_AFTER + 1
+
+
+def test_silent_server_delays_one_question_in_dead_time(ns: Nameserver, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(upstream, "DEAD_TIME", 0.3)
+    with Nameserver(TABLE) as silent:
+        silent.behave["*"] = ["drop*"]
+        with client(silent.address, ns.address, timeout=1.0, retries=1) as c:
+            for number in range(upstream.DEAD_AFTER):  # at the same time: all pay one timeout
+                c.begin(f"x{number}.dom", Rtype.A, lambda answer: None)
+            assert wait_until(lambda: c.thread.counts.answers == upstream.DEAD_AFTER)
+            wait_until(lambda: False, 0.35)  # it may be tried again now, and stays silent for a second
+            times: list[float] = []
+            begin = time.monotonic()
+            for number in range(100):
+                c.begin(f"y{number}.dom", Rtype.A, lambda answer: times.append(time.monotonic() - begin))
+            assert wait_until(lambda: len(times) == 100)
+            times.sort()
+            print(f"\n99 of 100 answers beside a silent nameserver within {times[98] * 1000:.0f} ms")
+            assert times[98] < 0.5 and times[99] > 0.9
+            assert len(silent.queries) == upstream.DEAD_AFTER + 1
 
 
 def test_no_nameserver_at_all() -> None:
@@ -219,17 +285,17 @@ def test_ids_and_ports_are_spread(ns: Nameserver) -> None:
     with client(ns.address) as c:
         for number in range(60):
             c.ask(f"x{number}.dom")
-        assert len(ns.sources) == dnsq.LANES
+        assert len(ns.sources) == upstream.LANES
         assert len(set(ns.ids)) > 55
         assert len({one - two for one, two in zip(ns.ids, ns.ids[1:], strict=False)}) > 50
 
 
 def test_ports_are_exchanged(ns: Nameserver, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(dnsq, "LANE_QUERIES", 2)
+    monkeypatch.setattr(upstream, "LANE_QUERIES", 2)
     with client(ns.address) as c:
         for number in range(60):
             c.ask(f"x{number}.dom")
-        assert len(ns.sources) > 2 * dnsq.LANES
+        assert len(ns.sources) > 2 * upstream.LANES
 
 
 def test_slow_answers_hold_up_nobody(ns: Nameserver) -> None:

@@ -116,3 +116,16 @@ def test_dns(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert dns_conf(without).nameservers == (("127.0.0.1", 53),)
     monkeypatch.setattr(smar_open, "RESOLV_CONF", str(tmp_path / "none"))
     assert dns_conf(load(tmp_path, "")[1].dns).nameservers == (("127.0.0.1", 53),)
+
+
+def test_whose_dnssec_is_believed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "resolv.conf"
+    path.write_text("nameserver 192.0.2.1\nnameserver ::1\nnameserver x\nnameserver 127.0.0.53\n")
+    monkeypatch.setattr(smar_open, "RESOLV_CONF", str(path))
+    conf = dns_conf(load(tmp_path, "DNS { Use_DNSSEC = true; }")[1].dns)
+    assert [name for name, _ in conf.nameservers] == ["192.0.2.1", "::1", "127.0.0.53"]
+    assert (conf.trusted, conf.untrusted) == ({"::1", "127.0.0.53"}, ["192.0.2.1"])
+    conf = dns_conf(load(tmp_path, "DNS { Use_DNSSEC = true; nameservers = { 192.0.2.1 }; }")[1].dns)
+    assert (conf.trusted, conf.untrusted) == ({"192.0.2.1"}, [])
+    conf = dns_conf(load(tmp_path, "")[1].dns)
+    assert conf.untrusted == []
