@@ -152,7 +152,9 @@ class SmarConf:
                                                   help="valid local addresses")
     log_level: int = opt("log_level", LOG_LEVEL, 9, m1="3.9.2(8)", help="how much is logged")
     mailertable: MailertableConf = sub("mailertable", MailertableConf, m1="3.9.2(9)", help="routes")
-    fds_max: int = opt("fds_max", kinds.count(16), 1024, m1="8.4(2)", planned=True, help="open files at most")
+    fds_max: int = opt("fds_max", kinds.count(16), 1024, m1="8.4(2)",
+                       help="open files at most, thus clients; raised if less than SMAR itself needs")
     threads_max: int = opt("threads_max", kinds.count(1, 64), 4, m1="8.4(3)", help="threads for maps", source="meta1g")
-    threads_min: int = opt("threads_min", kinds.count(1, 64), 1, m1="8.4(4)", planned=True, help="threads at least")
+    threads_min: int = opt("threads_min", kinds.count(1, 64), 1, m1="8.4(4)", source="meta1g",
+                           help="threads at start; more come when all are busy")
     log: LogConf | None = sub("log", LogConf, m1="3.5", optional=True, help="syslog")

@@ -14,6 +14,7 @@ import os
 import selectors
 import socket
 import struct
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterable
@@ -26,6 +27,7 @@ from meta1g.proto.rcb import PROTOCOL_VERSION, FrameReader, Hello, PeerDown, Pee
 
 _RETRY_DELAY: Final = 0.05  # seconds between two tries to reach a process that MCP may be restarting
 _HELLO_TIMEOUT: Final = 10.0  # seconds until a peer must have said Hello
+_COMPLAINT_PERIOD: Final = 10.0  # seconds in which it is said once that there are too many connections
 _LOOK: Final = 0.2  # seconds between two looks at who should be connected, and who is silent
 
 Batch = list[tuple["Peer", Any, int]]
@@ -97,6 +99,7 @@ class _Listener(NamedTuple):
     vocabulary: Vocabulary
     role: str
     uids: frozenset[int] | None
+    peers_max: int
 
 
 class _Outgoing:
@@ -123,10 +126,15 @@ class Hub:
         self._selector.register(self._wake_read, selectors.EVENT_READ, None)
         self._is_stopping = False
         self._next_look = 0.0
+        self._next_complaint = 0.0
         self._thread = threading.Thread(target=self._run, name="hub", daemon=True)
 
-    def listen(self, path: str, vocabulary: Vocabulary, role: str, uids: Iterable[int] | None = None) -> None:
-        """Listen at `path` (mode 0660; the folder guards it, M1 2.4.1); `uids` None admits everybody who gets there."""
+    def listen(self, path: str, vocabulary: Vocabulary, role: str, uids: Iterable[int] | None = None, *,
+               peers_max: int = sys.maxsize) -> None:
+        """Listen at `path` (mode 0660; the folder guards it, M1 2.4.1).
+
+        `uids` None admits everybody who gets there. Who comes when `peers_max` are connected is turned away.
+        """
         try:
             os.unlink(path)
         except FileNotFoundError:
@@ -140,7 +148,7 @@ class Hub:
         sock.listen(limits.LISTEN_BACKLOG)
         sock.setblocking(False)
         allowed = frozenset(uids) | {0, os.getuid()} if uids is not None else None
-        self._selector.register(sock, selectors.EVENT_READ, _Listener(sock, vocabulary, role, allowed))
+        self._selector.register(sock, selectors.EVENT_READ, _Listener(sock, vocabulary, role, allowed, peers_max))
 
     def connect(self, path: str, vocabulary: Vocabulary, role: str) -> None:
         """Keep a connection to the process that listens at `path`; call before `start`."""
@@ -210,7 +218,18 @@ class Hub:
             self._log.warning(f"func=hub, socket={listener.role}, uid={uid}, status=refused, reason=user not allowed")
             sock.close()
             return
+        if sum(peer.role == listener.role for peer in self._peers) >= listener.peers_max:
+            self._complain_of_many(listener)
+            sock.close()
+            return
         self._add(Peer(sock, listener.vocabulary, listener.role, self._wake))
+
+    def _complain_of_many(self, listener: _Listener) -> None:
+        now = time.monotonic()
+        if now >= self._next_complaint:  # who is refused tries again at once, and again
+            self._next_complaint = now + _COMPLAINT_PERIOD
+            self._log.warning(f"func=hub, socket={listener.role}, peers={listener.peers_max}, status=refused, "
+                              "reason=too many connections (fds_max)")
 
     def _add(self, peer: Peer) -> None:
         peer.sock.setblocking(False)

@@ -3,7 +3,7 @@
 Rules
     A task begins in the thread that asks, since most need only quick maps: a change of
     threads costs more than their lookups. Once it has to wait for DNS or a slow map it
-    goes on in one of a few worker threads, which take tasks from one queue.
+    goes on in one of a few worker threads, which take tasks from one queue (`pool`).
     Every slow map has threads of its own, so that one that hangs holds up nobody else.
     A Fork's tasks go through the same queue, FORK_WINDOW at a time, so that a list of
     thousands lets others in between.
@@ -25,6 +25,7 @@ from meta1g.proc.log import DETAIL, Log
 from meta1g.smar.ask import FOREVER, DnsAnswer, DnsAsks, Fork, MapAsk, Work
 from meta1g.smar.cache import TtlCache
 from meta1g.smar.dnsq import DnsThread
+from meta1g.smar.pool import Pool
 
 FORK_WINDOW: Final = 50  # tasks of one Fork in the queue at a time
 SLOW_THREADS: Final = 4  # lookups in one slow map at a time
@@ -75,15 +76,14 @@ class Engine:
 
     def __init__(
         self, maps: Mapping[str, Map], dns: DnsThread, cache: TtlCache[DnsAnswer], log: Log, *,
-        threads: int, clock: Callable[[], float] = time.monotonic,
+        threads: int, threads_min: int = 1, clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._maps = maps
         self._dns = dns
         self._cache = cache
         self._log = log
         self._clock = clock
-        self._count = threads
-        self._queue: SimpleQueue[tuple[Task, Any] | None] = SimpleQueue()
+        self._queue: Pool[tuple[Task, Any]] = Pool(lambda item: self._advance(*item), threads_min, threads)
         self._slow: dict[str, SimpleQueue[tuple[Task, MapAsk] | None]] = {}
         self._pending: dict[int, Task] = {}
         self._deadlines: list[tuple[float, int]] = []
@@ -95,8 +95,7 @@ class Engine:
 
     def start(self) -> None:
         """Begin to work."""
-        for number in range(self._count):
-            threading.Thread(target=self._run, name=f"worker{number}", daemon=True).start()
+        self._queue.start()
         for role, source in self._maps.items():
             if source.is_slow:
                 self._slow[role] = SimpleQueue()
@@ -107,11 +106,15 @@ class Engine:
     def stop(self) -> None:
         """Let every thread end after what it does now."""
         self._is_stopping.set()
-        for _ in range(self._count):
-            self._queue.put(None)
+        self._queue.stop()
         for queue in self._slow.values():
             for _ in range(SLOW_THREADS):
                 queue.put(None)
+
+    @property
+    def threads(self) -> int:
+        """Worker threads that have been started."""
+        return self._queue.threads
 
     @property
     def pending(self) -> int:
@@ -125,10 +128,6 @@ class Engine:
             self._pending[task.number] = task
             heapq.heappush(self._deadlines, (self._clock() + timeout, task.number))
         self._advance(task, None)
-
-    def _run(self) -> None:
-        while (item := self._queue.get()) is not None:
-            self._advance(*item)
 
     def _run_slow(self, role: str) -> None:
         queue = self._slow[role]

@@ -26,6 +26,7 @@ from meta1g.proc.start import Started, run, start
 from meta1g.proc.stats import print_stats
 from meta1g.proc.threads import block_signals, die_with_any_thread
 from meta1g.proto.msg_ar import VOCABULARY
+from meta1g.smar import descriptors
 from meta1g.smar.ask import DnsAnswer
 from meta1g.smar.cache import TtlCache
 from meta1g.smar.dnsq import DnsThread
@@ -51,7 +52,9 @@ class Smar:
             started.log.warning(f"func=smar, {fields(nameservers=names)}, status=DNSSEC not believed, "
                                 "reason=only resolv.conf names them and they are not on this host")
         self._dns = DnsThread(resolver, self._cache, time.monotonic, random.SystemRandom())
-        self._engine = Engine(self._maps.by_role, self._dns, self._cache, started.log, threads=conf.threads_max)
+        self._nameservers = len(resolver.nameservers)
+        self._engine = Engine(self._maps.by_role, self._dns, self._cache, started.log, threads=conf.threads_max,
+                              threads_min=conf.threads_min)
         self._requests = Requests(
             self._engine, make_setup(started.hostname, conf, self._maps), started.log, more_counts=self._counts)
         self._hub = Hub("smar", started.log, self._requests.on_batch)
@@ -61,12 +64,14 @@ class Smar:
         return {
             "dns": {name: getattr(dns, name) for name in dns.__slots__},
             "dns_cache": self._cache.counts()._asdict(),
+            "threads": self._engine.threads,
         }
 
     def serve(self) -> None:
         """Work until TERM or INT comes."""
         config = self._started.config
-        self._hub.listen(config.queue_path(config.smar_socket), VOCABULARY, "client", uids_of(config, *PEERS))
+        self._hub.listen(config.queue_path(config.smar_socket), VOCABULARY, "client", uids_of(config, *PEERS),
+                         peers_max=self._limit_descriptors())
         self._dns.start()
         self._engine.start()
         self._hub.start()
@@ -75,6 +80,17 @@ class Smar:
         self._hub.stop()
         self._dns.stop()
         self._engine.stop()
+
+    def _limit_descriptors(self) -> int:
+        """Apply fds_max (M1 8.4 item 2); how many clients may connect."""
+        wanted, log = self._started.conf.fds_max, self._started.log
+        slow = sum(source.is_slow for source in self._maps.by_role.values())
+        own = descriptors.needed(descriptors.open_now(), self._nameservers, slow)
+        limit, clients = descriptors.apply(wanted, own)
+        if limit != wanted:
+            log.warning(f"func=smar, {fields(fds_max=wanted, used=limit, own=own)}, status=fds_max cannot be kept")
+        log.info(f"func=smar, {fields(fds_max=limit, own=own, clients_max=clients)}")
+        return clients
 
     def reopen(self) -> None:
         """USR1: read the maps anew (M1 4.8) and print statistics (M1 9.4)."""

@@ -122,6 +122,12 @@ class Smar:
         stat = Path(f"/proc/{self.process.pid}/stat").read_text().rpartition(")")[2].split()
         return (int(stat[11]) + int(stat[12])) / os.sysconf("SC_CLK_TCK")
 
+    def limits(self, name: str) -> tuple[int, int]:
+        """A resource limit of the process, soft and hard, by its name in /proc."""
+        text = Path(f"/proc/{self.process.pid}/limits").read_text()
+        soft, hard = text.split(name)[1].split()[:2]
+        return int(soft), int(hard)
+
     def connect(self) -> Client:
         return Client(self.path)
 

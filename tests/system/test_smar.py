@@ -20,6 +20,7 @@ from meta1g.proto.msg_ar import (
 )
 from tests.lib.nameserver import Nameserver
 from tests.lib.smarproc import Client, Smar
+from tests.lib.wait import until
 
 pytestmark = pytest.mark.system
 
@@ -228,3 +229,45 @@ def test_cost_of_cached_answers(smar: Smar) -> None:
     cost = (smar.cpu_seconds() - begin) / count
     print(f"\ncached Resolve: {cost * 1e6:.1f} microseconds of processor time")
     assert cost < 100e-6  # the budget is 50 (design.md 9); room for a loaded machine
+
+
+def test_fds_max_limits_clients(tmp_path: Path, ns: Nameserver) -> None:
+    with Smar(tmp_path, ns.address[1], mt=MT, extra="fds_max = 16;") as smar:
+        log = smar.wait_for("clients_max=")
+        assert "fds_max=16" in log and "status=fds_max cannot be kept" in log  # it needs more for itself
+        limit = int(log.split("clients_max=")[1].split()[0])
+        assert 1 <= limit < 20
+        clients = [smar.connect() for _ in range(limit)]
+        for client in clients:
+            assert resolve(client, b"u@fixed.dom")[0][1] == 0
+        with pytest.raises(ConnectionError):
+            smar.connect().ask(Resolve(20, True, b"u@fixed.dom"))
+        assert f"peers={limit}, status=refused, reason=too many connections (fds_max)" in smar.log.read_text()
+        soft = smar.limits("Max open files")[0]
+        assert soft == int(log.split("used=")[1].split(",")[0]) > len(clients)
+        clients.pop().close()
+        assert until(lambda: answers(smar))
+        assert {resolve(client, b"u@far.dom")[0][1] for client in clients} == {0}
+
+
+def answers(smar: Smar) -> bool:
+    try:
+        return resolve(smar.connect(), b"u@fixed.dom")[0][1] == 0
+    except ConnectionError:
+        return False
+
+
+def test_threads_grow_from_min_to_max(tmp_path: Path, ns: Nameserver) -> None:
+    ns.table.update({f"u{n}.dom MX": "10 mx1.far.dom." for n in range(2000)})
+    with Smar(tmp_path, ns.address[1], mt=MT, extra="threads_min = 2; threads_max = 5;") as smar:
+        client = smar.connect()
+        assert threads(client) == 2
+        tags = client.send(*[Resolve(20, True, b"u@u%d.dom" % n) for n in range(2000)])
+        while not all(tag in client.waiting for tag in tags):
+            client.receive()
+        assert 2 <= threads(client) <= 5
+
+
+def threads(client: Client) -> int:
+    found: int = json.loads(client.ask(Statistics("")).text)["threads"]
+    return found

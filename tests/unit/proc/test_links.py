@@ -22,10 +22,10 @@ from tests.lib.wait import until
 class Server:
     """A hub that answers commands, except those called `silent`."""
 
-    def __init__(self, path: str, log: Log, uids: set[int] | None = None) -> None:
+    def __init__(self, path: str, log: Log, uids: set[int] | None = None, **options: int) -> None:
         self.seen: list[Any] = []
         self.hub = Hub("server", log, self.on_batch)
-        self.hub.listen(path, VOCABULARY, "control", uids)
+        self.hub.listen(path, VOCABULARY, "control", uids, **options)
         self.hub.start()
 
     def on_batch(self, batch: list[Any]) -> None:
@@ -115,6 +115,25 @@ def test_peer_goes_away_and_comes_back(path: str, log: Log, link: Link, logged: 
     assert until(lambda: any(isinstance(message, PeerDown) for message in first.seen))
     assert "status=down" in logged()
     first.hub.stop()
+
+
+def test_too_many_are_turned_away(path: str, log: Log, logged: Callable[[], str]) -> None:
+    server = Server(path, log, peers_max=2)
+    socks = []
+    for _ in range(4):
+        sock = socket.socket(socket.AF_UNIX)
+        sock.settimeout(10)
+        sock.connect(path)
+        socks.append((sock, sock.recv(4096)))  # its Hello, or the end
+    assert [bool(data) for _, data in socks] == [True, True, False, False]
+    assert logged().count("peers=2, status=refused, reason=too many connections (fds_max)") == 1
+    socks[0][0].close()
+    until(lambda: len(server.hub._peers) == 1)
+    with socket.socket(socket.AF_UNIX) as sock:
+        sock.settimeout(10)
+        sock.connect(path)
+        assert sock.recv(4096)
+    server.hub.stop()
 
 
 def test_nobody_there(path: str, log: Log) -> None:
