@@ -12,7 +12,7 @@ set -eu
 umask 022
 here=$(pwd -P)
 mode=${1:-}
-PEERS="swaks postfix nsd unbound dnsutils tinycdb db5.3-util"
+PEERS="swaks postfix nsd unbound ldnsutils dnsutils tinycdb db5.3-util"
 
 say() { printf '%s\n' "$*" >&2; }
 fail() { say "setup: $*"; exit 1; }
@@ -96,7 +96,7 @@ system_packages() {
 peers() {
     is_root && command -v apt-get >/dev/null || return 0
     missing=
-    for pair in swaks:swaks smtp-source:postfix nsd:nsd unbound:unbound dig:dnsutils cdb:tinycdb db5.3_verify:db5.3-util \
+    for pair in swaks:swaks smtp-source:postfix nsd:nsd unbound:unbound ldns-signzone:ldnsutils dig:dnsutils cdb:tinycdb db5.3_verify:db5.3-util \
             strace:strace eatmydata:eatmydata mkfs.ext4:e2fsprogs; do
         PATH=$PATH:/usr/sbin command -v "${pair%%:*}" >/dev/null || missing="$missing ${pair##*:}"
     done

@@ -18,7 +18,7 @@ hostname = "host.my.dom";
 SMAR_socket = "{folder}/smar_sock";
 smar {{
   {extra}
-  DNS {{ nameservers = {{ 127.0.0.1 }}; port = {port}; timeout = {timeout}; retries = 1; }}
+  DNS {{ nameservers = {{ 127.0.0.1 }}; port = {port}; timeout = {timeout}; retries = 1; {dns} }}
 }}
 """
 
@@ -72,12 +72,14 @@ class Client:
 class Smar:
     """The process; root runs it as nobody."""
 
-    def __init__(self, folder: Path, port: int, *, mt: str = "", extra: str = "", timeout: int = 1) -> None:
+    def __init__(self, folder: Path, port: int, *, mt: str = "", extra: str = "", dns: str = "",
+                 timeout: int = 1) -> None:
         self.folder = folder
         self.path = str(folder / "smar_sock")
         self.log = folder / "smar.log"
         (folder / "mt").write_text(mt)
-        (folder / "meta1.conf").write_text(CONF.format(folder=folder, port=port, extra=extra, timeout=timeout))
+        text = CONF.format(folder=folder, port=port, extra=extra, dns=dns, timeout=timeout)
+        (folder / "meta1.conf").write_text(text)
         self._process: subprocess.Popen[bytes] | None = None
 
     def map(self, name: str, entries: dict[str, str]) -> None:

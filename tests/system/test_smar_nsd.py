@@ -1,24 +1,25 @@
-"""SMAR against a real nameserver: nsd on a loopback port."""
-import os
-import shutil
-import signal
+"""SMAR against real nameservers: nsd with zones of its own, and nsd behind a validating unbound."""
+import random
 import socket
-import subprocess
+import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 
 from meta1g.proto.msg_ar import CheckConnect, CheckMail, Resolve
+from meta1g.smar.ask import DnsAnswer, DnsAsk, Rtype, Status, Tlsa
+from meta1g.smar.cache import TtlCache
+from meta1g.smar.dnsq import DnsConf, DnsThread
+from tests.lib.realdns import Nsd, Unbound, needs_servers, sign
 from tests.lib.smarproc import Smar
 
 pytestmark = [pytest.mark.system, pytest.mark.peer]
-NSD = shutil.which("nsd") or shutil.which("nsd", path="/usr/sbin")
 
-ZONE = """$TTL 120
-@ SOA ns hostmaster 1 3600 600 86400 30
-@ NS ns
+HEAD = "$TTL 120\n@ SOA ns.nsd.test. hostmaster.nsd.test. 1 3600 600 86400 30\n@ NS ns.nsd.test.\n"
+ZONE = f"""{HEAD}
 @ MX 20 mx2
 @ MX 10 mx1
 ns A 127.0.0.1
@@ -28,88 +29,27 @@ mx2 A 192.0.2.2
 alias CNAME chain
 chain CNAME @
 only A 192.0.2.3
+six MX 10 mx6
+mx6 AAAA 2001:db8::6
 null MX 0 .
 ip MX 10 192.0.2.7.
 loop MX 10 host.my.dom.
 dead MX 10 nowhere
+halfdead MX 10 mx.broken.test.
 l1 CNAME l2
 l2 CNAME l1
 *.wild MX 10 mx1
-"""
-REVERSE = """$TTL 120
-@ SOA ns.nsd.test. hostmaster.nsd.test. 1 3600 600 86400 30
-@ NS ns.nsd.test.
-1 PTR mx1.nsd.test.
-2 PTR only.nsd.test.
-"""
-
-
-def free_port() -> int:
-    for _ in range(50):
-        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as udp, socket.socket() as tcp:
-            udp.bind(("127.0.0.1", 0))
-            try:
-                tcp.bind(udp.getsockname())
-            except OSError:
-                continue
-            port: int = udp.getsockname()[1]
-            return port
-    raise OSError("no port")
+""" + "".join(f"many MX {n} m{n}\nm{n} A 192.0.2.{n}\n" for n in range(200))
+REVERSE = f"{HEAD}1 PTR mx1.nsd.test.\n2 PTR only.nsd.test.\n4 PTR mx.broken.test.\n"
+LIST = f"{HEAD}1.2.0.192 A 127.0.0.2\n*.100.51.198 A 127.0.0.4\n{'.'.join('1' + '0' * 23 + '8bd01002')} A 127.0.0.2\n"
+ZONES = {"nsd.test": ZONE, "2.0.192.in-addr.arpa": REVERSE, "bl.test": LIST, "broken.test": ""}
 
 
 @pytest.fixture(scope="module")
 def port(tmp_path_factory: pytest.TempPathFactory) -> Iterator[int]:
-    if NSD is None:
-        pytest.skip("nsd is not installed")
-    folder: Path = tmp_path_factory.mktemp("nsd")
-    number = free_port()
-    many = "\n".join(f"many MX {n} m{n}" for n in range(200))
-    addresses = "\n".join(f"m{n} A 192.0.2.{n}" for n in range(200))
-    (folder / "zone").write_text(f"{ZONE}\n{many}\n{addresses}\n")
-    (folder / "reverse").write_text(REVERSE)
-    (folder / "nsd.conf").write_text(f"""server:
-  ip-address: 127.0.0.1
-  port: {number}
-  username: ""
-  zonesdir: "{folder}"
-  pidfile: "{folder}/pid"
-  logfile: "{folder}/log"
-  database: ""
-  xfrdfile: "{folder}/xfrd"
-  xfrdir: "{folder}"
-  zonelistfile: "{folder}/zones"
-  server-count: 1
-  rrl-ratelimit: 0
-remote-control:
-  control-enable: no
-zone:
-  name: nsd.test
-  zonefile: zone
-zone:
-  name: 2.0.192.in-addr.arpa
-  zonefile: reverse
-""")
-    process = subprocess.Popen([NSD, "-d", "-c", str(folder / "nsd.conf")], stderr=subprocess.DEVNULL,
-                               start_new_session=True)
-    try:
-        wait_for(number, process, folder)
-        yield number
-    finally:
-        os.killpg(process.pid, signal.SIGTERM)
-        process.wait(10)
-
-
-def wait_for(port: int, process: "subprocess.Popen[bytes]", folder: Path) -> None:
-    end = time.monotonic() + 10
-    while time.monotonic() < end:
-        if process.poll() is not None:
-            raise AssertionError(f"nsd ended: {(folder / 'log').read_text()}")
-        try:
-            socket.create_connection(("127.0.0.1", port), 1).close()
-            return
-        except OSError:
-            time.sleep(0.05)
-    raise AssertionError("nsd does not listen")
+    needs_servers("nsd")
+    with Nsd(tmp_path_factory.mktemp("nsd"), ZONES) as nsd:
+        yield nsd.port
 
 
 @pytest.fixture
@@ -125,14 +65,17 @@ CASES = [
     (b"alias.nsd.test", 0, {"192.0.2.1", "2001:db8::1", "192.0.2.2"}),
     (b"via.test", 0, {"192.0.2.1", "2001:db8::1", "192.0.2.2"}),
     (b"only.nsd.test", 0, {"192.0.2.3"}),
+    (b"six.nsd.test", 0, {"2001:db8::6"}),
     (b"x.wild.nsd.test", 0, {"192.0.2.1", "2001:db8::1"}),
     (b"none.nsd.test", 550, set()),
     (b"null.nsd.test", 556, set()),
     (b"ip.nsd.test", 550, set()),
     (b"loop.nsd.test", 554, set()),
     (b"dead.nsd.test", 550, set()),
+    (b"halfdead.nsd.test", 451, set()),
     (b"l1.nsd.test", 451, set()),
-    (b"other.test", 451, set()),  # nsd refuses what is not its own
+    (b"broken.test", 451, set()),  # SERVFAIL
+    (b"other.test", 451, set()),  # REFUSED: permanent for a blacklist, but mail waits
 ]
 
 
@@ -159,12 +102,47 @@ def test_checks(smar: Smar) -> None:
     client = smar.connect()
     found = client.ask(CheckConnect("192.0.2.1"))
     assert (found.resolve, found.client_name) == ("ok", "mx1.nsd.test")
-    assert client.ask(CheckConnect("192.0.2.2")).resolve == "no"
-    assert client.ask(CheckConnect("192.0.2.9")).resolve == "no"
-    assert client.ask(CheckConnect("198.51.100.1")).resolve == "tempptr"
+    for ip, resolve in (("192.0.2.2", "no"), ("192.0.2.9", "no"), ("192.0.2.4", "tempa"), ("198.51.100.1", "tempptr")):
+        assert (ip, client.ask(CheckConnect(ip)).resolve) == (ip, resolve)
     for domain, code in ((b"only.nsd.test", 0), (b"nsd.test", 551), (b"none.nsd.test", 553), (b"other.test", 451),
-                         (b"ip.nsd.test", 553), (b"null.nsd.test", 550)):
+                         (b"ip.nsd.test", 553), (b"null.nsd.test", 550), (b"broken.test", 451)):
         assert (domain, client.ask(CheckMail(True, False, "", b"u@" + domain)).code) == (domain, code)
+
+
+RULES = {"bl:127.0.0.2": "error:550 5.7.1 listed as open relay", "bl:127.0.0.4": "cont",
+         "slow:temp": "error:451 4.7.1 slow", "gone:perm": "error:550 5.7.1 gone", "gone:temp": "error:451 4.7.9 no"}
+
+
+@pytest.mark.parametrize(("lists", "found"), [
+    ("bl", {"192.0.2.1": "listed as open relay", "192.0.2.2": "", "198.51.100.7": "",
+            "2001:db8::1": "listed as open relay"}),
+    ("gone bl", {"192.0.2.1": "gone", "192.0.2.2": "gone"}),
+    ("bl slow gone", {"192.0.2.1": "listed as open relay", "192.0.2.2": "slow", "198.51.100.7": "slow"}),
+])
+def test_blacklists(tmp_path: Path, port: int, lists: str, found: dict[str, str]) -> None:
+    domains = {"bl": "bl.test", "slow": "broken.test", "gone": "other.test"}
+    extra = "".join(f"dnsbl {{ domain = {domains[tag]}; tag = {tag}; }} " for tag in lists.split())
+    smar = Smar(tmp_path, port, extra=extra)
+    smar.map("access.db", RULES)
+    with smar:
+        client = smar.connect()
+        assert {ip: client.ask(CheckConnect(ip)).text for ip in found} == found
+
+
+def test_silent_nameserver(tmp_path: Path, port: int) -> None:
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as silent:
+        silent.bind(("127.0.0.1", 0))
+        smar = Smar(tmp_path, silent.getsockname()[1], extra="dnsbl { domain = bl.test; tag = slow; }")
+        smar.map("access.db", RULES)
+        with smar:
+            client = smar.connect()
+            tags = client.send(Resolve(20, True, b"u@nsd.test"), CheckConnect("192.0.2.1"),
+                               CheckMail(True, False, "", b"u@nsd.test"))
+            while not all(tag in client.waiting for tag in tags):
+                client.receive()
+            route, connect, mail = [client.waiting[tag] for tag in tags]
+            assert (route.targets[0].code, mail.code) == (451, 451)
+            assert (connect.resolve, connect.text) == ("tempptr", "slow")
 
 
 def test_many_at_once(smar: Smar) -> None:
@@ -176,3 +154,103 @@ def test_many_at_once(smar: Smar) -> None:
     taken, cpu = time.monotonic() - begin, smar.cpu_seconds() - cpu
     print(f"\nuncached: {3000 / taken:.0f} a second, {cpu / 3000 * 1e6:.0f} microseconds of processor time each")
     assert {client.waiting[tag].targets[0].code for tag in tags} == {0}
+
+
+# behind a validating resolver
+
+TLSA = "3 1 1 " + "ab" * 32
+SIGNED = f"""$TTL 120
+@ SOA ns hostmaster 1 3600 600 86400 30
+@ NS ns
+ns A 127.0.0.1
+@ MX 10 mx
+mx A 192.0.2.1
+_25._tcp.mx TLSA {TLSA}
+alias CNAME mx
+out CNAME only.nsd.test.
+www A 192.0.2.65
+"""
+Ask = Callable[..., DnsAnswer]
+
+
+@contextmanager
+def asking(port: int, *, use_dnssec: bool = True) -> Iterator[Ask]:
+    cache: TtlCache[DnsAnswer] = TtlCache(1000)
+    conf = DnsConf((("127.0.0.1", port),), 5.0, 1, use_dnssec=use_dnssec, trusted=frozenset({"127.0.0.1"}))
+    thread = DnsThread(conf, cache, time.monotonic, random.SystemRandom())
+    thread.start()
+
+    def ask(name: str, rtype: int = Rtype.A) -> DnsAnswer:
+        answers: list[DnsAnswer] = []
+        ready = threading.Event()
+
+        def done(answer: DnsAnswer) -> None:
+            answers.append(answer)
+            ready.set()
+
+        thread.ask(DnsAsk(name, rtype), done)
+        assert ready.wait(20)
+        return answers[0]
+
+    try:
+        yield ask
+    finally:
+        thread.stop()
+
+
+@pytest.fixture(scope="module")
+def resolver(tmp_path_factory: pytest.TempPathFactory, port: int) -> Iterator[int]:
+    needs_servers("nsd", "unbound", "ldns-keygen", "ldns-signzone")
+    folder = tmp_path_factory.mktemp("signed")
+    good, good_key = sign(folder, "sec.test", SIGNED)
+    bogus, bogus_key = sign(folder, "bogus.test", SIGNED)
+    zones = {"sec.test": good, "bogus.test": bogus.replace("192.0.2.65", "192.0.2.66")}
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as silent, Nsd(folder / "nsd", zones) as nsd:
+        silent.bind(("127.0.0.1", 0))
+        stubs = {"sec.test": nsd.port, "bogus.test": nsd.port, "nsd.test": port, "silent.test": silent.getsockname()[1]}
+        with Unbound(folder / "unbound", stubs, [good_key, bogus_key]) as unbound:
+            yield unbound.port
+
+
+def test_validated(resolver: int) -> None:
+    with asking(resolver) as ask:
+        found = ask("mx.sec.test")
+        assert (found.records, found.is_secure) == (("192.0.2.1",), True)
+        assert ask("sec.test", Rtype.MX).is_secure
+        found = ask("_25._tcp.mx.sec.test", Rtype.TLSA)
+        assert (found.tlsa, found.is_secure) == ((Tlsa(3, 1, 1, b"\xab" * 32),), True)
+        for name, status in (("nowhere.sec.test", Status.NXDOMAIN), ("mx.sec.test", Status.NODATA)):
+            found = ask(name, Rtype.TLSA)
+            assert (found.status, found.is_secure) == (status, True)  # RFC 7672 2.1: proof that there is none
+        found = ask("alias.sec.test")
+        assert (found.records, found.is_secure) == (("192.0.2.1",), True)
+
+
+def test_not_validated(resolver: int, port: int) -> None:
+    with asking(resolver) as ask:
+        found = ask("only.nsd.test")
+        assert (found.records, found.is_secure) == (("192.0.2.3",), False)
+        found = ask("out.sec.test")  # the chain leaves the signed zone
+        assert (found.records, found.is_secure) == (("192.0.2.3",), False)
+    with asking(resolver, use_dnssec=False) as ask:
+        assert not ask("mx.sec.test").is_secure
+    with asking(port) as ask:  # an authoritative server does not validate
+        assert not ask("only.nsd.test").is_secure
+
+
+def test_bogus_is_a_failure(resolver: int) -> None:
+    with asking(resolver) as ask:
+        found = ask("www.bogus.test")
+        assert (found.status, found.records, found.is_refused) == (Status.TEMP, (), False)
+        assert ask("mx.bogus.test").is_secure  # the rest of the zone is as it was signed
+
+
+def test_process_behind_a_resolver(tmp_path: Path, resolver: int) -> None:
+    extra = "dnsbl { domain = silent.test; tag = slow; }"
+    smar = Smar(tmp_path, resolver, extra=extra, dns="Use_DNSSEC = true;")
+    smar.map("access.db", RULES)
+    with smar:
+        client = smar.connect()
+        for domain, code in ((b"sec.test", 0), (b"alias.sec.test", 0), (b"www.bogus.test", 451), (b"nsd.test", 0)):
+            assert (domain, client.ask(Resolve(20, True, b"u@" + domain)).targets[0].code) == (domain, code)
+        assert client.ask(CheckConnect("192.0.2.1")).text == "slow"  # unbound waits longer than we do
