@@ -10,15 +10,17 @@ import statistics
 import sys
 import time
 from collections.abc import Callable
+from functools import cached_property
 from pathlib import Path
 
-from contrib.bench import scenarios
+from contrib.bench import scenarios, smar
 from contrib.bench.report import Row, plot, table
 from contrib.bench.scenarios import Figures, Server
 from contrib.bench.servers import Meta1g, Postfix, Sink
 from tests.lib.instance import free_port
 
 Scenario = Callable[[Server], Figures]
+PARTS = ["rates", "details", "queues", "smar"]
 DOCS = Path(__file__).parents[2] / "docs" / "bench"
 
 
@@ -29,8 +31,17 @@ class Bench:
         self._runs = runs
         self._kinds: list[type[Meta1g] | type[Postfix]] = [Meta1g, Postfix] if both else [Meta1g]
         self.dead = free_port()
-        self.sink = Sink(free_port(), "0.0.0.0")
         self.rows: list[Row] = []
+
+    @cached_property
+    def sink(self) -> Sink:
+        """Started when it is needed; `close` ends it."""
+        return Sink(free_port(), "0.0.0.0")
+
+    def close(self) -> None:
+        """End the sink."""
+        if "sink" in self.__dict__:
+            self.sink.close()
 
     def run(self, what: str, scenario: Scenario, goals: dict[str, str], *, runs: int = 0, alone: bool = False) -> None:
         """Measure and keep a row for each figure in `goals`."""
@@ -96,18 +107,22 @@ def main() -> None:
     parser.add_argument("-m", type=int, default=4000, help="messages in each run")
     parser.add_argument("-r", type=int, default=3, help="runs of each server")
     parser.add_argument("--rcpts", type=int, default=100_000, help="deferred recipients")
-    parser.add_argument("--only", choices=["rates", "details", "queues"], action="append", help="parts")
+    parser.add_argument("--domains", type=int, default=10_000, help="domains that SMAR is asked for in each run")
+    parser.add_argument("--only", choices=PARTS, action="append", help="parts")
     parser.add_argument("--only-meta1g", action="store_true", help="leave Postfix out")
     parser.add_argument("--keep", action="store_true", help="write docs/bench/results.md and results.png")
     options = parser.parse_args()
-    if shutil.which("smtp-source") is None:
+    parts = options.only or PARTS
+    if shutil.which("smtp-source") is None and parts != ["smar"]:
         sys.exit("smtp-source is needed: apt-get install postfix")
+    if shutil.which("nsd") is None and "smar" in parts and not options.quick:
+        sys.exit("nsd is needed: apt-get install nsd")
     both = not options.only_meta1g and os.geteuid() == 0 and shutil.which("postfix") is not None
     bench = Bench(options.r, both=both)
     try:
         _measure(bench, options)
     finally:
-        bench.sink.close()
+        bench.close()
     text = table(bench.rows, scenarios.machine(), time.strftime("%Y-%m-%d"))
     print("\n" + text)
     if options.keep:
@@ -116,7 +131,7 @@ def main() -> None:
 
 
 def _measure(bench: Bench, options: argparse.Namespace) -> None:
-    parts = options.only or ["rates", "details", "queues"]
+    parts = options.only or PARTS
     if options.quick:
         bench.run("1 KB, 20 sessions", lambda s: scenarios.relay(s, bench.sink, options.m, 1024, 20),
                   {"relay/s": ">= 2", "accept/s": "", "cpu ms": "<= 0.5"})
@@ -127,6 +142,8 @@ def _measure(bench: Bench, options: argparse.Namespace) -> None:
         details(bench, options.m // 2)
     if "queues" in parts:
         queues(bench, options.m, options.rcpts)
+    if "smar" in parts:
+        bench.rows += smar.measure(options.domains, options.r)
 
 
 if __name__ == "__main__":

@@ -23,11 +23,11 @@ def needs_servers(*programs: str) -> None:
         pytest.skip(f"needs {', '.join(missing)}")
 
 
-def free_port() -> int:
+def free_port(ip: str = "127.0.0.1") -> int:
     """A port that is free for UDP and TCP now."""
     for _ in range(50):
         with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as udp, socket.socket() as tcp:
-            udp.bind(("127.0.0.1", 0))
+            udp.bind((ip, 0))
             try:
                 tcp.bind(udp.getsockname())
             except OSError:
@@ -40,10 +40,11 @@ def free_port() -> int:
 class _Daemon:
     """A server in the foreground; its log is said when it ends too soon."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, ip: str = "127.0.0.1") -> None:
         folder.mkdir(parents=True, exist_ok=True)
         self.folder = folder
-        self.port = free_port()
+        self.ip = ip
+        self.port = free_port(ip)
         self._process: subprocess.Popen[bytes] | None = None
 
     def command(self) -> list[str]:
@@ -62,7 +63,7 @@ class _Daemon:
         said = [path.read_text() for path in (self.folder / "said", self.folder / "log") if path.exists()]
         assert self._process.poll() is None, said
         with socket.socket() as sock:
-            return sock.connect_ex(("127.0.0.1", self.port)) == 0
+            return sock.connect_ex((self.ip, self.port)) == 0
 
     @property
     def pid(self) -> int:
@@ -79,15 +80,15 @@ class _Daemon:
 class Nsd(_Daemon):
     """nsd with zones by name, each the text of its file; a zone without text is SERVFAIL, any other name REFUSED."""
 
-    def __init__(self, folder: Path, zones: Mapping[str, str]) -> None:
-        super().__init__(folder)
+    def __init__(self, folder: Path, zones: Mapping[str, str], ip: str = "127.0.0.1") -> None:
+        super().__init__(folder, ip)
         entries = []
         for number, (name, text) in enumerate(zones.items()):
             if text:
                 (folder / f"zone{number}").write_text(text)
             entries.append(f"zone:\n  name: {name}\n  zonefile: zone{number}\n")
         (folder / "nsd.conf").write_text(f"""server:
-  ip-address: 127.0.0.1
+  ip-address: {ip}
   port: {self.port}
   username: ""
   zonesdir: "{folder}"

@@ -18,7 +18,7 @@ hostname = "host.my.dom";
 SMAR_socket = "{folder}/smar_sock";
 smar {{
   {extra}
-  DNS {{ nameservers = {{ 127.0.0.1 }}; port = {port}; timeout = {timeout}; retries = 1; {dns} }}
+  DNS {{ nameservers = {{ {nameservers} }}; port = {port}; timeout = {timeout}; retries = 1; {dns} }}
 }}
 """
 
@@ -73,12 +73,13 @@ class Smar:
     """The process; root runs it as nobody."""
 
     def __init__(self, folder: Path, port: int, *, mt: str = "", extra: str = "", dns: str = "",
-                 timeout: int = 1) -> None:
+                 timeout: int = 1, nameservers: str = "127.0.0.1") -> None:
         self.folder = folder
         self.path = str(folder / "smar_sock")
         self.log = folder / "smar.log"
         (folder / "mt").write_text(mt)
-        text = CONF.format(folder=folder, port=port, extra=extra, dns=dns, timeout=timeout)
+        text = CONF.format(folder=folder, port=port, extra=extra, dns=dns, timeout=timeout,
+                           nameservers=nameservers)
         (folder / "meta1.conf").write_text(text)
         self._process: subprocess.Popen[bytes] | None = None
 
