@@ -116,9 +116,11 @@ def kept(smar: Smar, count: int) -> Figures:
     senders = [CheckMail(True, False, "", b"u%d@local.test" % n) for n in range(USERS)]
     asker.run(users + senders)
     rate, per_cpu = timed(smar, asker, (users + senders) * (count // (2 * USERS)))
-    single = (users + senders) * (count // (20 * USERS))
-    return {"verdicts/s": rate, "verdicts a CPU second": per_cpu,
-            "verdicts/s one by one": len(single) / asker.one_by_one(single)}
+    single = (users + senders) * (count // (40 * USERS))
+    cpu = smar.cpu_seconds()
+    taken = asker.one_by_one(single)
+    return {"verdicts/s": rate, "verdicts a CPU second": per_cpu, "one by one, verdicts/s": len(single) / taken,
+            "one by one, verdicts a CPU second": len(single) / max(smar.cpu_seconds() - cpu, 0.01)}
 
 
 def fresh(smar: Smar, count: int) -> Figures:
@@ -130,7 +132,7 @@ def fresh(smar: Smar, count: int) -> Figures:
 def both(port: int, count: int) -> Figures:
     """A process that does first the one, then the other."""
     with started(port) as smar:
-        return {**kept(smar, 10 * count), **fresh(smar, count)}
+        return {**kept(smar, 50 * count), **fresh(smar, count)}
 
 
 def shares(plain: Smar, other: Smar, count: int) -> Figures:
@@ -167,8 +169,9 @@ def beside_silent_nameserver(port: int, count: int) -> Figures:
 
 GOALS: list[tuple[str, Callable[[int, int], Figures], dict[str, str]]] = [
     ("SMAR", both, {
-        "verdicts/s": "ours >= 20000", "verdicts a CPU second": "ours >= 20000", "verdicts/s one by one": "",
-        "domains/s": "", "domains a CPU second": "ours >= 3000", "MB": ""}),
+        "verdicts/s": "ours >= 20000", "verdicts a CPU second": "ours >= 20000", "one by one, verdicts/s": "",
+        "one by one, verdicts a CPU second": "ours >= 20000", "domains/s": "",
+        "domains a CPU second": "ours >= 3000", "MB": ""}),
     ("SMAR beside a hanging socket map", beside_hung_map, {"rate by rate alone": "ours > 0.9"}),
     ("SMAR beside a silent nameserver", beside_silent_nameserver, {"rate by rate alone": "ours > 0.9"}),
 ]

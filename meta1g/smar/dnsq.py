@@ -11,13 +11,11 @@ Rules
     Every question is answered: at the latest with TEMP when its tries are used up.
     Callbacks run on this thread and must not block.
 """
-import heapq
-import itertools
 import os
 import random
 import selectors
 import threading
-from collections import deque
+from collections import OrderedDict, deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Final
@@ -106,8 +104,7 @@ class DnsThread:
         self._servers = [Upstream(address, is_trusted=address[0] in believed) for address in conf.nameservers]
         self._queries: dict[DnsAsk, _Query] = {}
         self._line: deque[_Query] = deque()
-        self._timers: list[tuple[float, int, _Query]] = []
-        self._order = itertools.count()
+        self._sent: OrderedDict[_Query, None] = OrderedDict()  # by deadline, as all wait equally long
         self._new: deque[tuple[DnsAsk, Callback]] = deque()
         self._selector = selectors.DefaultSelector()
         self._wake_read, self._wake_write = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
@@ -146,8 +143,8 @@ class DnsThread:
             self._start_waiting()
             now = self._clock()  # what came before this moment is read before anything is called late
             timeout = _SELECT_MAX
-            if self._timers:
-                timeout = min(timeout, max(0.0, self._timers[0][0] - now))
+            if self._sent:
+                timeout = min(timeout, max(0.0, next(iter(self._sent)).deadline - now))
             if self._line and self.counts.in_flight < IN_FLIGHT_MAX:
                 timeout = 0.0
             for key, mask in self._selector.select(timeout):
@@ -202,7 +199,7 @@ class DnsThread:
         """Send a query to the best nameserver; the timer sees to it when that fails."""
         now = self._clock()
         query.deadline = now + self._conf.timeout
-        heapq.heappush(self._timers, (query.deadline, next(self._order), query))
+        self._sent[query] = None
         if not self._servers:
             query.tries = self._conf.retries
             return self._again(query, "no nameserver is configured")
@@ -337,10 +334,10 @@ class DnsThread:
         self.counts.in_flight -= 1
 
     def _expire(self, now: float) -> None:
-        while self._timers and self._timers[0][0] <= now:
-            deadline, _, query = heapq.heappop(self._timers)
-            if query.lane is None or query.deadline != deadline:
-                continue  # answered, or sent again since
+        while self._sent:
+            query = next(iter(self._sent))
+            if query.deadline > now:
+                break
             self.counts.timeouts += 1
             self._servers[query.server].miss(now)
             self._again(query, "timeout")
@@ -350,6 +347,7 @@ class DnsThread:
                 self._drop(lane)
 
     def _release(self, query: _Query) -> None:
+        self._sent.pop(query, None)
         if query.lane is not None:
             query.lane.waiting.pop(query.number, None)
             query.lane = None

@@ -76,14 +76,15 @@ class Engine:
 
     def __init__(
         self, maps: Mapping[str, Map], dns: DnsThread, cache: TtlCache[DnsAnswer], log: Log, *,
-        threads: int, threads_min: int = 1, clock: Callable[[], float] = time.monotonic,
+        threads: int, threads_min: int | None = None, clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._maps = maps
         self._dns = dns
         self._cache = cache
         self._log = log
         self._clock = clock
-        self._queue: Pool[tuple[Task, Any]] = Pool(lambda item: self._advance(*item), threads_min, threads)
+        least = threads if threads_min is None else threads_min
+        self._queue: Pool[tuple[Task, Any]] = Pool(lambda item: self._advance(*item), least, threads)
         self._slow: dict[str, SimpleQueue[tuple[Task, MapAsk] | None]] = {}
         self._pending: dict[int, Task] = {}
         self._deadlines: list[tuple[float, int]] = []

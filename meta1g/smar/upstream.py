@@ -55,8 +55,11 @@ class Upstream:
 def pick(upstreams: list[Upstream], last: int, now: float) -> int:
     """Which nameserver to ask after number `last` (-1 for none): the next healthy one, or the next if none is."""
     count = len(upstreams)
-    ring = [(last + 1 + step) % count for step in range(count)]
-    best = next((at for at in ring if upstreams[at].dead_until <= now), ring[0])
+    best = first = (last + 1) % count
+    while upstreams[best].dead_until > now:
+        best = (best + 1) % count
+        if best == first:
+            break
     if upstreams[best].missed >= DEAD_AFTER:
         upstreams[best].dead_until = now + DEAD_TIME  # this question tries it, others need not wait for that
     return best

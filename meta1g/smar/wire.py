@@ -27,6 +27,8 @@ NEGATIVE_TTL: Final = 300  # seconds for a negative answer without SOA record
 _RECORDS_MAX: Final = 256  # of one answer: more is an attack on our memory
 _TTL_MAX: Final = 2**31 - 1  # RFC 2181 8
 _RCODE: Final = 0x000F  # RFC 1035 4.1.1
+_TC: Final = int(dns.flags.TC)  # as plain numbers: an enum's & costs more than the rest of the header
+_AD: Final = int(dns.flags.AD)
 _NOERROR: Final = 0
 _NXDOMAIN: Final = 3
 _REFUSALS: Final = frozenset((1, 4, 5))  # FORMERR, NOTIMP, REFUSED: the same question gets the same answer
@@ -121,12 +123,12 @@ def _check_question(message: Any, ask: DnsAsk) -> None:
 def _reply(flags: int, sets: "dict[tuple[str, int], Records]", negative: int | None, ask: DnsAsk) -> Reply:
     """What a reply says: follow the chain of CNAMEs from the name asked for."""
     code = flags & _RCODE
-    if flags & dns.flags.TC:
+    if flags & _TC:
         return Reply(Status.TEMP, 0, is_cut=True, reason="truncated")
     if code not in (_NOERROR, _NXDOMAIN):
         reason = dns.rcode.to_text(dns.rcode.Rcode(code))
         return Reply(Status.TEMP, 0, is_failed=True, is_refused=code in _REFUSALS, reason=reason)
-    is_secure = bool(flags & dns.flags.AD)
+    is_secure = bool(flags & _AD)
     name, ttl = ask.name, _TTL_MAX
     for _ in range(CNAME_MAX + 1):
         found = sets.get((name, ask.rtype))
