@@ -4,7 +4,7 @@ import pytest
 
 from meta1g.smar.ask import Mx
 from meta1g.smar.mt import Family
-from meta1g.smar.mx import MX_MAX, NoHosts, by_family, groups_of, hosts_of, is_ip, shuffled, wants
+from meta1g.smar.mx import A_MAX, MX_MAX, NoHosts, by_family, groups_of, hosts_of, is_ip, shuffled, wants
 
 OWN = frozenset({"me.dom"})
 
@@ -73,3 +73,9 @@ def test_families() -> None:
 def test_is_ip() -> None:
     assert is_ip("192.0.2.1") and is_ip("::1")
     assert not is_ip("a.b")
+
+
+def test_addresses_of_one_host_are_limited() -> None:  # M1 12.1.3
+    ipv4 = [f"192.0.2.{n}" for n in range(A_MAX + 5)]
+    assert by_family(ipv4, ["2001:db8::1"], Family.IPV4_PREFERRED) == tuple(ipv4[:A_MAX])
+    assert by_family(ipv4, ["2001:db8::1"], Family.IPV6_PREFERRED) == ("2001:db8::1", *ipv4[:A_MAX - 1])
