@@ -146,7 +146,7 @@ class SmarConf:
     dns: DnsConf = sub("DNS", DnsConf, m1="3.9.2(4)", help="the resolver")
     dnsbl: tuple[DnsblConf, ...] = named("dnsbl", DnsblConf, m1="3.9.2(5)", has_name=False,
                                          help="a DNS based blacklist")
-    greylisting: GreylistingConf | None = sub("greylisting", GreylistingConf, m1="3.9.2(6)", planned=True,
+    greylisting: GreylistingConf | None = sub("greylisting", GreylistingConf, m1="3.9.2(6)",
                                               optional=True, help="greylisting")
     local_user_map: LocalUserMapConf | None = sub("local_user_map", LocalUserMapConf, m1="3.9.2(7)", optional=True,
                                                   help="valid local addresses")

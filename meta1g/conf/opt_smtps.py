@@ -17,12 +17,12 @@ FLAGS_NOW = {
     "require_EHLO_before_MAIL": "MAIL needs EHLO or HELO before it",
     "soft_bounce": "all 5xy answers become 4xy, for tests",
     "strict_EHLO_checks": "the name in EHLO or HELO must be well-formed",
-}
-FLAGS_PLANNED = {
     "delay_greylisting_error_until_DATA": "greylisting refuses at DATA",
     "greylisting": "simple greylisting, by the client's address",
     "fullgreylisting": "greylisting by client, sender and recipient",
     "rcpt_conf": "look up smtps_rcpt_conf in the access map",
+}
+FLAGS_PLANNED = {
     "lookup_session_conf": "look up smtps_session_conf in the access map",
     "smtps": "TLS from the first octet (RFC 8314)",
     "xverp": "offer XVERP",
@@ -182,7 +182,7 @@ class SmtpsConf:
     proxy: ProxyConf | None = sub("proxy", ProxyConf, m1="3.10(20)", planned=True, optional=True, help="a proxy")
     processes: int = opt("processes", kinds.count(1, 7), 1, m1="3.10(21), 8.5(8)", help="processes on one socket")
     protected_recipients: ProtectedConf | None = sub("protected_recipients", ProtectedConf, m1="3.10(22)",
-                                                     planned=True, optional=True, help="protected recipients")
+                                                     optional=True, help="protected recipients")
     transactions_max: int = opt("transactions_max", kinds.count(1), 100_000, m1="3.10(23)",
                                 help="transactions in a session", source="meta1g")
     tls: TlsConf | None = sub("tls", TlsConf, m1="3.10(24)", planned=True, optional=True, help="STARTTLS")

@@ -22,9 +22,10 @@ from typing import Any, Final
 from meta1g.maps.map import NOT_FOUND, Map, PermFail, Result, TempFail, first
 from meta1g.mta.logfmt import fields
 from meta1g.proc.log import DETAIL, Log
-from meta1g.smar.ask import FOREVER, DnsAnswer, DnsAsks, Fork, MapAsk, Work
+from meta1g.smar.ask import FOREVER, DnsAnswer, DnsAsks, Fork, GreyAsk, MapAsk, Work
 from meta1g.smar.cache import TtlCache
 from meta1g.smar.dnsq import DnsThread
+from meta1g.smar.greylist import PASSES, Greylist
 
 FORK_WINDOW: Final = 50  # tasks of one Fork in the queue at a time
 SLOW_THREADS: Final = 4  # lookups in one slow map at a time
@@ -75,11 +76,12 @@ class Engine:
 
     def __init__(
         self, maps: Mapping[str, Map], dns: DnsThread, cache: TtlCache[DnsAnswer], log: Log, *,
-        threads: int, clock: Callable[[], float] = time.monotonic,
+        threads: int, clock: Callable[[], float] = time.monotonic, greylist: Greylist | None = None,
     ) -> None:
         self._maps = maps
         self._dns = dns
         self._cache = cache
+        self._greylist = greylist
         self._log = log
         self._clock = clock
         self._count = threads
@@ -152,6 +154,12 @@ class Engine:
                     value = self._ask_dns(task, ask)
                     if value is None:
                         return
+                elif isinstance(ask, GreyAsk):
+                    task.is_stable = False
+                    if self._greylist is not None:
+                        self._greylist.ask(ask, lambda answer: self._queue.put((task, answer)))
+                        return
+                    value = PASSES
                 elif isinstance(ask, Fork):
                     if ask.works:
                         self._fork(task, ask)

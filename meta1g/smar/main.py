@@ -2,6 +2,7 @@
 
 Files
     mt, aliases.db, access.db and declared maps in the configuration folder; read only.
+    greylist/ in the queue directory, with greylisting only.
 
 Peers
     SMTPS and QMGR, over SMAR_socket; nameservers over UDP and TCP.
@@ -30,7 +31,7 @@ from meta1g.smar.cache import TtlCache
 from meta1g.smar.dnsq import DnsThread
 from meta1g.smar.engine import Engine
 from meta1g.smar.on_request import Requests
-from meta1g.smar.open import Maps, dns_conf, make_setup
+from meta1g.smar.open import Maps, dns_conf, make_setup, open_greylist
 
 DNS_CACHE: Final = 100_000  # answers: about 100 MB at worst; one day of a busy server knows fewer domains
 PEERS: Final = ("smtps", "qmgr", "smtpc")  # sections whose users may ask
@@ -45,7 +46,10 @@ class Smar:
         self._maps = Maps(started.config, conf, started.log)
         self._cache: TtlCache[DnsAnswer] = TtlCache(DNS_CACHE)
         self._dns = DnsThread(dns_conf(conf.dns), self._cache, time.monotonic, random.SystemRandom())
-        self._engine = Engine(self._maps.by_role, self._dns, self._cache, started.log, threads=conf.threads_max)
+        self._greylist = (
+            None if conf.greylisting is None else open_greylist(started.config, conf.greylisting, started.log))
+        self._engine = Engine(self._maps.by_role, self._dns, self._cache, started.log, threads=conf.threads_max,
+                              greylist=self._greylist)
         self._requests = Requests(
             self._engine, make_setup(started.hostname, conf, self._maps), started.log, more_counts=self._counts)
         self._hub = Hub("smar", started.log, self._requests.on_batch)
@@ -55,6 +59,7 @@ class Smar:
         return {
             "dns": {name: getattr(dns, name) for name in dns.__slots__},
             "dns_cache": self._cache.counts()._asdict(),
+            **({} if self._greylist is None else {"greylist": self._greylist.statistics}),
         }
 
     def serve(self) -> None:
@@ -62,6 +67,8 @@ class Smar:
         config = self._started.config
         self._hub.listen(config.queue_path(config.smar_socket), VOCABULARY, "client", uids_of(config, *PEERS))
         self._dns.start()
+        if self._greylist is not None:
+            self._greylist.start()
         self._engine.start()
         self._hub.start()
         self._started.ready()
@@ -69,6 +76,8 @@ class Smar:
         self._hub.stop()
         self._dns.stop()
         self._engine.stop()
+        if self._greylist is not None:
+            self._greylist.stop()
 
     def reopen(self) -> None:
         """USR1: read the maps anew (M1 4.8) and print statistics (M1 9.4)."""

@@ -17,6 +17,7 @@ from meta1g import __version__
 from meta1g.mta import logfmt
 from meta1g.proc.start import Started, start
 from meta1g.proc.stats import print_stats
+from meta1g.proto.msg_ar import Want
 from meta1g.proto.msg_ss import (
     Compose,
     JournalOpen,
@@ -173,6 +174,18 @@ def _store(started: Started) -> Store:
     return Store(ContentDb(disk, base, gid), journal, Blocking())
 
 
+def _wants(conf: Any) -> int:
+    """What SMAR is asked for (M1 3.10 items 4.2, 4.9, 22)."""
+    wants = Want.ACCESS * ("access" in conf.flags)
+    wants |= Want.RCPT_CONF * ("rcpt_conf" in conf.flags)
+    protected = conf.protected_recipients
+    if protected is None:
+        return wants
+    ways, matching = protected.allow_by, protected.match_type
+    wants |= Want.BY_SENDER * ("sender" in ways) | Want.BY_CLIENT * ("client_ip" in ways)
+    return wants | {"generic_lookup": Want.GENERIC, "implicitly_match_detail": Want.DETAIL}.get(matching, 0)
+
+
 def _setting(started: Started, ids: Ids, qmgr: Qmgr, smar: Smar, store: Store) -> Setting:
     conf, flags = started.conf, started.conf.flags
     options = ServerOptions(
@@ -187,6 +200,10 @@ def _setting(started: Started, ids: Ids, qmgr: Qmgr, smar: Smar, store: Store) -
         use_access="access" in flags,
         delay_checks="delay_checks" in flags,
         lmtp_is_local="lmtp_does_not_imply_relaying" not in flags,
+        greylists="greylisting" in flags or "fullgreylisting" in flags,
+        fullgreylisting="fullgreylisting" in flags,
+        delay_greylisting="delay_greylisting_error_until_data" in flags,
+        wants=_wants(conf),
         trusted_domains=frozenset(domain.lower() for domain in started.trusted_domains),
     )
     return Setting(

@@ -6,7 +6,7 @@ from meta1g.mta import addr, logfmt
 from meta1g.mta.errors import LinkDown, StoreError
 from meta1g.mta.reply import Reply
 from meta1g.proc.log import DETAIL, SESSION
-from meta1g.proto.msg_ar import CheckConnect, CheckMail, CheckRcpt
+from meta1g.proto.msg_ar import CheckConnect, CheckEhlo, CheckGrey, CheckMail, CheckRcpt, Verdict, Want
 from meta1g.proto.msg_ss import Rcpt, TaCommit
 from meta1g.proto.smtp import replies
 from meta1g.proto.smtp.server import (
@@ -23,7 +23,7 @@ from meta1g.proto.smtp.server import (
 )
 from meta1g.proto.smtp.tally import Tally
 from meta1g.smtps.incoming import Incoming
-from meta1g.smtps.policy import Policy
+from meta1g.smtps.policy import Policy, rejection
 from meta1g.smtps.setting import Setting
 from meta1g.smtps.trace import Client, HeaderScanner, received
 from meta1g.st.netfd import NetFd
@@ -43,6 +43,7 @@ class Transaction:
         self.incoming: Incoming | None = None
         self.scanner = HeaderScanner()
         self.error: Reply | None = None
+        self.greylisted: Reply | None = None  # to be said at DATA
 
 
 class Session:
@@ -91,7 +92,7 @@ class Session:
         except (LinkDown, TimedOut):
             refusal = replies.NO_QMGR
         if refusal is None and setting.policy_flags.use_access:
-            verdict = setting.smar.ask(CheckConnect(self._ip))
+            verdict = setting.smar.ask(CheckConnect(setting.policy_flags.wants, self._ip))
             self._client_name = verdict.client_name
             refusal = self._policy.on_connect(verdict).reply
         if refusal is None and not setting.allows_early_data and self._netfd.has_input():
@@ -144,9 +145,16 @@ class Session:
                     self._drop_transaction()
             case Reset():
                 self._drop_transaction()
+                if event.helo is not None:
+                    self._on_helo(event.helo.name)
             case Closed():
                 return event
         return None
+
+    def _on_helo(self, name: bytes) -> None:
+        setting = self._set
+        if setting.policy_flags.use_access and setting.smar.may_have("ehlo"):
+            self._policy.on_ehlo(setting.smar.ask(CheckEhlo(name)))
 
     def _on_mail(self, asked: MailAsked) -> Reply:
         try:
@@ -164,10 +172,9 @@ class Session:
 
     def _check_mail(self, address: bytes) -> Reply | None:
         if not address:
-            self._policy.on_null_sender()
-            return None
+            return self._policy.on_null_sender().reply
         question = CheckMail(
-            self._set.policy_flags.use_access, self._policy.skips_mail_checks, self._ip, address)
+            self._set.policy_flags.wants & Want.ACCESS, self._policy.skips_mail_checks, self._ip, address)
         return self._policy.on_mail(self._set.smar.ask(question)).reply
 
     def _on_rcpt(self, asked: RcptAsked) -> Reply:
@@ -176,19 +183,40 @@ class Session:
         address = asked.address
         if address == b"postmaster":  # RFC 5321 4.5.1
             address += b"@" + self._set.options.hostname.encode("ascii", "replace")
-        question = CheckRcpt(self._set.policy_flags.use_access, self._ip, ta.mail, address)
-        decision = self._policy.on_rcpt(asked.address, self._set.smar.ask(question))
-        reply = decision.reply or replies.RCPT_OK
+        verdict = self._set.smar.ask(self._rcpt_question(ta, address))
+        decision = self._policy.on_rcpt(asked.address, verdict)
+        reply = decision.reply or self._check_grey(ta, address, verdict) or replies.RCPT_OK
         index = len(ta.rcpts)
         self._log(ta=ta.ta, rcpt=addr.bracketed(address), idx=index, stat=_stat(reply),
                   status="discarded" if decision.is_discarded else None)
-        if decision.reply is None and not decision.is_discarded:
+        if reply.is_positive and not decision.is_discarded:
             ta.rcpts.append(Rcpt(index, address, b""))
+        return reply
+
+    def _rcpt_question(self, ta: Transaction, address: bytes) -> CheckRcpt:
+        """Sender and client only where the answer depends on them, so that it can be kept."""
+        wants = self._set.policy_flags.wants
+        if wants & Want.PROTECTED and self._set.smar.may_have("protectedrcpt"):
+            return CheckRcpt(wants, self._ip, ta.mail, address)
+        return CheckRcpt(wants, "", b"", address)
+
+    def _check_grey(self, ta: Transaction, address: bytes, verdict: Verdict) -> Reply | None:
+        """The reply to a greylisted client (M1 3.9.4), None if it may go on for now."""
+        if not self._policy.is_greylisted(verdict):
+            return None
+        flags = self._set.policy_flags
+        mail, rcpt = (ta.mail, address) if flags.fullgreylisting else (b"", b"")
+        reply = rejection(self._set.smar.ask(CheckGrey(flags.fullgreylisting, self._ip, mail, rcpt)))
+        if reply is not None and flags.delay_greylisting:
+            ta.greylisted = reply
+            return None
         return reply
 
     def _on_data(self) -> Reply:
         ta, setting = self._ta, self._set
         assert ta is not None
+        if ta.greylisted is not None:
+            return ta.greylisted
         if setting.is_full:
             return replies.NO_SPACE
         ta.incoming = Incoming(setting.store, ta.ta)

@@ -511,7 +511,7 @@ def target(address: bytes, *ips: str, sender: bytes | None = None, code: int = 0
     """A target with these hosts, or a failure."""
     hops = tuple(Hop(25, ip, "") for ip in ips)
     text = "no route" if code else ""
-    return Target(Protocol.ESMTP, 600, code, sender is not None, address, sender or b"", "", text, hops)
+    return Target(Protocol.ESMTP, 600, code, sender is not None, False, address, sender or b"", "", text, "", hops)
 
 
 def default_route(address: bytes) -> tuple[Target, ...]:

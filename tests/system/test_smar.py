@@ -70,9 +70,9 @@ def test_everything(smar: Smar, ns: Nameserver) -> None:
     (target,) = client.ask(Resolve(20, True, b"u@far.dom")).targets
     assert target.hops[0] == Hop(0, "192.0.2.1", "mx1.far.dom") and 290 < target.ttl <= 300
 
-    found = client.ask(CheckConnect("198.51.100.1"))
+    found = client.ask(CheckConnect(1, "198.51.100.1"))
     assert (found.action, found.client_name, found.resolve) == (Action.NONE, "mail.good.dom", "ok")
-    found = client.ask(CheckConnect("10.1.2.3"))
+    found = client.ask(CheckConnect(1, "10.1.2.3"))
     assert (found.action, found.quick, found.resolve) == (Action.RELAY, True, "no")
     assert client.ask(CheckMail(True, False, "", b"u@a.dom")).code == 551
     assert client.ask(CheckMail(False, False, "", b"u@a.dom")).code == 0

@@ -157,11 +157,11 @@ def test_truncated_answer(smar: Smar) -> None:
 
 def test_checks(smar: Smar) -> None:
     client = smar.connect()
-    found = client.ask(CheckConnect("192.0.2.1"))
+    found = client.ask(CheckConnect(1, "192.0.2.1"))
     assert (found.resolve, found.client_name) == ("ok", "mx1.nsd.test")
-    assert client.ask(CheckConnect("192.0.2.2")).resolve == "no"
-    assert client.ask(CheckConnect("192.0.2.9")).resolve == "no"
-    assert client.ask(CheckConnect("198.51.100.1")).resolve == "tempptr"
+    assert client.ask(CheckConnect(1, "192.0.2.2")).resolve == "no"
+    assert client.ask(CheckConnect(1, "192.0.2.9")).resolve == "no"
+    assert client.ask(CheckConnect(1, "198.51.100.1")).resolve == "tempptr"
     for domain, code in ((b"only.nsd.test", 0), (b"nsd.test", 551), (b"none.nsd.test", 553), (b"other.test", 451),
                          (b"ip.nsd.test", 553), (b"null.nsd.test", 550)):
         assert (domain, client.ask(CheckMail(True, False, "", b"u@" + domain)).code) == (domain, code)

@@ -87,7 +87,7 @@ CONNECT = [
 @pytest.mark.parametrize(("ip", "wanted", "name", "resolved"), CONNECT)
 def test_connect(ip: str, wanted: str, name: str, resolved: str) -> None:
     play = Play(MAPS, DNS)
-    found = play.run(check_connect(SETUP, CheckConnect(ip)))
+    found = play.run(check_connect(SETUP, CheckConnect(1, ip)))
     assert (shown(found), found.client_name, found.resolve) == (wanted, name, resolved)
     assert bool(play.notes) == ("4.3.5" in wanted)
 
@@ -95,10 +95,10 @@ def test_connect(ip: str, wanted: str, name: str, resolved: str) -> None:
 def test_dnsbl() -> None:
     setup = replace(SETUP, dnsbls=(Dnsbl("other.dom", "o"), Dnsbl("bl.dom", "list")))
     play = Play(MAPS, DNS)
-    assert shown(play.run(check_connect(setup, CheckConnect("198.51.100.8")))) == "reject 550 5.7.1"
-    assert shown(play.run(check_connect(setup, CheckConnect("198.51.100.9")))) == "reject 451 4.7.1"
-    assert shown(play.run(check_connect(setup, CheckConnect("198.51.100.1")))) == "none"
-    assert shown(play.run(check_connect(setup, CheckConnect("192.0.2.1")))) == "quick:relay"
+    assert shown(play.run(check_connect(setup, CheckConnect(1, "198.51.100.8")))) == "reject 550 5.7.1"
+    assert shown(play.run(check_connect(setup, CheckConnect(1, "198.51.100.9")))) == "reject 451 4.7.1"
+    assert shown(play.run(check_connect(setup, CheckConnect(1, "198.51.100.1")))) == "none"
+    assert shown(play.run(check_connect(setup, CheckConnect(1, "192.0.2.1")))) == "quick:relay"
 
 
 MAIL = [
@@ -194,5 +194,5 @@ def test_broken_map(role: str) -> None:
     mail = play.run(check_mail(setup, CheckMail(True, False, "192.0.2.1", b"known@my.dom")))
     assert (shown(rcpt), shown(mail)) == ("reject 451 4.3.0", "reject 451 4.3.0")
     if role == "access_map":
-        connect = play.run(check_connect(setup, CheckConnect("198.51.100.1")))
+        connect = play.run(check_connect(setup, CheckConnect(1, "198.51.100.1")))
         assert shown(connect) == "reject 451 4.3.0"
