@@ -69,8 +69,13 @@ def _map_step(ask: MapAsk, result: Any) -> Step:
         if ask.role == ACCESS and (rule := parse_access(result.value)) is not None:
             step["rule"] = rule_text(rule)
         return step
-    what = "not found" if isinstance(result, NotFound | NoMore) else f"{type(result).__name__}: {result.reason}"
-    return {"map": ask.role, "keys": [text(key) for key in ask.keys], "result": what}
+    return {"map": ask.role, "keys": [text(key) for key in ask.keys], "result": _failure(result)}
+
+
+def _failure(result: Any) -> str:
+    if result is None:
+        return "no answer in time"
+    return "not found" if isinstance(result, NotFound | NoMore) else f"{type(result).__name__}: {result.reason}"
 
 
 def _dns_step(ask: DnsAsk, answer: DnsAnswer, now: float) -> Step:
@@ -106,7 +111,9 @@ def described(answer: Any) -> Any:
     if isinstance(answer, Resolved):
         return [{**target._asdict(), "address": text(target.address), "sender": text(target.sender),
                  "hops": [hop._asdict() for hop in target.hops]} for target in answer.targets]
-    return answer
+    if isinstance(answer, Found):
+        return {"key": text(answer.key), "value": text(answer.value)}
+    return {"result": _failure(answer)}
 
 
 def decided_by(answer: Any, steps: list[Step]) -> str:
