@@ -176,6 +176,12 @@ class MapsReopened(NamedTuple):
     tags: str
 
 
+class Reopen(NamedTuple):
+    """QMGR to SMAR: read the maps anew, somebody asked for it (M1 4.8)."""
+
+    when: float
+
+
 class Statistics(NamedTuple):
     """Ask for counters; the answer is the same class with JSON in `text`."""
 
@@ -204,4 +210,5 @@ class Explained(NamedTuple):
 VOCABULARY: Final = Vocabulary({
     1: CheckConnect, 2: CheckMail, 3: CheckRcpt, 4: Verdict, 5: Resolve, 6: Resolved, 7: MapsReopened, 8: Statistics,
     9: CheckEhlo, 10: CheckGrey, 11: CheckCert, 12: MapLookup, 13: Explain, 14: Explained,
+    15: Reopen,
 })

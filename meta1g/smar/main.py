@@ -51,7 +51,8 @@ class Smar:
         self._engine = Engine(self._maps.by_role, self._dns, self._cache, started.log, threads=conf.threads_max,
                               greylist=self._greylist)
         self._requests = Requests(
-            self._engine, make_setup(started.hostname, conf, self._maps), started.log, more_counts=self._counts)
+            self._engine, make_setup(started.hostname, conf, self._maps), started.log, more_counts=self._counts,
+            reopen=self.reopen)
         self._hub = Hub("smar", started.log, self._requests.on_batch)
 
     def _counts(self) -> dict[str, Any]:
@@ -80,7 +81,7 @@ class Smar:
             self._greylist.stop()
 
     def reopen(self) -> None:
-        """USR1: read the maps anew (M1 4.8) and print statistics (M1 9.4)."""
+        """USR1, or QMGR's word: read the maps anew (M1 4.8) and print statistics (M1 9.4)."""
         self._maps.reopen()
         self._requests.reopened(make_setup(self._started.hostname, self._started.conf, self._maps))
         print_stats("smar", self._requests.counts())

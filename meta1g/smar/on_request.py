@@ -33,6 +33,7 @@ from meta1g.proto.msg_ar import (
     Explained,
     MapLookup,
     MapsReopened,
+    Reopen,
     Resolve,
     Resolved,
     Statistics,
@@ -115,7 +116,7 @@ class Requests:
     def __init__(
         self, engine: Engine, setup: Setup, log: Log, *,
         clock: Callable[[], float] = time.monotonic, rng: random.Random | None = None,
-        more_counts: Callable[[], dict[str, Any]] = dict,
+        more_counts: Callable[[], dict[str, Any]] = dict, reopen: Callable[[], None] = lambda: None,
     ) -> None:
         self._engine = engine
         self._setup = setup
@@ -123,6 +124,7 @@ class Requests:
         self._clock = clock
         self._shuffle = (rng or random.SystemRandom()).shuffle
         self._more_counts = more_counts
+        self._reopen = reopen
         self._answers: TtlCache[Kept] = TtlCache(ANSWERS_MAX)
         self._version = 0
         self._peers: set[Peer] = set()
@@ -161,6 +163,8 @@ class Requests:
         elif isinstance(message, PeerDown):
             self._peers.discard(peer)
             self._log.info(f"func=smar, peer={peer}, status=gone, {fields(reason=message.reason)}")
+        elif isinstance(message, Reopen):
+            self._reopen()
         elif isinstance(message, Statistics):
             peer.send(Statistics(json.dumps(self.counts())), tag)
         else:

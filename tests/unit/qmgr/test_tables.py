@@ -5,7 +5,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from meta1g.mta.reply import Reply
-from meta1g.proto.msg_ctl import Command
+from meta1g.proto.msg_ar import Reopen
+from meta1g.proto.msg_ctl import Answer, Command
 from meta1g.proto.msg_ss import SeNew
 from meta1g.qmgr import retry
 from meta1g.qmgr.edbc import Edbc
@@ -80,11 +81,13 @@ def test_control() -> None:
     world = World().begin()
     peer = Peer("control")
     world.up.add(peer)
-    answers: list[dict[str, object]] = []
-    world._told = lambda who, message, tag: answers.append(json.loads(message.text))  # type: ignore[method-assign]
+    told: list[tuple[object, object]] = []
+    world._told = lambda who, message, tag: told.append((who, message))  # type: ignore[method-assign]
     world.q.edbc.add(world.now + 100, "S", 0)
     for name in ("status", "reload", "flush", "nonsense"):
         world.feed((peer, Command(name, "{}"), 1))
+    assert [who for who, message in told if isinstance(message, Reopen)] == [world.smar]
+    answers = [json.loads(message.text) for _, message in told if isinstance(message, Answer)]
     assert answers[0]["peers"] == {"smtps": 1, "smtpc": 1, "smar": 1}
     assert answers[1] == {"reloaded": True}
     assert answers[2] == {"due": 1}

@@ -11,7 +11,7 @@ from meta1g.proto.msg_ar import VOCABULARY, CheckConnect, CheckEhlo, CheckMail, 
 from meta1g.smar.explain import described
 from tests.lib.nameserver import Nameserver
 from tests.lib.smarproc import Client, Smar
-from tests.system.test_access import ACCESS, ALIASES, DNS
+from tests.system.test_relaying import ACCESS, ALIASES, DNS
 
 pytestmark = pytest.mark.system
 

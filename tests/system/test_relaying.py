@@ -184,6 +184,13 @@ def test_lookup_shows_why(instance: Instance) -> None:
         assert run(*command, *words, check=False).returncode == 2
 
 
+def test_qmgrctl_has_maps_read_anew(send: Send, instance: Instance) -> None:
+    assert send("127.0.0.1", "a@out.dom", "b@later.dom").startswith("550 5.7.1")
+    instance.add("access", "to:@later.dom relay\n")
+    run(BIN / "meta1g", "qmgrctl", "-f", instance.conf, "-r")
+    until(lambda: send("127.0.0.1", "a@out.dom", "b@later.dom") == "ok", 10)
+
+
 # Greylisting
 
 
