@@ -10,7 +10,7 @@ from typing import Any
 
 from meta1g.proto.msg_ar import VOCABULARY, MapsReopened
 from meta1g.proto.rcb import PROTOCOL_VERSION, FrameReader, Hello
-from meta1g.shim.mapdb import write_map
+from meta1g.shim.mapfile import write_map
 from tests.lib.instance import BIN
 
 CONF = """

@@ -13,10 +13,11 @@ from meta1g.maps.m_regex import RegexError, RegexMap, parse_line, translate
 from meta1g.maps.m_sequence import SequenceMap
 from meta1g.maps.m_socket import BadReply, SocketMap, netstring, parse_reply
 from meta1g.maps.m_text import TextMap
-from meta1g.maps.m_tinycdb import TinycdbMap, cdb_hash
+from meta1g.maps.m_tinycdb import TinycdbMap
 from meta1g.maps.map import NO_MORE, NOT_FOUND, Found, PermFail, Result, TempFail, first
 from meta1g.maps.open import Declared, MapError, open_maps
-from meta1g.shim.mapdb import write_map
+from meta1g.shim.mapfile import write_map
+from meta1g.shim.tinycdb import cdb_hash
 
 
 class Table:

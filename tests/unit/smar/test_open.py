@@ -8,7 +8,7 @@ from meta1g.maps.map import NOT_FOUND, TempFail
 from meta1g.maps.open import MapError
 from meta1g.mta.errors import StoreError
 from meta1g.proc.log import Log
-from meta1g.shim.mapdb import write_map
+from meta1g.shim.mapfile import write_map
 from meta1g.smar import ask
 from meta1g.smar import open as smar_open
 from meta1g.smar.open import Maps, dns_conf, make_setup, resolv_conf
