@@ -50,7 +50,7 @@ class Maps:
         self._log = log
         declared = open_maps([
             Declared(one.name, one.type, config.map_path(one.file) if one.file else "", one.mapname, one.address,
-                     one.port or 0, config.queue_path(one.path) if one.path else "", one.maps)
+                     one.port or 0, config.queue_path(one.path) if one.path else "", one.maps, one.query)
             for one in conf.map
         ])
         self.by_role: dict[str, Map] = {**declared}  # a declared one may be asked for by its name, too
