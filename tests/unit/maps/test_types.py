@@ -6,7 +6,6 @@ import pytest
 
 from meta1g.maps.m_hash import HashMap
 from meta1g.maps.m_passwd import PasswdMap
-from meta1g.maps.m_regex import RegexError, RegexMap, parse_line, translate
 from meta1g.maps.m_sequence import SequenceMap
 from meta1g.maps.m_text import TextMap
 from meta1g.maps.m_tinycdb import TinycdbMap
@@ -107,52 +106,6 @@ def test_text(tmp_path: Path) -> None:
     path.unlink()
     assert str(path) in found.reopen()
     assert found.lookup(b"new.dom") == Found(b"new.dom", b"lmtp:")
-
-
-REGEX = [  # M1 10.1
-    (b"/bounce-[0-9]+-[0-9]+@/ei error:550 5.7.1 no numbered bounces", b"to:Bounce-1-2@x",
-     b"error:550 5.7.1 no numbered bounces"),
-    (b";user@friendly.domain;i   OK", b"USER@friendly.domain", b"OK"),
-    (b",sender\\+[a-z]+@.*\\.other.domain,e   OK", b"sender+abc@x.other.domain", b"OK"),
-    (b"/^a+$/ basic", b"a+", b"basic"),
-    (b"/^a\\+$/ basic", b"aaa", b"basic"),
-    (b"/^\\(a\\|b\\)\\{2\\}$/ group", b"ab", b"group"),
-    (b"/^[[:alpha:]][[:digit:]]$/e class", b"x7", b"class"),
-    (b"/^[+(]$/ set", b"+", b"set"),
-]
-
-
-@pytest.mark.parametrize(("line", "key", "value"), REGEX)
-def test_regex(tmp_path: Path, line: bytes, key: bytes, value: bytes) -> None:
-    path = tmp_path / "re"
-    path.write_bytes(b"# comment\n\n" + line + b"\n/./ last\n")
-    assert RegexMap("re", str(path)).lookup(key) == Found(key, value)
-    assert RegexMap("re", str(path)).lookup(b"" if key else b"x") is NOT_FOUND
-
-
-@pytest.mark.parametrize(("line", "words"), [
-    (b"/abc", "second /"), (b"/abc/", "value is missing"), (b"/abc/e", "value is missing"),
-    (b"/abc/x y", "unknown flags"), (b"/(/e y", "regex"), (b"/a/ ", "value is missing"),
-])
-def test_regex_bad(tmp_path: Path, line: bytes, words: str) -> None:
-    with pytest.raises(RegexError, match=words):
-        parse_line(line)
-    path = tmp_path / "re"
-    path.write_bytes(b"/good/ yes\n" + line)
-    bad = RegexMap("re", str(path))
-    assert isinstance(bad.lookup(b"good"), TempFail)
-    path.write_bytes(b"/good/ yes\n")
-    assert bad.reopen() == "" and bad.lookup(b"good") == Found(b"good", b"yes")
-    path.write_bytes(line)
-    assert words.split()[-1] in bad.reopen()
-    assert bad.lookup(b"good") == Found(b"good", b"yes")
-    path.unlink()
-    assert str(path) in bad.reopen()
-
-
-def test_regex_plain_operators() -> None:
-    assert translate(b"a+b", is_extended=True) == b"a+b"
-    assert translate(b"a+b\\.c", is_extended=False) == b"a\\+b\\.c"
 
 
 def test_cdb_hash() -> None:
