@@ -18,6 +18,7 @@ from meta1g.maps.map import NOT_FOUND, Found, Result, TempFail
 
 QUERY: Final = "SELECT value FROM map WHERE key = ?"
 TIMEOUT: Final = 5.0  # seconds for one lookup; Postfix's sqlite tables wait for a lock as long as that
+_ERRORS: Final = (sqlite3.Error, sqlite3.Warning)  # before Python 3.12 two statements in a query are a Warning
 _STEPS: Final = 10_000  # of SQLite's machine between looks at the clock: less than a millisecond
 _IDLE_MAX: Final = 4  # connections kept open: as many as there are threads for a slow map
 
@@ -28,7 +29,9 @@ class _Connection:
     def __init__(self, path: str, timeout: float) -> None:
         self.deadline = 0.0
         uri = f"file:{urllib.parse.quote(path)}?mode=ro"
-        self.database = sqlite3.connect(uri, timeout, uri=True, check_same_thread=False, isolation_level=None)
+        self.database = sqlite3.connect(
+            uri, timeout=timeout, uri=True, check_same_thread=False, isolation_level=None)
+        self.database.text_factory = bytes
         self.database.set_progress_handler(lambda: time.monotonic() > self.deadline, _STEPS)
 
     def ask(self, query: str, key: bytes | str) -> Any:
@@ -59,13 +62,13 @@ class SqliteMap:
             connection, generation = self._take()
             connection.deadline = time.monotonic() + self._timeout
             value = self._ask(connection, key)
-        except sqlite3.Error as error:
+        except _ERRORS as error:
             reason = f"no answer in {self._timeout:g} s" if "interrupted" in str(error) else str(error)
             return TempFail(f"map {self.name}: {self.path}: {reason}")
         self._give(connection, generation)
         if value is None:
             return NOT_FOUND
-        return Found(key, value if isinstance(value, bytes) else str(value).encode("utf-8", "replace"))
+        return Found(key, value if isinstance(value, bytes) else str(value).encode("ascii"))
 
     def _ask(self, connection: _Connection, key: bytes) -> Any:
         is_text = self._is_text
@@ -85,7 +88,7 @@ class SqliteMap:
             fresh = _Connection(self.path, self._timeout)
             fresh.deadline = time.monotonic() + self._timeout
             fresh.ask(self._query, b"")
-        except sqlite3.Error as error:
+        except _ERRORS as error:
             return f"map {self.name}: {self.path}: {error}"
         with self._lock:
             self._generation += 1

@@ -1,10 +1,8 @@
 import socket
-import subprocess
 import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -13,45 +11,16 @@ from meta1g.maps.map import NOT_FOUND, Found, Result, TempFail
 from meta1g.maps.open import Declared, MapError, open_maps
 from meta1g.shim import extra
 from tests.lib.peers import needs
-from tests.lib.wait import until
+from tests.lib.redisserver import Server
 
-redis: Any = pytest.importorskip("redis")
-
-
-class Server:
-    """A real redis-server on a Unix socket and a port of its own; nothing is written to disk."""
-
-    def __init__(self, folder: Path) -> None:
-        self.path = str(folder / "redis.sock")
-        with socket.create_server(("127.0.0.1", 0)) as free:
-            self.port: int = free.getsockname()[1]
-        self.client = redis.Redis(unix_socket_path=self.path)
-        self.start()
-
-    def start(self) -> None:
-        self.process = subprocess.Popen(
-            ["redis-server", "--port", str(self.port), "--bind", "127.0.0.1", "--unixsocket", self.path, "--save", "",
-             "--dir", str(Path(self.path).parent)], stdout=subprocess.DEVNULL)
-        until(self.is_up, what="redis-server answers")
-
-    def is_up(self) -> bool:
-        try:
-            return bool(self.client.ping())
-        except redis.exceptions.RedisError:
-            return False
-
-    def stop(self) -> None:
-        self.process.terminate()
-        self.process.wait(timeout=20)
+pytest.importorskip("redis")
 
 
 @pytest.fixture
 def server(tmp_path: Path) -> Iterator[Server]:
     needs("redis-server")
-    found = Server(tmp_path)
-    yield found
-    found.client.close()
-    found.stop()
+    with Server(tmp_path) as found:
+        yield found
 
 
 @pytest.mark.peer

@@ -23,10 +23,12 @@ def test_default_query_and_text_keys(tmp_path: Path) -> None:
     path = tmp_path / "a.sqlite"
     make(path, "CREATE TABLE map (key TEXT, value)", "INSERT INTO map VALUES ('k', 'v'), ('n', 5), ('null', NULL), "
          "('\u00fc', '\u00e4'), ('twice', 'first'), ('twice', 'second'), ('both', 'text')",
-         "INSERT INTO map VALUES (CAST('both' AS BLOB), x'80ff')").close()
+         "INSERT INTO map VALUES (CAST('both' AS BLOB), x'80ff')",
+         "INSERT INTO map VALUES ('odd', CAST(x'ff' AS TEXT)), ('real', 1.5)").close()
     found = open_maps([Declared("a", "sqlite", file=str(path))])["a"]
     for _ in range(2):
-        for key, value in ((b"k", b"v"), (b"n", b"5"), ("\u00fc".encode(), "\u00e4".encode()), (b"twice", b"first")):
+        for key, value in ((b"k", b"v"), (b"n", b"5"), ("\u00fc".encode(), "\u00e4".encode()), (b"twice", b"first"),
+                           (b"odd", b"\xff"), (b"real", b"1.5")):
             assert found.lookup(key) == Found(key, value)
         for key in (b"null", b"none", b"", b"\xff\xfe", b"k' OR '1'='1", b"k\0"):
             assert found.lookup(key) is NOT_FOUND
@@ -48,7 +50,7 @@ def test_query_and_changes_in_place(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(("query", "words"), [
     ("SELECT nonsense FROM map WHERE key = ?", "no such column"), ("SELEC ?", "syntax error"),
-    ("SELECT 1", "bindings"), ("DELETE FROM map WHERE key = ?", "readonly"),
+    ("SELECT 1", "bindings"), ("SELECT 1; SELECT ?", "one statement"), ("DELETE FROM map WHERE key = ?", "readonly"),
 ])
 def test_bad_query(tmp_path: Path, query: str, words: str) -> None:
     path = tmp_path / "a.sqlite"
