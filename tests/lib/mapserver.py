@@ -26,6 +26,8 @@ class Server:
                 sock, _ = self.sock.accept()
             except OSError:
                 return
+            if sock.family != socket.AF_UNIX:
+                sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, True)  # answers leave in pieces
             self.connections += 1
             self.clients.append(sock)
             threading.Thread(target=self._serve, args=(sock,), daemon=True).start()
