@@ -8,17 +8,16 @@ Rules
     last commit, waits for a lock no longer than its timeout, and is broken off then.
     Several threads ask at a time, each over a connection that no other uses meanwhile.
 """
-import sqlite3
 import threading
 import time
 import urllib.parse
 from typing import Any, Final
 
 from meta1g.maps.map import NOT_FOUND, Found, Result, TempFail
+from meta1g.shim import extra
 
 QUERY: Final = "SELECT value FROM map WHERE key = ?"
-TIMEOUT: Final = 5.0  # seconds for one lookup; Postfix's sqlite tables wait for a lock as long as that
-_ERRORS: Final = (sqlite3.Error, sqlite3.Warning)  # before Python 3.12 two statements in a query are a Warning
+TIMEOUT: Final = 5.0  # seconds for one lookup; as long as Python's sqlite3 waits for a lock by default
 _STEPS: Final = 10_000  # of SQLite's machine between looks at the clock: less than a millisecond
 _IDLE_MAX: Final = 4  # connections kept open: as many as there are threads for a slow map
 
@@ -26,16 +25,17 @@ _IDLE_MAX: Final = 4  # connections kept open: as many as there are threads for 
 class _Connection:
     """A connection and when to break off what it does."""
 
-    def __init__(self, path: str, timeout: float) -> None:
+    def __init__(self, library: Any, path: str, timeout: float) -> None:
         self.deadline = 0.0
         uri = f"file:{urllib.parse.quote(path)}?mode=ro"
-        self.database = sqlite3.connect(
-            uri, timeout=timeout, uri=True, check_same_thread=False, isolation_level=None)
+        self.database = library.connect(uri, timeout=timeout, uri=True, check_same_thread=False, isolation_level=None)
         self.database.text_factory = bytes
         self.database.set_progress_handler(lambda: time.monotonic() > self.deadline, _STEPS)
 
     def ask(self, query: str, key: bytes | str) -> Any:
-        row = self.database.execute(query, (key,)).fetchone()
+        cursor = self.database.execute(query, (key,))
+        row = cursor.fetchone()
+        cursor.close()  # else the rows that were not read keep writers out
         return row[0] if row else None
 
 
@@ -46,6 +46,10 @@ class SqliteMap:
     is_slow = True
 
     def __init__(self, name: str, path: str, query: str = "", timeout: float = TIMEOUT) -> None:
+        """Open the file if it is there; MissingExtra if this Python has no SQLite."""
+        self._library = extra.load("sqlite3")
+        # Before Python 3.12 two statements in a query are a Warning.
+        self._errors = (self._library.Error, self._library.Warning)
         self.name = name
         self.path = path
         self._query = query or QUERY
@@ -62,7 +66,7 @@ class SqliteMap:
             connection, generation = self._take()
             connection.deadline = time.monotonic() + self._timeout
             value = self._ask(connection, key)
-        except _ERRORS as error:
+        except self._errors as error:
             reason = f"no answer in {self._timeout:g} s" if "interrupted" in str(error) else str(error)
             return TempFail(f"map {self.name}: {self.path}: {reason}")
         self._give(connection, generation)
@@ -85,10 +89,10 @@ class SqliteMap:
     def reopen(self) -> str:
         """Ask the file that is at the path now; the old one stays in use if that one has no answer to the query."""
         try:
-            fresh = _Connection(self.path, self._timeout)
+            fresh = _Connection(self._library, self.path, self._timeout)
             fresh.deadline = time.monotonic() + self._timeout
             fresh.ask(self._query, b"")
-        except _ERRORS as error:
+        except self._errors as error:
             return f"map {self.name}: {self.path}: {error}"
         with self._lock:
             self._generation += 1
@@ -99,7 +103,7 @@ class SqliteMap:
         with self._lock:
             if self._idle:
                 return self._idle.pop(), self._generation
-            return _Connection(self.path, self._timeout), self._generation
+            return _Connection(self._library, self.path, self._timeout), self._generation
 
     def _give(self, connection: _Connection, generation: int) -> None:
         with self._lock:

@@ -5,11 +5,11 @@ Rules
     The file is made in memory and then written as a whole: nothing but our own new file is
     ever opened for writing.
 """
-import sqlite3
 from collections.abc import Iterable
 from typing import Final
 
 from meta1g.mta.errors import StoreError
+from meta1g.shim import extra
 from meta1g.shim.newfile import create
 
 TABLE: Final = "CREATE TABLE map (key BLOB PRIMARY KEY, value BLOB) WITHOUT ROWID"
@@ -17,10 +17,11 @@ TABLE: Final = "CREATE TABLE map (key BLOB PRIMARY KEY, value BLOB) WITHOUT ROWI
 
 def write(path: str, entries: Iterable[tuple[bytes, bytes]]) -> int:
     """Make a file at `path`, which must not exist; how many entries it has. StoreError if SQLite refuses one."""
+    sqlite3 = extra.load("sqlite3")
     database = sqlite3.connect(":memory:")
     try:
         database.execute(TABLE)
-        count = database.executemany("INSERT INTO map VALUES (?, ?)", entries).rowcount
+        count: int = database.executemany("INSERT INTO map VALUES (?, ?)", entries).rowcount
         database.commit()
         octets = database.serialize()
     except sqlite3.Error as error:

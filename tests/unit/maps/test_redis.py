@@ -8,8 +8,7 @@ import pytest
 
 from meta1g.maps.m_redis import RedisMap
 from meta1g.maps.map import NOT_FOUND, Found, Result, TempFail
-from meta1g.maps.open import Declared, MapError, open_maps
-from meta1g.shim import extra
+from meta1g.maps.open import Declared, open_maps
 from tests.lib.peers import needs
 from tests.lib.redisserver import Server
 
@@ -112,13 +111,3 @@ def test_open() -> None:
     maps = open_maps([Declared("r", "redis", mapname="m", path="/none"), Declared("t", "redis", address="::1", port=7)])
     assert isinstance(maps["r"].lookup(b"k"), TempFail)
     assert not maps["r"].is_stable and maps["t"].is_slow
-
-
-@pytest.mark.parametrize("kind", ["redis", "lmdb"])
-def test_package_is_missing(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    def gone(name: str) -> None:
-        raise ImportError(f"No module named {name!r}")
-
-    monkeypatch.setattr(extra.importlib, "import_module", gone)
-    with pytest.raises(MapError, match=rf"map m: the package {kind} can't be used .*pip install 'meta1g\[{kind}\]'"):
-        open_maps([Declared("m", kind, file="/none", path="/none")])

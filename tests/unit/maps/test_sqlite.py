@@ -42,7 +42,10 @@ def test_query_and_changes_in_place(tmp_path: Path) -> None:
     found = open_maps([Declared("u", "sqlite", file=str(path), query=query)])["u"]
     assert found.lookup(b"a") == Found(b"a", b"local:")
     assert found.lookup(b"b") is NOT_FOUND
-    database.execute("UPDATE users SET active = 1")
+    database.execute("INSERT INTO users VALUES ('a', 1)")
+    database.commit()
+    assert found.lookup(b"a") == Found(b"a", b"local:")  # the first of two rows
+    database.execute("UPDATE users SET active = 1")  # which keeps no writer out
     database.commit()
     assert found.lookup(b"b") == Found(b"b", b"local:")
     database.close()

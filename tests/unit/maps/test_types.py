@@ -11,6 +11,7 @@ from meta1g.maps.m_text import TextMap
 from meta1g.maps.m_tinycdb import TinycdbMap
 from meta1g.maps.map import NO_MORE, NOT_FOUND, Found, Result, TempFail, first
 from meta1g.maps.open import Declared, MapError, open_maps
+from meta1g.shim import extra
 from meta1g.shim.mapfile import write_map
 from meta1g.shim.tinycdb import cdb_hash
 
@@ -155,3 +156,15 @@ def test_open_maps(tmp_path: Path) -> None:
     ):
         with pytest.raises(MapError, match=words):
             open_maps(wrong)
+
+
+@pytest.mark.parametrize(("kind", "remedy"), [
+    ("redis", r"pip install 'meta1g\[redis\]'"), ("lmdb", r"pip install 'meta1g\[lmdb\]'"), ("sqlite", "without it"),
+])
+def test_package_is_missing(kind: str, remedy: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    def gone(name: str) -> None:
+        raise ImportError(f"No module named {name!r}")
+
+    monkeypatch.setattr(extra.importlib, "import_module", gone)
+    with pytest.raises(MapError, match=f"map m: the package {kind}.* can't be used .*{remedy}"):
+        open_maps([Declared("m", kind, file="/none", path="/none")])
