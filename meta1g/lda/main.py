@@ -19,6 +19,7 @@ from meta1g.mta import logfmt
 from meta1g.proc.start import Started, start
 from meta1g.proc.stats import print_stats
 from meta1g.proto.smtp.command import Syntax
+from meta1g.proto.smtp.params import Offers
 from meta1g.proto.smtp.server import ServerOptions
 from meta1g.shim.safeio import Disk
 from meta1g.st.block import Blocking
@@ -50,7 +51,8 @@ def main(argv: list[str]) -> int:
     """Run the program; returns its exit code."""
     started = start("lda", argv)
     conf, log = started.conf, started.log
-    options = ServerOptions(started.hostname, conf.message_size_max, syntax=Syntax(is_lmtp=True))
+    options = ServerOptions(started.hostname, conf.message_size_max, Offers(offers_smtputf8=True),
+                            syntax=Syntax(is_lmtp=True, utf8=True))
     setting = Setting(options, _users(started), Maildirs(Disk(), started.config.queue_path(conf.maildir_base)),
                       Blocking(), conf.io_timeout, log)
 

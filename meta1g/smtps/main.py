@@ -7,6 +7,7 @@ Peers
 Files
     Writes CDB and the journal; nobody else does.
 """
+import ipaddress
 import os
 import signal
 import socket
@@ -30,6 +31,7 @@ from meta1g.proto.msg_ss import (
     Welcome,
 )
 from meta1g.proto.smtp.command import Syntax
+from meta1g.proto.smtp.params import Offers
 from meta1g.proto.smtp.server import ServerOptions
 from meta1g.proto.smtp.tally import TallyLimits
 from meta1g.shim.cdb import ContentDb
@@ -191,10 +193,14 @@ def _setting(started: Started, ids: Ids, qmgr: Qmgr, smar: Smar, store: Store) -
     options = ServerOptions(
         hostname=started.hostname,
         size_max=conf.message_size_max,
-        offers_8bitmime="8bitmime" in flags,
+        offers=Offers(
+            offers_8bitmime="8bitmime" in flags, offers_smtputf8="smtputf8" in flags,
+            offers_chunking="chunking" in flags, offers_dsn="dsn" in flags),
+        answers_vrfy=conf.vrfy != "off",
         require_helo="require_ehlo_before_mail" in flags,
         soft_bounce="soft_bounce" in flags,
-        syntax=Syntax("allow_space_after_colon_for_mail_and_rcpt" in flags, "strict_ehlo_checks" in flags),
+        syntax=Syntax("allow_space_after_colon_for_mail_and_rcpt" in flags, "strict_ehlo_checks" in flags,
+                      utf8="smtputf8" in flags),
     )
     policy = PolicyFlags(
         use_access="access" in flags,
@@ -215,6 +221,9 @@ def _setting(started: Started, ids: Ids, qmgr: Qmgr, smar: Smar, store: Store) -
         hops_max=conf.hops_max,
         allows_early_data="allow_data_before_greeting" in flags,
         log=started.log, ids=ids, qmgr=qmgr, smar=smar, store=store,
+        session_time_max=conf.session_time_max, data_rate_min=conf.data_rate_min, vrfy=conf.vrfy,
+        proxies=tuple(map(ipaddress.ip_network, conf.proxy_protocol_peers)),
+        xclient_peers=tuple(map(ipaddress.ip_network, conf.xclient_peers)),
     )
 
 
