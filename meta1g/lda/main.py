@@ -66,7 +66,7 @@ def main(argv: list[str]) -> int:
     stop = Flag()
     for number in (signal.SIGTERM, signal.SIGINT):
         on_signal(number, stop.raise_)
-    acceptor = Acceptor(socket.socket(fileno=os.dup(0)), conf.threads_max, serve)
+    acceptor = Acceptor([socket.socket(fileno=os.dup(0))], conf.threads_max, serve)
     on_signal(signal.SIGUSR1, lambda: print_stats("lda", {"sessions": acceptor.active, "accepted": acceptor.accepted}))
     on_signal(signal.SIGUSR2, log.rewind)
     acceptor.start()

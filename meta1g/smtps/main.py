@@ -30,6 +30,7 @@ from meta1g.proto.msg_ss import (
     Throttle,
     Welcome,
 )
+from meta1g.proto.smtp import replies
 from meta1g.proto.smtp.command import Syntax
 from meta1g.proto.smtp.params import Offers
 from meta1g.proto.smtp.server import ServerOptions
@@ -39,12 +40,12 @@ from meta1g.shim.journal import JournalWriter
 from meta1g.shim.safeio import Disk
 from meta1g.smtps import orders
 from meta1g.smtps.incoming import Store
-from meta1g.smtps.listening import listening_socket
+from meta1g.smtps.listening import listening_sockets
 from meta1g.smtps.peers import Ids, Qmgr, Smar
 from meta1g.smtps.policy import PolicyFlags
 from meta1g.smtps.session import Session
 from meta1g.smtps.setting import Setting, greeting_octets
-from meta1g.smtps.workers import Workers, inherited_socket
+from meta1g.smtps.workers import Workers, inherited_sockets
 from meta1g.st.block import Blocking
 from meta1g.st.listen import Acceptor
 from meta1g.st.netfd import NetFd
@@ -79,8 +80,8 @@ class Smtps:
         self._qmgr.link.on_up = self._announce
         self._qmgr.link.on_down = self._has_left.raise_  # without QMGR nothing can be settled
 
-    def run(self, sock: socket.socket, workers: Workers | None) -> int:
-        """Serve until a signal says stop; `workers` serve the same socket."""
+    def run(self, socks: list[socket.socket], workers: Workers | None) -> int:
+        """Serve until a signal says stop; `workers` serve the same sockets."""
         on_signal(signal.SIGTERM, self._stop.raise_)
         on_signal(signal.SIGINT, self._stop.raise_)
         on_signal(signal.SIGUSR1, self._print_stats)
@@ -90,7 +91,7 @@ class Smtps:
         self._qmgr.link.start()
         while not (self._has_ids.wait(1.0) and self._smar.link.wait_up(1.0)) and not self._stop.is_up:
             pass
-        self._acceptor = Acceptor(sock, self._limit, self._serve)
+        self._acceptor = Acceptor(socks, self._limit, self._serve, bytes(replies.BUSY))
         self._acceptor.on_trouble = lambda error: self._log.error(f"func=smtps, accept={error.strerror}")
         self._acceptor.start()
         if workers is not None:
@@ -161,6 +162,7 @@ class Smtps:
             "sessions": len(self._sessions),
             "sessions_most": acceptor.active_max if acceptor else 0,
             "accepted": acceptor.accepted if acceptor else 0,
+            "refused": acceptor.refused if acceptor else 0,
             "journal_flushes": store.batches,
             "journal_messages": store.entries,
             "smar_cache_hits": self._smar.hits,
@@ -230,9 +232,9 @@ def _setting(started: Started, ids: Ids, qmgr: Qmgr, smar: Smar, store: Store) -
 def main(argv: list[str]) -> int:
     """Run the program; returns its exit code."""
     started = start("smtps", argv)
-    inherited = inherited_socket()
-    if inherited is not None:
+    inherited = inherited_sockets()
+    if inherited:
         return Smtps(started).run(inherited, None)
-    sock = listening_socket(started, started.conf.listen_queue)
+    socks = listening_sockets(started, started.conf.listen_queue)
     more = started.conf.processes - 1
-    return Smtps(started).run(sock, Workers(argv, sock, started.process, more, started.log) if more else None)
+    return Smtps(started).run(socks, Workers(argv, socks, started.process, more, started.log) if more else None)

@@ -1,4 +1,5 @@
 """One connection of a client: octets to the machine, its questions to policy and the other processes."""
+import ipaddress
 import time
 
 from meta1g import __version__
@@ -197,8 +198,15 @@ class Session:
 
     def _on_helo(self, name: bytes) -> None:
         setting = self._set
+        if name.lower() == setting.options.hostname.lower().encode() and not self._may_be_us:
+            self._log(ta="", helo=name, status="Identity_Theft")  # M1 6.3.2
         if setting.policy_flags.use_access and setting.smar.may_have("ehlo"):
             self._policy.on_ehlo(setting.smar.ask(CheckEhlo(name)))
+
+    @property
+    def _may_be_us(self) -> bool:
+        """Whether the client may call itself by our name: it is on this machine, or trusted."""
+        return self._ip == "local" or ipaddress.ip_address(self._ip).is_loopback or self._policy.skips_mail_checks
 
     def _on_vrfy(self, word: bytes) -> Reply:
         """252, or what SMAR knows of a local address (RFC 5321 3.5.1)."""
@@ -363,7 +371,7 @@ class Session:
 
     def _log(self, ta: str, **named: object) -> None:
         if self._set.log.wants(SESSION):
-            self._set.log.write(logfmt.fields(ss_se=self._se, ss_ta=ta, **named), SESSION)
+            self._set.log.write(logfmt.fields(ss_se=self._se, ss_ta=ta or None, **named), SESSION)
 
 
 def _stat(reply: Reply) -> object:
