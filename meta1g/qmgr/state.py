@@ -92,6 +92,11 @@ class Rcpt:
     requeued: int = 0  # how often a session ended before its turn
     is_tried: bool = False  # IBDB has an attempt whose outcome it does not know
 
+    @property
+    def is_success(self) -> bool:
+        """Whether it was delivered, and only its report is left to be made."""
+        return self.state is RState.BOUNCING and self.reply.code < 300
+
 
 @dataclass(slots=True, eq=False)
 class Ta:

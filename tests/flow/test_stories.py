@@ -434,7 +434,7 @@ def test_expired(code: int, expected: bytes) -> None:
     (task,) = world.q.tasks.values()
     world.silent.clear()
     failure = (Result(0, code, Stage.GREETING, "", "no service"),)
-    world.feed((world.smtpc, Delivered(task.session, task.number, False, True, failure), 0))
+    world.feed((world.smtpc, Delivered(task.session, task.number, False, True, False, failure), 0))
     world.run().sleep(10)
     (dsn,) = world.composed.values()
     assert expected + b" <a@x.test>... no service\r\nduring GREETING" in dsn.head

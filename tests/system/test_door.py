@@ -101,6 +101,17 @@ def test_dsn_parameters_are_checked(server: Instance) -> None:
         assert smtp.docmd(f"RCPT TO:<{TO}> NOTIFY=NEVER,DELAY")[0] == 501
 
 
+def test_success_is_reported(server: Instance) -> None:
+    before = len(server.mail("root"))
+    with smtplib.SMTP("127.0.0.1", server.port, timeout=20) as smtp:
+        smtp.sendmail("root@mail.test", [TO], "Subject: x\n\nbody\n", rcpt_options=["NOTIFY=SUCCESS"])
+    until(lambda: len(server.mail("root")) > before, 20)
+    report = max(server.mail("root"), key=lambda path: path.stat().st_mtime_ns).read_text()
+    assert "Subject: Mail was delivered" in report
+    assert f"<{TO}>" in report
+    assert "body" not in report
+
+
 @pytest.mark.parametrize(("word", "code"), [
     (USER, 250), (TO, 250), ("<nobody-there@mail.test>", 550), ("a@far.test", 252), ("a b", 252)])
 def test_vrfy(server: Instance, word: str, code: int) -> None:
