@@ -16,7 +16,7 @@ from typing import Any, Final
 
 from meta1g import __version__
 from meta1g.mta import logfmt
-from meta1g.proc.start import Started, start
+from meta1g.proc.start import WORKER, Started, start
 from meta1g.proc.stats import print_stats
 from meta1g.proto.msg_ar import Want
 from meta1g.proto.msg_ss import (
@@ -52,6 +52,7 @@ from meta1g.st.netfd import NetFd
 from meta1g.st.sched import Flag, Thread, current, soon, spawn
 from meta1g.st.signals import on_signal
 
+_TURN_FILE: Final = "smtps/accept.lock"  # in the queue directory, in a folder of this process's user
 _SETTLE: Final = 20.0  # seconds that content gets to settle at an orderly stop
 _DRAIN: Final = 30.0  # seconds that transactions get to end at an orderly stop; MCP waits longer
 
@@ -91,7 +92,10 @@ class Smtps:
         self._qmgr.link.start()
         while not (self._has_ids.wait(1.0) and self._smar.link.wait_up(1.0)) and not self._stop.is_up:
             pass
-        self._acceptor = Acceptor(socks, self._limit, self._serve, bytes(replies.BUSY))
+        conf = self._started.conf
+        self._acceptor = Acceptor(
+            socks, self._limit, self._serve, bytes(replies.BUSY), idle_min=min(conf.wait_threads_min, self._limit),
+            idle_max=conf.wait_threads_max, turn_file=_TURN_FILE if "serialize_accept" in conf.flags else "")
         self._acceptor.on_trouble = lambda error: self._log.error(f"func=smtps, accept={error.strerror}")
         self._acceptor.start()
         if workers is not None:
@@ -232,6 +236,10 @@ def _setting(started: Started, ids: Ids, qmgr: Qmgr, smar: Smar, store: Store) -
 def main(argv: list[str]) -> int:
     """Run the program; returns its exit code."""
     started = start("smtps", argv)
+    if "background" in started.conf.flags and WORKER not in os.environ:  # M1 8.5 item 2.1
+        if os.fork():
+            os._exit(0)
+        os.setsid()
     inherited = inherited_sockets()
     if inherited:
         return Smtps(started).run(inherited, None)

@@ -104,12 +104,12 @@ def test_dsn_parameters_are_checked(server: Instance) -> None:
 def test_success_is_reported(server: Instance) -> None:
     before = len(server.mail("root"))
     with smtplib.SMTP("127.0.0.1", server.port, timeout=20) as smtp:
-        smtp.sendmail("root@mail.test", [TO], "Subject: x\n\nbody\n", rcpt_options=["NOTIFY=SUCCESS"])
+        smtp.sendmail("root@mail.test", [TO], "Subject: x\n\nsecret text\n", rcpt_options=["NOTIFY=SUCCESS"])
     until(lambda: len(server.mail("root")) > before, 20)
     report = max(server.mail("root"), key=lambda path: path.stat().st_mtime_ns).read_text()
     assert "Subject: Mail was delivered" in report
     assert f"<{TO}>" in report
-    assert "body" not in report
+    assert "secret" not in report
 
 
 @pytest.mark.parametrize(("word", "code"), [
@@ -218,6 +218,17 @@ def test_two_addresses(tmp_path: Path) -> None:
         for port in ports:
             with smtplib.SMTP("127.0.0.1", port, timeout=20) as smtp:
                 assert smtp.noop()[0] == 250
+
+
+def test_processes_take_turns() -> None:
+    made = Instance("mail.test", user=other_user())
+    made.edit("flags = { 8bitmime", "processes = 2; wait_threads_min = 3; flags = { serialize_accept, 8bitmime")
+    with made as server:
+        before = len(server.mail(USER))
+        for _ in range(20):
+            server.send(TO, sender="")
+        assert len(arrived(server, before + 19)) == 1
+        assert (server.base / "spool" / "smtps" / "accept.lock").exists()
 
 
 BIG = 20 * 1024 * 1024
