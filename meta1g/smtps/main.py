@@ -24,6 +24,7 @@ from meta1g.proto.msg_ss import (
     JournalOpen,
     Leaving,
     Left,
+    Names,
     Rotate,
     Segment,
     Settle,
@@ -138,10 +139,13 @@ class Smtps:
     def _on_qmgr(self, message: Any, tag: int) -> None:
         match message:
             case Welcome():
+                self._qmgr.wants_names = False  # unless it says so next
                 self._ids.allot(message.id_first, message.id_last)
                 self._has_ids.raise_()
             case Throttle():
                 self._throttle(message)
+            case Names():
+                self._qmgr.wants_names = message.are_wanted
             case Compose():
                 spawn(self._answer, orders.compose, message)
             case Settle():

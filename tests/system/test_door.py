@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from tests.lib.instance import BIN, Instance, free_port, other_user, run
+from tests.lib.nameserver import Nameserver
 from tests.lib.wait import until
 
 pytestmark = pytest.mark.system
@@ -218,6 +219,31 @@ def test_two_addresses(tmp_path: Path) -> None:
         for port in ports:
             with smtplib.SMTP("127.0.0.1", port, timeout=20) as smtp:
                 assert smtp.noop()[0] == 250
+
+
+def codes(server: Instance, client: str, count: int) -> list[str]:
+    """The codes of so many greetings, all connections open at once."""
+    with contextlib.ExitStack() as stack:
+        return [stack.enter_context(Raw(server, client)).read()[:3] for _ in range(count)]
+
+
+def test_connections_of_one_client_are_limited() -> None:
+    """M1 3.8 item 17, 3.8.1: open at once and a minute, for all, for a net, and by name; read anew by qmgrctl."""
+    made = Instance("mail.test", user=other_user())
+    with Nameserver({"5.0.0.127.in-addr.arpa PTR": "slow.dom.", "slow.dom A": "127.0.0.5"}) as ns:
+        made.edit("smar {", f"smar {{\n  DNS {{ nameservers = {{ 127.0.0.1 }}; port = {ns.address[1]}; }}")
+        made.edit("connections_max = 10000; connection_rate_max = 10000000;", "connections_max = 3;")
+        run(BIN / "meta1g", "createmap", "-F", made.base / "etc" / "qmgr_conf.db",
+            input="icm:127.0.0.2 1\nicr:127.0.0.3 2\nicc:slow.dom 0\n")
+        with made as server:
+            assert codes(server, "127.0.0.1", 5) == ["220"] * 3 + ["421"] * 2
+            assert codes(server, "127.0.0.2", 3) == ["220", "421", "421"]
+            until(lambda: codes(server, "127.0.0.2", 1) == ["220"], 10)
+            assert [codes(server, "127.0.0.3", 1) for _ in range(3)] == [["220"], ["220"], ["421"]]
+            assert codes(server, "127.0.0.5", 1) == ["421"]
+            run(BIN / "meta1g", "createmap", "-F", made.base / "etc" / "qmgr_conf.db", input="icm:127.0.0.5 2\n")
+            run(BIN / "meta1g", "qmgrctl", "-f", server.conf, "-r")
+            until(lambda: codes(server, "127.0.0.5", 3) == ["220", "220", "421"], 10)
 
 
 def test_processes_take_turns() -> None:
