@@ -55,6 +55,7 @@ from meta1g.st.signals import on_signal
 
 _TURN_FILE: Final = "smtps/accept.lock"  # in the queue directory, in a folder of this process's user
 _SETTLE: Final = 20.0  # seconds that content gets to settle at an orderly stop
+_LEAVE: Final = 600.0  # seconds that sessions get after HUP; MCP waits longer
 _DRAIN: Final = 30.0  # seconds that transactions get to end at an orderly stop; MCP waits longer
 
 
@@ -74,6 +75,7 @@ class Smtps:
         self._setting = _setting(started, self._ids, self._qmgr, self._smar, self._store)
         self._sessions: dict[Session, Thread] = {}
         self._stop = Flag()
+        self._leave = Flag()
         self._has_left = Flag()
         self._has_ids = Flag()
         self._limit = conf.threads_max
@@ -86,6 +88,7 @@ class Smtps:
         """Serve until a signal says stop; `workers` serve the same sockets."""
         on_signal(signal.SIGTERM, self._stop.raise_)
         on_signal(signal.SIGINT, self._stop.raise_)
+        on_signal(signal.SIGHUP, self._leave.raise_)
         on_signal(signal.SIGUSR1, self._print_stats)
         on_signal(signal.SIGUSR2, self._log.rewind)
         self._log.gather(soon)
@@ -102,6 +105,7 @@ class Smtps:
         if workers is not None:
             workers.start()
         self._started.ready()
+        spawn(self._await_leave, workers)
         while not self._stop.wait(3600.0):
             pass
         self._drain()
@@ -120,6 +124,18 @@ class Smtps:
             self._log.error(logfmt.fields(func="smtps", bug=repr(error)))
         finally:
             del self._sessions[session]
+
+    def _await_leave(self, workers: Workers | None) -> None:
+        """HUP: a successor serves the socket now; let sessions finish as they like, then stop."""
+        while not self._leave.wait(3600.0):
+            pass
+        assert self._acceptor is not None
+        self._acceptor.stop()
+        if workers is not None:
+            workers.leave()
+        self._log.info(f"func=smtps, status=leaving, sessions={len(self._sessions)}")
+        self._acceptor.wait_idle(_LEAVE)
+        self._stop.raise_()
 
     def _drain(self) -> None:
         assert self._acceptor is not None

@@ -37,6 +37,12 @@ class Workers:
         self._tend()
         every(_LOOK, self._tend)
 
+    def leave(self) -> None:
+        """Let them finish their sessions and end; none is started again."""
+        self._is_stopping = True
+        for process in self._running.values():
+            process.send_signal(signal.SIGHUP)
+
     def stop(self, timeout: float) -> None:
         """Let them end in order; who has not after `timeout` seconds is killed."""
         self._is_stopping = True

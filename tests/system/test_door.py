@@ -221,6 +221,31 @@ def test_two_addresses(tmp_path: Path) -> None:
                 assert smtp.noop()[0] == 250
 
 
+@pytest.mark.peer
+@pytest.mark.skipif(shutil.which("smtp-source") is None, reason="smtp-source is not here")
+def test_reload_under_load_fails_no_session() -> None:
+    """A new process takes the socket, the old one lets its sessions finish."""
+    made = Instance("mail.test", user=other_user())
+    made.edit("flags = { 8bitmime", 'greeting = "number 0"; flags = { 8bitmime')
+    with made as server, Raw(server) as old:
+        assert old.read() == "220 mail.test number 0"
+        load = subprocess.Popen(["smtp-source", "-s", "10", "-m", "3000", "-f", "root@mail.test", "-t", TO,
+                                 f"127.0.0.1:{server.port}"], stderr=subprocess.PIPE, text=True)
+        for number in range(1, 4):
+            server.edit(f'"number {number - 1}"', f'"number {number}"')
+            server.ctl("reload")
+            until(lambda number=number: _greeting(server) == f"220 mail.test number {number}", 20)  # type: ignore[misc]
+        assert load.wait(60) == 0, load.stderr.read() if load.stderr else ""
+        old.say(b"EHLO x\r\n")
+        old.say(b"MAIL FROM:<>\r\n")
+        old.say(f"RCPT TO:<{TO}>\r\n".encode())
+        old.say(b"DATA\r\n")
+        assert old.say(b"x\r\n.\r\n").startswith("250")
+        assert old.say(b"QUIT\r\n").startswith("221")
+        until(lambda: len(server.mail(USER)) == 3001, 60)
+        until(lambda: list(server.running().values()).count("smtps") == 1, 20)
+
+
 def codes(server: Instance, client: str, count: int) -> list[str]:
     """The codes of so many greetings, all connections open at once."""
     with contextlib.ExitStack() as stack:
