@@ -1,7 +1,11 @@
 """Package definition of meta1g; tool settings stand in pyproject.toml."""
 from setuptools import find_packages, setup
 
-TEST = ["pytest>=8", "pytest-timeout>=2.3", "pytest-xdist>=3.5", "pytest-cov>=5", "hypothesis>=6.100"]
+EXTRAS = {"lmdb": ["lmdb>=1.5"], "redis": ["redis>=5.1"]}  # map types of the same name
+TEST = [
+    *EXTRAS["lmdb"], *EXTRAS["redis"],
+    "pytest>=8", "pytest-timeout>=2.3", "pytest-xdist>=3.5", "pytest-cov>=5", "hypothesis>=6.100",
+]
 LINT = ["mypy>=1.13", "ruff>=0.8", "types-PyYAML"]
 
 setup(
@@ -22,7 +26,7 @@ setup(
         'bsddb3>=6.2.9; python_version < "3.14"',
         'berkeleydb>=18.1.15; python_version >= "3.14"',
     ],
-    extras_require={"test": TEST, "dev": TEST + LINT},
+    extras_require={**EXTRAS, "test": TEST, "dev": TEST + LINT},
     entry_points={
         "console_scripts": [
             "meta1g = meta1g.cli.programs:main",

@@ -12,7 +12,7 @@ set -eu
 umask 022
 here=$(pwd -P)
 mode=${1:-}
-PEERS="swaks postfix nsd unbound ldnsutils dnsutils tinycdb db5.3-util"
+tools=/var/lib/meta1g/dev/peers # programs whose packages can't be installed beside the others
 
 say() { printf '%s\n' "$*" >&2; }
 fail() { say "setup: $*"; exit 1; }
@@ -58,11 +58,14 @@ pick_python() {
     done
 }
 
+apt_update() {
+    [ ! -e "$apt_fresh" ] || return 0
+    apt-get update -qq >/dev/null || return 1
+    mkdir -p "$(dirname "$apt_fresh")" && touch "$apt_fresh"
+}
+
 apt_install() {
-    if [ ! -e "$apt_fresh" ]; then
-        apt-get update -qq >/dev/null || return 1
-        mkdir -p "$(dirname "$apt_fresh")" && touch "$apt_fresh"
-    fi
+    apt_update || return 1
     # Packages start no services here: nothing of theirs may take a port or change the machine's mail.
     policy=/usr/sbin/policy-rc.d
     made=
@@ -93,13 +96,32 @@ system_packages() {
     fi
 }
 
+unpack_makemap() { # sendmail-bin conflicts with postfix, but this one program needs nothing of it
+    PATH=$PATH:/usr/sbin command -v makemap >/dev/null && return 0
+    say "setup: unpacking makemap from sendmail-bin"
+    mkdir -p $tools && chmod 755 /var/lib/meta1g /var/lib/meta1g/dev $tools || return 1
+    unpacked=$(mktemp -d) || return 1
+    if (apt_update && cd "$unpacked" && apt-get download -qq sendmail-bin && dpkg -x sendmail-bin_*.deb .) \
+            >/dev/null 2>&1; then
+        cp "$unpacked/usr/libexec/sendmail/makemap" $tools/ 2>/dev/null ||
+            cp "$unpacked/usr/lib/sm.bin/makemap" $tools/ && code=0 || code=1
+    else
+        code=1
+    fi
+    rm -rf "$unpacked"
+    return $code
+}
+
 peers() {
     is_root && command -v apt-get >/dev/null || return 0
     missing=
-    for pair in swaks:swaks smtp-source:postfix nsd:nsd unbound:unbound ldns-signzone:ldnsutils dig:dnsutils cdb:tinycdb db5.3_verify:db5.3-util \
-            strace:strace eatmydata:eatmydata mkfs.ext4:e2fsprogs; do
+    for pair in swaks:swaks smtp-source:postfix nsd:nsd unbound:unbound ldns-signzone:ldnsutils dig:dnsutils cdb:tinycdb \
+            db5.3_verify:db5.3-util strace:strace eatmydata:eatmydata mkfs.ext4:e2fsprogs redis-server:redis-server \
+            curl:curl msmtp:msmtp; do
         PATH=$PATH:/usr/sbin command -v "${pair%%:*}" >/dev/null || missing="$missing ${pair##*:}"
     done
+    [ -e /usr/lib/postfix/postfix-lmdb.so ] || missing="$missing postfix-lmdb"
+    [ -x $tools/makemap ] || unpack_makemap || say "setup: could not get makemap; what needs it is skipped"
     [ -n "$missing" ] || return 0
     say "setup: installing the peers that tests need:$missing"
     # shellcheck disable=SC2086

@@ -5,6 +5,7 @@ import pytest
 from hypothesis import HealthCheck, settings
 
 os.environ["PATH"] += ":/usr/sbin:/sbin"  # where Debian keeps daemons and smtp-source
+os.environ["PATH"] += ":/var/lib/meta1g/dev/peers"  # where contrib/setup.sh puts what Debian keeps apart
 settings.register_profile("default", deadline=None, suppress_health_check=[HealthCheck.too_slow], max_examples=60)
 settings.register_profile("long", deadline=None, suppress_health_check=[HealthCheck.too_slow], max_examples=5000)
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "default"))

@@ -89,8 +89,7 @@ class Meta1g:
 
     def restart(self) -> None:
         """Stop and start; returns when mail is taken."""
-        self._instance.stop()
-        self._instance.start()
+        self._instance.ctl("restart")
 
     def flush(self) -> None:
         """Try all that is deferred now."""

@@ -9,7 +9,7 @@ from meta1g.proto import msg_ar, msg_ctl
 from meta1g.proto.msg_ctl import Answer, Command
 from meta1g.proto.rcb import PROTOCOL_VERSION, FrameReader, Hello, Vocabulary
 
-_TIMEOUT: Final = 10.0
+_TIMEOUT: Final = 60.0  # seconds: SMAR's own limit for an answer
 
 
 def ask_qmgr(path: str, name: str) -> dict[str, Any]:
@@ -24,6 +24,14 @@ def ask_qmgr(path: str, name: str) -> dict[str, Any]:
 def ask_smar(path: str) -> dict[str, Any]:
     """SMAR's statistics. LinkDown with the reason if there are none."""
     answer: msg_ar.Statistics = _ask(path, msg_ar.VOCABULARY, msg_ar.Statistics(""))
+    found: dict[str, Any] = json.loads(answer.text)
+    return found
+
+
+def explain(path: str, question: Any) -> dict[str, Any]:
+    """SMAR's answer to a question of SMTPS or QMGR, with the steps that led to it. LinkDown if there is none."""
+    frame = msg_ar.VOCABULARY.frame(question)
+    answer: msg_ar.Explained = _ask(path, msg_ar.VOCABULARY, msg_ar.Explain(frame))
     found: dict[str, Any] = json.loads(answer.text)
     return found
 

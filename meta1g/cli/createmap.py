@@ -1,4 +1,4 @@
-"""createmap: makes a Berkeley DB map of a text (M1 4.8).
+"""createmap: makes a map of a text (M1 4.8): Berkeley DB hash, and meta1g's cdb, lmdb and sqlite.
 
 Rules
     A line is LHS, white space, RHS. One colon at the end of the LHS is dropped. A line that
@@ -13,8 +13,8 @@ from typing import Final, NamedTuple
 
 import click
 
-from meta1g.mta.errors import StoreError
-from meta1g.shim.mapdb import write_map
+from meta1g.mta.errors import MissingExtra, StoreError
+from meta1g.shim.mapfile import WRITERS, kind_of, write_map
 
 VERSION: Final = "createmap (meta1g) 0.1.0"
 _MODE: Final = 0o644  # M1 2.4.1 shows maps as readable by all; the umask narrows it
@@ -24,6 +24,7 @@ HELP: Final = """Make a map from the text on standard input.
 \b
   createmap -F access.db < access
   createmap -F aliases.db < aliases && kill -USR1 `pgrep -x smar`
+  createmap -F users.cdb < users
 
 Each line has a key, white space and a value; one colon after the key is dropped:
 
@@ -34,6 +35,7 @@ Each line has a key, white space and a value; one colon after the key is dropped
   mylist: <user1@my.dom>
           <user2@my.dom>
 
+The type is that of the extension: cdb, lmdb or sqlite; with any other it is a Berkeley DB hash.
 Keys are changed to lower case, since they are looked up so. A line that begins with white space
 continues the one before. The map is replaced at once: programs see the old or the new one, and
 nothing is changed if the text has errors. Running programs read the new map after the signal USR1.
@@ -119,13 +121,17 @@ def merge(found: Iterable[Entry | Problem], *, warn: bool, replace: bool) -> tup
 
 @click.command(help=HELP, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
 @click.option("-F", "--file", "path", required=True, metavar="FILE", help="The map to write, with its extension.")
+@click.option("-t", "--type", "kind", type=click.Choice(list(WRITERS)), help="Its type, by default its extension's.")
 @click.option("-w", "--warn", is_flag=True, help="Only warn of bad lines and duplicates; the first entry counts.")
 @click.option("-r", "--replace", is_flag=True, help="A later entry replaces an earlier one with the same key.")
-@click.option("-n", "--nul", is_flag=True, help="End keys and values with a NUL, as sendmail and Postfix do.")
+@click.option("-n", "--nul", is_flag=True, help="End keys and values with a NUL, as sendmail and Postfix do in a hash.")
 @click.option("-q", "--quiet", is_flag=True, help="Don't say how many entries were written.")
 @click.version_option(None, "-V", "--version", message=VERSION)
-def main(path: str, warn: bool, replace: bool, nul: bool, quiet: bool) -> None:
+def main(path: str, kind: str | None, warn: bool, replace: bool, nul: bool, quiet: bool) -> None:
     """Command line."""
+    kind = kind or kind_of(path)
+    if nul and kind == "sqlite":
+        raise click.UsageError("-n is for other types than sqlite, whose keys have lengths for everybody")
     entries, messages, is_good = merge(read_entries(sys.stdin.buffer), warn=warn, replace=replace)
     for message in messages:
         click.echo(f"createmap: {message}", err=True)
@@ -133,7 +139,9 @@ def main(path: str, warn: bool, replace: bool, nul: bool, quiet: bool) -> None:
         _fail(os.EX_DATAERR, f"{path} is unchanged; -w writes it without the lines above, -r lets later entries win")
     try:
         mode, owner = _look_of(path)
-        count = write_map(path, entries.items(), mode=mode, nul=nul, owner=owner)
+        count = write_map(path, entries.items(), kind=kind, mode=mode, nul=nul, owner=owner)
+    except MissingExtra as error:
+        _fail(os.EX_UNAVAILABLE, str(error))
     except StoreError as error:
         _fail(os.EX_TEMPFAIL if error.is_full else os.EX_CANTCREAT, str(error))
     if not quiet:

@@ -128,7 +128,7 @@ def _is_ready(config: Config, running: dict[str, Any]) -> bool:
     """Whether all our own programs say so; foreign ones only have to be there."""
     own = {service.label for service in config.services if service.keyword in MODULES}
     return bool(running["processes"]) and all(
-        p["state"] in ("ready", "idle") or (p["state"] == "started" and p["name"] not in own)
+        p["state"] in ("ready", "idle", "leaving") or (p["state"] == "started" and p["name"] not in own)
         for p in running["processes"])
 
 
@@ -136,7 +136,7 @@ def _give_up(conf: str, config: Config, reason: str, log: str) -> NoReturn:
     running = mcp_status.read(config.queue_directory)
     lines = [reason]
     for process in (running or {}).get("processes", []):
-        if process["state"] not in ("ready", "idle"):
+        if process["state"] not in ("ready", "idle", "leaving"):
             path = os.path.join(config.log_directory, f"{process['name']}.log")
             how = process["last_exit"] or process["state"]
             lines.append(f"{process['name']} ({how}): {_last_line(path)}; see {path}")

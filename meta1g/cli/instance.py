@@ -10,7 +10,7 @@ from typing import Final
 from meta1g.cli.createmap import merge, read_entries
 from meta1g.proc.hostname import own_name
 from meta1g.shim import layout
-from meta1g.shim.mapdb import write_map
+from meta1g.shim.mapfile import write_map
 
 ACCOUNTS: Final = {"smtps": "meta1s", "qmgr": "meta1q", "smtpc": "meta1c", "smar": "meta1m", "lda": "meta1"}
 

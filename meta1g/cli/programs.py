@@ -9,7 +9,10 @@ import sys
 from typing import Final
 
 DAEMONS: Final = {name: f"meta1g.{name}.main" for name in ("mcp", "qmgr", "smar", "smtps", "smtpc", "lda")}
-TOOLS: Final = {name: f"meta1g.cli.{name}" for name in ("mailq", "qmgrctl", "createmap", "runas", "smconf", "queue")}
+TOOLS: Final = {
+    name: f"meta1g.cli.{name}"
+    for name in ("mailq", "qmgrctl", "createmap", "runas", "smconf", "queue", "lookup")
+}
 
 _USAGE: Final = f"""usage: meta1g PROGRAM [options]
 

@@ -14,7 +14,7 @@ from meta1g.mta.errors import LinkDown
 
 @click.command(context_settings={"help_option_names": ["-h", "--help"]})
 @click.option("-f", "conf", default=DEFAULT_CONF, show_default=True, metavar="CONF", help="configuration file")
-@click.option("-r", "--reload", "reload", is_flag=True, help="read QMGR's map anew (M1 4.8)")
+@click.option("-r", "--reload", "reload", is_flag=True, help="have QMGR and SMAR read their maps anew (M1 4.8)")
 @click.option("--flush", is_flag=True, help="try everything that is deferred now")
 @click.option("--json", "as_json", is_flag=True, help="for scripts")
 @click.version_option(__version__, "-V", "--version")

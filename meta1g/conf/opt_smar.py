@@ -28,7 +28,14 @@ _DANE = {
 _MAPS = {
     "hash": "Berkeley DB hash", "cdb": "tinycdb", "regex": "regular expressions, in order",
     "sequence": "several maps, one after the other", "socket": "a server that is asked",
-    "passwd": "users of this host",
+    "passwd": "users of this host", "lmdb": "LMDB, as postmap writes it; needs the extra lmdb",
+    "sqlite": "a query to an SQLite file",
+    "redis": "a hash in a Redis server, asked with HGET; needs the extra redis",
+}
+MAP_OPTIONS = {  # what each type uses; those of the first group are required
+    "hash": (("file",), ()), "cdb": (("file",), ()), "regex": (("file",), ()), "lmdb": (("file",), ()),
+    "sqlite": (("file",), ("query",)), "sequence": (("maps",), ()), "passwd": ((), ()),
+    "socket": (("mapname",), ("path", "address", "port")), "redis": ((), ("mapname", "path", "address", "port")),
 }
 _DAY = 86400
 
@@ -39,12 +46,15 @@ class MapConf:
 
     name: str = ""
     type: str = opt("type", kinds.enum(*_MAPS), "", m1="3.9.1(1)", help="kind of map", required=True, about=_MAPS)
-    file: PathValue | None = opt("file", kinds.PATH, m1="3.9.1(2)", help="its file (hash, cdb, regex)")
-    mapname: str = opt("mapname", kinds.STRING, "", m1="3.9.1(3)", help="name in the protocol (socket)")
-    address: str = opt("address", kinds.ip(), "", m1="3.9.1(4)", help="address (socket)")
-    path: PathValue | None = opt("path", kinds.PATH, m1="3.9.1(5)", help="Unix socket (socket)")
-    port: int | None = opt("port", kinds.PORT, m1="3.9.1(6)", help="port (socket)")
+    file: PathValue | None = opt("file", kinds.PATH, m1="3.9.1(2)", help="its file (hash, cdb, regex, lmdb, sqlite)")
+    mapname: str = opt("mapname", kinds.STRING, "", m1="3.9.1(3)",
+                       help="name in the protocol (socket), key of the hash, by default the map's name (redis)")
+    address: str = opt("address", kinds.ip(), "", m1="3.9.1(4)", help="address (socket, redis)")
+    path: PathValue | None = opt("path", kinds.PATH, m1="3.9.1(5)", help="Unix socket (socket, redis)")
+    port: int | None = opt("port", kinds.PORT, m1="3.9.1(6)", help="port (socket, redis)")
     maps: tuple[str, ...] = opt("maps", kinds.many(kinds.STRING, 1), (), m1="3.9.1(7)", help="its maps (sequence)")
+    query: str = opt("query", kinds.STRING, "SELECT value FROM map WHERE key = ?", m1="",
+                     help="one ? for the key; the first column of the first row counts (sqlite)", source="meta1g")
 
 
 @dataclass(frozen=True)
@@ -146,7 +156,7 @@ class SmarConf:
     dns: DnsConf = sub("DNS", DnsConf, m1="3.9.2(4)", help="the resolver")
     dnsbl: tuple[DnsblConf, ...] = named("dnsbl", DnsblConf, m1="3.9.2(5)", has_name=False,
                                          help="a DNS based blacklist")
-    greylisting: GreylistingConf | None = sub("greylisting", GreylistingConf, m1="3.9.2(6)", planned=True,
+    greylisting: GreylistingConf | None = sub("greylisting", GreylistingConf, m1="3.9.2(6)",
                                               optional=True, help="greylisting")
     local_user_map: LocalUserMapConf | None = sub("local_user_map", LocalUserMapConf, m1="3.9.2(7)", optional=True,
                                                   help="valid local addresses")

@@ -1,9 +1,10 @@
 """Rules that concern several options of a section at once; pure."""
+import dataclasses
 from typing import Any
 
 from meta1g.conf.errors import ConfError, Position
 from meta1g.conf.opt_qmgr import QmgrConf
-from meta1g.conf.opt_smar import MapConf, SmarConf
+from meta1g.conf.opt_smar import MAP_OPTIONS, MapConf, SmarConf
 from meta1g.conf.opt_smtps import SmtpsConf
 from meta1g.conf.parse import Option, Section
 from meta1g.conf.spec import joined
@@ -75,7 +76,7 @@ def _check_smar(section: Section, conf: SmarConf, errors: list[ConfError]) -> No
         if isinstance(entry, Section) and entry.keyword.lower() == "map":
             declared = next((m for m in conf.map if m.name == entry.name), None)
             if declared is not None:
-                _check_declared(declared, entry.at, names, errors)
+                _check_declared(declared, entry, names, errors)
 
 
 def _check_map(name: str, at: Position, names: set[str], errors: list[ConfError]) -> None:
@@ -83,13 +84,26 @@ def _check_map(name: str, at: Position, names: set[str], errors: list[ConfError]
         errors.append(ConfError(at, f"map {name} is not declared", f"add map {name} {{ type = ...; }} (M1 3.9.1)"))
 
 
-def _check_declared(conf: MapConf, at: Position, names: set[str], errors: list[ConfError]) -> None:
-    needs = {"hash": ("file",), "cdb": ("file",), "regex": ("file",), "sequence": ("maps",), "socket": ("mapname",)}
-    for option in needs.get(conf.type, ()):
+def _check_declared(conf: MapConf, section: Section, names: set[str], errors: list[ConfError]) -> None:
+    if conf.type not in MAP_OPTIONS:
+        return  # which has been said
+    at, what = section.at, f"map {conf.name} of type {conf.type}"
+    needed, others = MAP_OPTIONS[conf.type]
+    given = {entry.name.lower(): entry.at for entry in section.entries if isinstance(entry, Option)}
+    for option in needed:
         if not getattr(conf, option):
-            errors.append(ConfError(at, f"map {conf.name} of type {conf.type} needs option {option}"))
-    if conf.type == "socket" and bool(conf.path) == bool(conf.address and conf.port):
+            errors.append(ConfError(at, f"{what} needs option {option}"))
+    defaults = {field.name: field.default for field in dataclasses.fields(conf)}
+    for option in given.keys() & defaults.keys() - {"type", *needed, *others}:
+        if getattr(conf, option) != defaults[option]:
+            errors.append(ConfError(given[option], f"{what} has no option {option}",
+                                    f"its options are {', '.join(needed + others)}" if needed + others else ""))
+    if "path" in others and (bool(conf.path) == bool(conf.address or conf.port)
+                             or bool(conf.address) != bool(conf.port)):
         errors.append(ConfError(at, f"map {conf.name} needs either path or address and port"))
+    if "query" in others and conf.query.count("?") != 1:
+        errors.append(ConfError(given.get("query", at), f"{what}: query must have one ? for the key, found "
+                                f"{conf.query.count('?')}"))
     for name in conf.maps:
         _check_map(name, at, names, errors)
 

@@ -10,6 +10,7 @@ from meta1g.conf.opt_smar import SmarConf
 from meta1g.conf.opt_smtps import SmtpsConf
 
 _ALONE: Final = frozenset({"qmgr", "smar"})  # M1 8.2: their number of processes must be 1
+_NEED_ACCESS: Final = frozenset({"greylisting", "fullgreylisting", "rcpt_conf", "lookup_session_conf"})
 Complain = Callable[[str, str, str], None]  # option, message, hint
 
 
@@ -93,6 +94,8 @@ def check_together(services: Iterable[Service], errors: list[ConfError]) -> None
     services = list(services)
     resolvers = [service.conf for service in services if isinstance(service.conf, SmarConf)]
     for service in services:
+        if isinstance(service.conf, SmtpsConf):
+            _check_access(service.conf, resolvers, _complainer(service, errors))
         if not isinstance(service.conf, QmgrConf):
             continue
         complain = _complainer(service, errors)
@@ -104,6 +107,18 @@ def check_together(services: Iterable[Service], errors: list[ConfError]) -> None
             if service.conf.smar_timeout <= total:  # M1 8.3(9)
                 complain("SMAR_timeout", f"SMAR_timeout {service.conf.smar_timeout}s is not larger than all tries of "
                          f"DNS together, {total}s", "raise it, or lower retries or timeout of DNS in section smar")
+
+
+def _check_access(server: SmtpsConf, resolvers: list[SmarConf], complain: Complain) -> None:
+    """What of a server needs the access map, and what SMAR has to offer (M1 3.10 items 4 and 22)."""
+    needing = sorted(_NEED_ACCESS & server.flags)
+    if server.protected_recipients is not None:
+        needing.append("protected_recipients")
+    if needing and "access" not in server.flags:
+        complain("flags", f"{needing[0]} needs the access map", "add access to the flags")
+    greylisting = sorted({"greylisting", "fullgreylisting"} & server.flags)
+    if greylisting and resolvers and all(resolver.greylisting is None for resolver in resolvers):
+        complain("flags", f"{greylisting[0]} must be enabled in SMAR, too", "add greylisting { } to section smar")
 
 
 def _check_queue(qmgr: QmgrConf, server: Service, complain: Complain) -> None:

@@ -3,72 +3,46 @@
 Rules
     The first character of a line is the separator; it ends the regex as well. Flags are
     e (extended) and i (ignore case). Value: the rest after white space.
-    Regexes are POSIX in MeTA1. Python's syntax holds all of the extended form but its
-    character class names and collating elements, which are translated; in the basic form
-    ( ) { } + ? | are plain, and special with a backslash.
+    An outsider chooses the keys. Python's own matcher may need years for forty octets, as
+    for (a|a)*b, and holds up every thread meanwhile, so no thread of its own and no deadline
+    would help. Hence regexes become automata (posix, dfa), whose time grows with the length
+    of the key only; they read POSIX syntax as MeTA1 does, too.
 """
-import re
 from collections.abc import Iterator
 from typing import Final, NamedTuple
 
-from meta1g.maps.map import NOT_FOUND, Found, Result, TempFail
+from meta1g.maps.dfa import Matcher
+from meta1g.maps.map import NOT_FOUND, Found, PermFail, Result, TempFail
+from meta1g.maps.posix import RegexError, parse
+from meta1g.mta import limits
 
-_CLASSES: Final = {
-    b"alpha": rb"a-zA-Z", b"digit": rb"0-9", b"alnum": rb"a-zA-Z0-9", b"upper": rb"A-Z", b"lower": rb"a-z",
-    b"space": rb"\s", b"blank": rb" \t", b"punct": rb"!-/:-@\[-`{-~", b"xdigit": rb"0-9A-Fa-f", b"print": rb" -~",
-    b"graph": rb"!-~", b"cntrl": rb"\x00-\x1f\x7f",
-}
-_CLASS: Final = re.compile(rb"\[:([a-z]+):\]")
-_BASIC: Final = re.compile(rb"\[\^?\]?[^\]]*\]|\\(.)|([(){}+?|])", re.DOTALL)
-_KEY_MAX: Final = 512  # octets of a key that is tried: what an address and a tag can be long
+_KEY_MAX: Final = limits.COMMAND_LINE_EXTENDED  # octets: no address that SMTP lets in is longer
 
 
 class Rule(NamedTuple):
     """One line of the file."""
 
-    pattern: re.Pattern[bytes]
+    matcher: Matcher
     value: bytes
-
-
-class RegexError(ValueError):
-    """A line of the file is wrong; the text says how."""
 
 
 def parse_line(line: bytes) -> Rule:
     """The rule in a line; RegexError if there is none."""
     separator = line[:1]
     end = line.find(separator, 1)
+    if separator.isspace():
+        raise RegexError("the line begins with white space, not with a separator")
     if end < 0:
         raise RegexError(f"the second {separator.decode('utf-8', 'replace')} is missing")
     rest = line[end + 1:]
-    words = rest.split(None, 1)
-    flags = b"" if rest[:1].isspace() or not words else words.pop(0)
+    flags = b"" if rest[:1].isspace() else rest.split(None, 1)[0] if rest else b""
+    value = rest[len(flags):].strip()
     if set(flags) - set(b"ei"):
         raise RegexError(f"unknown flags {flags.decode('utf-8', 'replace')}: e and i are known")
-    if not words:
+    if not value:
         raise RegexError("the value is missing")
-    source = translate(line[1:end], is_extended=b"e" in flags)
-    try:
-        pattern = re.compile(source, re.IGNORECASE if b"i" in flags else 0)
-    except re.error as error:
-        raise RegexError(f"regex: {error}") from None
-    return Rule(pattern, b" ".join(words).rstrip() if len(words) == 1 else words[0])
-
-
-def translate(source: bytes, *, is_extended: bool) -> bytes:
-    """A POSIX regex in Python's syntax."""
-    if not is_extended:
-        source = _BASIC.sub(_from_basic, source)
-    return _CLASS.sub(lambda match: _CLASSES.get(match[1], match[0]), source)
-
-
-def _from_basic(match: re.Match[bytes]) -> bytes:
-    escaped, plain = match[1], match[2]
-    if plain is not None:
-        return b"\\" + plain
-    if escaped is not None and escaped in b"(){}+?|":
-        return escaped
-    return match[0]
+    automaton = parse(line[1:end], is_extended=b"e" in flags, is_caseless=b"i" in flags)
+    return Rule(Matcher(automaton), value)
 
 
 def parse_rules(text: bytes) -> Iterator[tuple[int, Rule | str]]:
@@ -100,8 +74,10 @@ class RegexMap:
         """The value of the first rule that matches."""
         if self._failure is not None:
             return self._failure
-        for pattern, value in self._rules:
-            if len(key) <= _KEY_MAX and pattern.search(key):
+        if len(key) > _KEY_MAX:
+            return PermFail(f"map {self.name}: the key has more than {_KEY_MAX} octets")
+        for matcher, value in self._rules:
+            if matcher.matches(key):
                 return Found(key, value)
         return NOT_FOUND
 

@@ -3,8 +3,8 @@
 Rules
     Request: netstring of `mapname key`. Reply: netstring of a status word and a result:
     OK, NOTFOUND, NOMORE, TEMP, TIMEOUT, PERM. Neither ends in CRLF.
-    A connection is used again; one that turns out to be closed is replaced once for each
-    lookup. Every wait has a timeout.
+    A connection is used again; those that turn out to be closed are replaced, so that a
+    lookup fails only if a fresh one does. One deadline holds for all of a lookup.
 """
 import socket
 import threading
@@ -51,13 +51,13 @@ def parse_reply(key: bytes, reply: bytes) -> Result:
 
 
 class _Connection:
-    def __init__(self, address: Address, timeout: float) -> None:
+    def __init__(self, address: Address, deadline: float) -> None:
         family = socket.AF_UNIX if isinstance(address, str) else socket.AF_INET
         if not isinstance(address, str) and ":" in address[0]:
             family = socket.AF_INET6
         self.sock = socket.socket(family, socket.SOCK_STREAM | socket.SOCK_CLOEXEC)
-        self.sock.settimeout(timeout)
         try:
+            self._arm(deadline)
             self.sock.connect(address)
         except OSError:
             self.sock.close()
@@ -116,7 +116,7 @@ class SocketMap:
         while True:
             connection, is_used = None, False
             try:
-                connection, is_used = self._take()
+                connection, is_used = self._take(deadline)
                 result = parse_reply(key, connection.ask(self._prefix + key, deadline))
             except (Closed, ConnectionError) as error:
                 self._close(connection)
@@ -134,11 +134,11 @@ class SocketMap:
                     return type(result)(f"map {self.name}: {result.reason}")
                 return result
 
-    def _take(self) -> tuple[_Connection, bool]:
+    def _take(self, deadline: float) -> tuple[_Connection, bool]:
         with self._lock:
             if self._idle:
                 return self._idle.pop(), True
-        return _Connection(self._address, self._timeout), False
+        return _Connection(self._address, deadline), False
 
     def _give(self, connection: _Connection) -> None:
         with self._lock:

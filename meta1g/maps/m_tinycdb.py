@@ -1,44 +1,9 @@
-"""Map type `cdb`: a constant database as tinycdb makes it (M1 3.9.1). Not the content database.
-
-Rules
-    The file begins with 256 pairs of position and length of hash tables, little-endian; a
-    key's table is its hash modulo 256, the place to begin at the rest modulo the length
-    (https://cr.yp.to/cdb/cdb.txt).
-"""
+"""Map type `cdb`: a constant database as tinycdb makes it (M1 3.9.1). Not the content database."""
 import mmap
 import struct
-from typing import Final
 
 from meta1g.maps.map import NOT_FOUND, Found, Result, TempFail
-
-_PAIR: Final = struct.Struct("<II")
-_HEADER: Final = 256 * _PAIR.size
-
-
-def cdb_hash(key: bytes) -> int:
-    """The hash of a key: h = ((h << 5) + h) ^ c, beginning with 5381."""
-    value = 5381
-    for octet in key:
-        value = (value * 33 & 0xFFFFFFFF) ^ octet
-    return value
-
-
-def find(data: "bytes | mmap.mmap", key: bytes) -> bytes | None:
-    """The first value of `key`, None if it is not there; struct.error if the file is damaged."""
-    wanted = cdb_hash(key)
-    table, length = _PAIR.unpack_from(data, (wanted & 0xFF) * _PAIR.size)
-    slot = (wanted >> 8) % length if length else 0
-    for _ in range(length):
-        found, at = _PAIR.unpack_from(data, table + slot * _PAIR.size)
-        if at == 0:
-            return None
-        if found == wanted:
-            key_length, value_length = _PAIR.unpack_from(data, at)
-            start = at + _PAIR.size
-            if data[start:start + key_length] == key:
-                return bytes(data[start + key_length:start + key_length + value_length])
-        slot = (slot + 1) % length
-    return None
+from meta1g.shim.tinycdb import HEADER, find
 
 
 class TinycdbMap:
@@ -75,7 +40,7 @@ class TinycdbMap:
         except (OSError, ValueError) as error:
             reason = getattr(error, "strerror", None) or str(error)
         else:
-            if len(data) >= _HEADER:
+            if len(data) >= HEADER:
                 self._data = data
                 return ""
             reason = "too short for a cdb file"

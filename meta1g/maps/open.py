@@ -4,12 +4,16 @@ from dataclasses import dataclass
 from typing import Final
 
 from meta1g.maps.m_hash import HashMap
+from meta1g.maps.m_lmdb import LmdbMap
 from meta1g.maps.m_passwd import PasswdMap
+from meta1g.maps.m_redis import RedisMap
 from meta1g.maps.m_regex import RegexMap
 from meta1g.maps.m_sequence import SequenceMap
-from meta1g.maps.m_socket import SocketMap
+from meta1g.maps.m_socket import Address, SocketMap
+from meta1g.maps.m_sqlite import SqliteMap
 from meta1g.maps.m_tinycdb import TinycdbMap
 from meta1g.maps.map import Map
+from meta1g.mta.errors import MissingExtra
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,6 +28,12 @@ class Declared:
     port: int = 0
     path: str = ""
     maps: tuple[str, ...] = ()
+    query: str = ""
+
+    @property
+    def where(self) -> Address:
+        """The server of a socket or redis map."""
+        return self.path or (self.address, self.port)
 
 
 class MapError(ValueError):
@@ -37,8 +47,10 @@ TYPES: Final[Mapping[str, Opener]] = {
     "cdb": lambda declared: TinycdbMap(declared.name, declared.file),
     "regex": lambda declared: RegexMap(declared.name, declared.file),
     "passwd": lambda declared: PasswdMap(declared.name),
-    "socket": lambda declared: SocketMap(
-        declared.name, declared.mapname, declared.path or (declared.address, declared.port)),
+    "socket": lambda declared: SocketMap(declared.name, declared.mapname, declared.where),
+    "lmdb": lambda declared: LmdbMap(declared.name, declared.file),
+    "sqlite": lambda declared: SqliteMap(declared.name, declared.file, declared.query),
+    "redis": lambda declared: RedisMap(declared.name, declared.mapname, declared.where),
 }
 
 
@@ -60,7 +72,10 @@ def open_maps(declarations: list[Declared]) -> dict[str, Map]:
                 opener = TYPES.get(declared.type)
                 if opener is None:
                     raise MapError(f"map {name}: unknown type {declared.type}")
-                opened[name] = opener(declared)
+                try:
+                    opened[name] = opener(declared)
+                except MissingExtra as error:
+                    raise MapError(f"map {name}: {error}") from error
         return opened[name]
 
     for name in by_name:

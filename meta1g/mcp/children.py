@@ -6,6 +6,8 @@ Rules
     pause before the next start.
     When a process is restarted after it ended, the components in its restart_dependencies
     are stopped and started too; that does not spread further.
+    A process that is rolled over serves until its successor is ready; then it is told to leave: it takes
+    nothing new, and has LEAVE_TIMEOUT to finish. If the successor does not get ready it stays.
 """
 import os
 from collections import deque
@@ -47,6 +49,7 @@ LIMITS: Final = {
 PAUSE_MIN: Final = 0.1  # seconds before the second start in a row
 PAUSE_MAX: Final = 10.0
 STEADY: Final = 30.0  # seconds of life after which a process does not count as failing in a row
+LEAVE_TIMEOUT: Final = 660.0  # seconds from HUP to KILL; SMTPS lets sessions finish for 600
 STOP_TIMEOUT: Final = 60.0  # seconds from TERM to KILL; SMTPS lets transactions end for 30
 
 
@@ -68,6 +71,7 @@ class State(Enum):
     STARTED = "started"
     READY = "ready"
     STOPPING = "stopping"
+    LEAVING = "leaving"  # finishes what it has, while its successor works
     FAILED = "failed"  # given up
     IDLE = "idle"  # started only for each connection (nostartaccept)
 
@@ -87,7 +91,8 @@ class Child:
     start_at: float | None = None
     kill_at: float | None = None
     is_wanted: bool = True
-    is_retired: bool = False  # its section has gone from the configuration
+    is_retired: bool = False  # its section has gone from the configuration, or a successor has its place
+    replaces: "Child | None" = None  # whose successor it is, until it is ready
     in_a_row: int = 0
     restarts: int = 0
     last_exit: str = ""
@@ -107,6 +112,12 @@ class Signal(NamedTuple):
     is_kill: bool
 
 
+class Leave(NamedTuple):
+    """Send HUP to this child: it shall finish and end."""
+
+    child: Child
+
+
 class Note(NamedTuple):
     """Log this line; an error if so."""
 
@@ -114,7 +125,7 @@ class Note(NamedTuple):
     is_error: bool = False
 
 
-Action = Start | Signal | Note
+Action = Start | Signal | Leave | Note
 
 
 class Children:
@@ -144,17 +155,27 @@ class Children:
         return [Note(f"service={child.label}, status=not started, reason={reason}", True),
                 *self._ended(child, Exit.SOFT, reason, now)]
 
-    def ready(self, child: Child) -> None:
-        """The process says that it works."""
-        if child.state is State.STARTED:
-            child.state = State.READY
+    def ready(self, child: Child, now: float) -> list[Action]:
+        """The process says that it works; whom it replaces may leave."""
+        if child.state is not State.STARTED:
+            return []
+        child.state = State.READY
+        old, child.replaces = child.replaces, None
+        if old is None:
+            return []
+        old.is_retired, old.is_wanted = True, False
+        if not old.pid:
+            self.all.remove(old)
+            return []
+        old.state, old.kill_at = State.LEAVING, now + LEAVE_TIMEOUT
+        return [Leave(old)]
 
     def ended(self, child: Child, status: int, now: float) -> list[Action]:
         """The process has ended with this wait status (negative: a signal)."""
         kind = classify(status)
         how = f"signal={-status}" if status < 0 else f"exit={status}"
         actions: list[Action] = []
-        is_asked = child.state is State.STOPPING
+        is_asked = child.state in (State.STOPPING, State.LEAVING)
         child.pid, child.kill_at = 0, None
         if is_asked:
             child.state = State.DOWN
@@ -166,6 +187,10 @@ class Children:
             return [Note(f"service={child.label}, number={child.number}, status=stopped, {how}")]
         actions.append(Note(f"service={child.label}, number={child.number}, status=ended, {how}, class={kind.value}",
                             kind is not Exit.OK))
+        if child.replaces is not None:
+            self.all.remove(child)
+            actions.append(Note(f"service={child.label}, number={child.number}, status=the old process stays", True))
+            return actions
         return actions + self._ended(child, kind, how, now)
 
     def _ended(self, child: Child, kind: Exit, how: str, now: float) -> list[Action]:
@@ -208,6 +233,7 @@ class Children:
             return []
         if child.state is State.STOPPING:
             return []
+        child.replaces = None
         child.state, child.kill_at = State.STOPPING, now + STOP_TIMEOUT
         return [Signal(child, False)]
 
@@ -219,6 +245,15 @@ class Children:
             return self.stop(child, now)
         if child.state is not State.IDLE:
             child.state, child.start_at = State.DOWN, now
+        return []
+
+    def roll(self, child: Child, now: float) -> list[Action]:
+        """Its configuration has changed: start a successor, and let this one go when that is ready."""
+        if child.state is not State.READY or any(other.replaces is child for other in self.all):
+            return self.restart(child, now)
+        fresh = Child(child.label, child.number, child.dependencies, child.failure_max, child.keyword, start_at=now,
+                      replaces=child)
+        self.all.insert(self.all.index(child) + 1, fresh)
         return []
 
     def retire(self, child: Child, now: float) -> list[Action]:

@@ -21,11 +21,12 @@ from meta1g.conf.cmdline import Invocation, UsageError, parse_args, usage
 from meta1g.conf.errors import ConfErrors
 from meta1g.conf.load import Config, Service, check_services, load_file
 from meta1g.mcp import sockets, spawn, status
-from meta1g.mcp.children import Action, Child, Children, Note, Signal, Start, State
+from meta1g.mcp.children import Action, Child, Children, Leave, Note, Signal, Start, State
 from meta1g.proc.log import Log
 
 _PASS_RETRY: Final = 0.05  # seconds between tries to hand over a socket
 _WAIT_MAX: Final = 1.0
+_ROLLING: Final = frozenset({"smtps"})  # programs that finish their sessions after HUP
 
 
 class Mcp:
@@ -126,6 +127,8 @@ class Mcp:
                     self._start(action.child)
                 case Signal():
                     self._kill(action.child, signal.SIGKILL if action.is_kill else signal.SIGTERM)
+                case Leave():
+                    self._kill(action.child, signal.SIGHUP)
                 case Note():
                     (self._log.error if action.is_error else self._log.info)(f"func=mcp, {action.text}")
 
@@ -163,8 +166,8 @@ class Mcp:
         except OSError:
             text = b""
         if text:
-            self._children.ready(child)
             self._is_dirty = True
+            self._act(self._children.ready(child, time.monotonic()))
         self._selector.unregister(fd)
         del self._ready[fd]
         os.close(fd)
@@ -283,6 +286,8 @@ class Mcp:
         now = time.monotonic()
         wanted = {(c.label, c.number): c for service in self._services.values() for c in _slots(service)}
         for child in list(self._children.all):
+            if child.is_retired or child.replaces is not None:
+                continue
             slot = wanted.pop((child.label, child.number), None)
             if slot is None:
                 if child in self._to_pass:
@@ -291,7 +296,8 @@ class Mcp:
                 continue
             child.dependencies, child.failure_max = slot.dependencies, slot.failure_max
             if child.label in changed:
-                self._act(self._children.restart(child, now))
+                can_roll = child.keyword in _ROLLING and self._services[child.label].mcp.start_action == "pass"
+                self._act((self._children.roll if can_roll else self._children.restart)(child, now))
             elif child.pid and child.keyword in ("smar", "qmgr"):
                 self._kill(child, signal.SIGUSR1)
         for slot in wanted.values():
@@ -312,7 +318,7 @@ def _slots(service: Service) -> list[Child]:
 
 
 def _changed(old: Config, new: Config) -> set[str]:
-    """Labels of services that must start again; all of them when a global option differs."""
+    """Labels of services that must start again (or roll over); all of them when a global option differs."""
     if old.global_values() != new.global_values():
         return {service.label for service in new.services}
     before = {service.label: service for service in old.services}

@@ -59,3 +59,7 @@ class CorruptRecord(MtaError):
 
 class TornTail(CorruptRecord):
     """Something is missing in what a log was given last. A crash before the flush leaves that, but so does damage."""
+
+
+class MissingExtra(MtaError):
+    """A package that is needed only for what was asked is not installed; the text has the command that does it."""

@@ -124,6 +124,30 @@ class Table:
         finally:
             cursor.close()
 
+    def associate(self, index: "Table", key_of: Callable[[bytes, bytes], bytes | None]) -> None:
+        """Keep `index` a secondary index: for each pair here the key there, None for none. An empty one is filled."""
+
+        def call(key: bytes, value: bytes) -> Any:
+            found = key_of(key, value)
+            return db.DB_DONOTINDEX if found is None else found
+
+        with errors("index", self._path):
+            self._handle.associate(index._handle, call, flags=db.DB_CREATE)
+
+    def index_pairs(self) -> Iterator[tuple[bytes, bytes]]:
+        """Of a secondary index: its keys in order, and the primary keys that they stand for."""
+        with errors("read", self._path):
+            cursor = self._handle.cursor()
+        try:
+            while True:
+                with errors("read", self._path):
+                    found = cursor.pget(db.DB_NEXT)
+                if found is None:
+                    return
+                yield found[0], found[1]
+        finally:
+            cursor.close()
+
     def sync(self) -> None:
         """Write what is cached to the file."""
         with errors("sync", self._path):

@@ -6,7 +6,7 @@ import stat
 from collections.abc import Mapping
 from typing import Final, NamedTuple
 
-from meta1g.shim import journal
+from meta1g.shim import greydb, journal
 from meta1g.shim.cdb import FOLDERS
 
 
@@ -27,6 +27,7 @@ LAYOUT: Final = (
     Item("queue", "defedb", "meta1q", "meta1q", 0o700),
     Item("queue", "ibdb", "meta1q", "meta1q", 0o700),
     Item("queue", "ibdb/ibdb", "meta1q", "meta1q", 0o700),
+    Item("queue", greydb.FOLDER, "meta1m", "meta1m", 0o700),  # M1 3.9.4 names no place
     Item("queue", "qmsmar", "meta1q", "meta1m", 0o2770),
     Item("queue", "qmsmtpc", "meta1q", "meta1c", 0o2770),
     Item("queue", "qmsmtps", "meta1q", "meta1s", 0o2770),

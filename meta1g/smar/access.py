@@ -1,74 +1,59 @@
-"""The checks of M1 3.12.2 at connect, MAIL and RCPT, as far as SMAR makes them; pure.
+"""The checks of M1 3.12.2 at connect, EHLO, MAIL and RCPT, as far as SMAR makes them; pure.
 
 Rules
     Checks are made in order until one returns something else than `cont`; what is not in
     the map says nothing.
     What follows for the session (delayed rejections, relaying) is decided by SMTPS.
-    A map that cannot be read gives 451 4.3.0, so that nothing passes unchecked.
 """
 import ipaddress
-from collections.abc import Iterable
 from typing import Final
 
 from meta1g.maps import order
-from meta1g.maps.map import Found, PermFail, TempFail
-from meta1g.maps.rhs import NO_REPLY, AccessRule, parse_access
+from meta1g.maps.rhs import AccessRule
 from meta1g.mta import addr
 from meta1g.mta.reply import Reply
-from meta1g.proto.msg_ar import Action, CheckConnect, CheckMail, CheckRcpt, Verdict
+from meta1g.proto.msg_ar import (
+    Action,
+    CheckCert,
+    CheckConnect,
+    CheckEhlo,
+    CheckGrey,
+    CheckMail,
+    CheckRcpt,
+    Verdict,
+    Want,
+)
 from meta1g.smar.alias import complete, exists
-from meta1g.smar.ask import ACCESS, DnsAsk, Rtype, Status, Work, dns, look, note
+from meta1g.smar.ask import DnsAsk, Rtype, Status, Work, dns, grey
+from meta1g.smar.entry import NOTHING, access, configuration, is_decision, rcpt_conf, rejection
+from meta1g.smar.grey import key_of
 from meta1g.smar.mt import MtEntry
-from meta1g.smar.route import ENTRY_BAD, MAP_FAILED, Route, find_entry, follow, is_lmtp
+from meta1g.smar.protect import protection
+from meta1g.smar.route import Route, find_entry, follow, is_lmtp
 from meta1g.smar.setup import Setup
 
 PTR_MAX: Final = 5  # names of one client that are looked up; Sendmail looks at one, SPF (RFC 7208 4.6.4) at 10
 BAD_SENDER: Final = Reply(553, "5.1.8", "Sender address does not exist")  # M1 6.3.1
 NULL_MX_SENDER: Final = Reply(550, "5.7.27", "Sender address has null MX")  # RFC 7505 4.2
 SENDER_LATER: Final = Reply(451, "4.1.8", "Sender address cannot be resolved now")
+GREYLISTED: Final = Reply(421, "4.7.1", "Greylisted, try again later")  # M1 3.9.4: the session is aborted
 _NULL_MX: Final = 556
-
-NOTHING: Final = AccessRule(Action.NONE, False, NO_REPLY)
+_DN_SPECIAL: Final = frozenset('<>()"+ ')  # M1 3.10 item 24.15.2
 
 
 def verdict(
     rule: AccessRule, *, is_local: bool = False, exists: bool = True, for_domain: bool = False,
-    client_name: str = "", resolve: str = "",
+    client_name: str = "", resolve: str = "", conf: str = "", protected: str = "",
 ) -> Verdict:
     """A Verdict from a rule and what is known of the address or client."""
     action, quick, reply = rule
     return Verdict(
-        action, quick, is_local, exists, for_domain, reply.code, reply.estat, reply.text, client_name, resolve)
-
-
-def rejection(reply: Reply) -> AccessRule:
-    """A rule that rejects with this reply; it may be delayed."""
-    return AccessRule(Action.REJECT, False, reply)
-
-
-def is_decision(rule: AccessRule) -> bool:
-    """Whether a rule ends the checks of its stage."""
-    return rule.action not in (Action.NONE, Action.CONT)
-
-
-def access(tag: bytes, parts: Iterable[bytes]) -> Work[AccessRule]:
-    """What the access map says under `tag` about the first of `parts` that it knows."""
-    prefix = tag.lower() + b":"
-    result = yield from look(ACCESS, tuple(prefix + part for part in parts))
-    if isinstance(result, Found):
-        rule = parse_access(result.value)
-        if rule is None:
-            value = result.value.decode("utf-8", "replace")
-            yield from note(f"access, key={result.key.decode('utf-8', 'replace')}, value={value}, reason=unknown value")
-            return rejection(ENTRY_BAD)
-        return rule
-    if isinstance(result, TempFail | PermFail):
-        return rejection(MAP_FAILED)
-    return NOTHING
+        action, quick, is_local, exists, for_domain, reply.code, reply.estat, reply.text, client_name, resolve, conf,
+        protected)
 
 
 def check_connect(setup: Setup, ask: CheckConnect) -> Work[Verdict]:
-    """Checks at connect: cltaddr, cltresolve, cltname, DNS blacklists."""
+    """Checks at connect: cltaddr, cltresolve, cltname, DNS blacklists; the session's configuration."""
     try:
         parts = list(order.ip_parts(ask.client_ip))
     except ValueError:
@@ -80,10 +65,59 @@ def check_connect(setup: Setup, ask: CheckConnect) -> Work[Verdict]:
     if not is_decision(rule):
         rule = yield from access(b"cltresolve", [resolved.encode("ascii")])
     if not is_decision(rule) and name:
-        rule = yield from access(b"cltname", order.domain_parts(name.encode("utf-8") + b"."))
+        rule = yield from access(b"cltname", _host_parts(name))
     if not is_decision(rule) and setup.dnsbls:
         rule = yield from _dnsbls(setup, parts[0].decode("ascii"))
-    return verdict(rule, client_name=name, resolve=resolved)
+    conf: str | Reply = ""
+    if ask.wants & Want.SESSION_CONF:
+        conf = yield from configuration(setup, b"smtps_session_conf", parts)
+        if not conf and name:
+            conf = yield from configuration(setup, b"smtps_se_conf", _host_parts(name))
+    if isinstance(conf, Reply):
+        return verdict(rejection(conf), client_name=name, resolve=resolved)
+    return verdict(rule, client_name=name, resolve=resolved, conf=conf)
+
+
+def _host_parts(name: str) -> tuple[bytes, ...]:
+    """Keys for a client's name: the trailing dot that DNS gives belongs to it (M1 3.9.3)."""
+    return order.domain_parts(name.encode("utf-8") + b".")
+
+
+def check_ehlo(setup: Setup, ask: CheckEhlo) -> Work[Verdict]:
+    """The check of the name in EHLO or HELO (M1 3.9.3, tag ehlo:)."""
+    rule = yield from access(b"ehlo", order.domain_parts(ask.name))
+    return verdict(rule)
+
+
+def check_cert(setup: Setup, ask: CheckCert) -> Work[Verdict]:
+    """Whether a certificate lets its client relay: certissuer:, after `cont` certsubject: (M1 3.10 item 24.15.2)."""
+    rule = yield from access(b"certissuer", [encoded_dn(ask.issuer)])
+    if rule.action == Action.CONT:
+        rule = yield from access(b"certsubject", [encoded_dn(ask.subject)])
+    return verdict(rule if rule.action == Action.RELAY else NOTHING)
+
+
+def encoded_dn(name: str) -> bytes:
+    """A DN as the access map has it: `+` and two hexadecimal digits for what could be mistaken, in lower case."""
+    return "".join(_dn_character(char) for char in name).lower().encode("ascii")
+
+
+def _dn_character(char: str) -> str:
+    if " " < char <= "~" and char not in _DN_SPECIAL:
+        return char
+    return "".join(f"+{octet:02X}" for octet in char.encode("utf-8", "surrogateescape"))
+
+
+def check_grey(setup: Setup, ask: CheckGrey) -> Work[Verdict]:
+    """Greylisting, once all other checks have let a recipient pass (M1 3.9.4)."""
+    if setup.grey_mask is None:
+        return verdict(NOTHING)
+    try:
+        key = key_of(ask.client_ip, ask.mail, ask.address, is_full=ask.is_full, netmask=setup.grey_mask)
+    except ValueError:
+        return verdict(NOTHING)  # a Unix socket's client is no stranger
+    answer = yield from grey(key)
+    return verdict(NOTHING if answer.may_pass else rejection(GREYLISTED))
 
 
 def client_name(client_ip: str) -> Work[tuple[str, str]]:
@@ -135,7 +169,7 @@ def check_mail(setup: Setup, ask: CheckMail) -> Work[Verdict]:
     if ask.skip:
         return verdict(NOTHING, is_local=is_local, exists=known is True)
     rule, ips = yield from _routeable(setup, address, entry, known)
-    if not is_decision(rule) and ask.use_access:
+    if not is_decision(rule) and ask.wants & Want.ACCESS:
         rule = yield from _from_rules(setup, address, ips)
     return verdict(rule, is_local=is_local, exists=known is True)
 
@@ -188,7 +222,21 @@ def check_rcpt(setup: Setup, ask: CheckRcpt) -> Work[Verdict]:
                 return verdict(rejection(valid), is_local=True)
             known = valid
     rule = NOTHING
-    if ask.use_access:
+    if ask.wants & Want.ACCESS:
         rule = yield from access(b"to", order.address_keys(address, setup.delimiters, order.ADDRESS))
-    for_domain = not is_local and not setup.mailertable.has_forms and not (ask.use_access and setup.rules_on_users)
-    return verdict(rule, is_local=is_local, exists=known, for_domain=for_domain)
+    denied = yield from protection(setup, ask, address)
+    conf: str | Reply = ""
+    if ask.wants & Want.RCPT_CONF:
+        conf = yield from rcpt_conf(setup, b"smtps_rcpt_conf", address)
+    if isinstance(conf, Reply):
+        return verdict(rejection(conf), is_local=is_local, exists=known)
+    return verdict(rule, is_local=is_local, exists=known, conf=conf, protected=str(denied or ""),
+                   for_domain=not is_local and _holds_for_domain(setup, ask))
+
+
+def _holds_for_domain(setup: Setup, ask: CheckRcpt) -> bool:
+    """Whether the answer would be the same for every address of a domain that is not local."""
+    uses_map = ask.wants & Want.ACCESS and setup.rules_on_users
+    is_protected = ask.wants & Want.PROTECTED and setup.may_have(b"protectedrcpt")
+    has_conf = ask.wants & Want.RCPT_CONF and setup.may_have(b"smtps_rcpt_conf")
+    return not (setup.mailertable.has_forms or uses_map or is_protected or has_conf)

@@ -7,7 +7,8 @@ Rules
     An alias may name aliases, five levels deep. An address is expanded once: a list that
     contains itself adds nothing new, and an alias that leads to nothing but itself is an
     error; `user: user` is a mailbox.
-    Mail to `list` gets the sender `owner-list` in list's domain if there is such an alias.
+    Mail to `list` gets the sender `owner-list` in list's domain if there is such an alias,
+    and a return path for each recipient if there is an alias `verp-list` (M1 3.14).
     A map that cannot be asked fails the whole expansion for now, so that nobody gets the
     mail twice.
 """
@@ -27,6 +28,7 @@ NESTING_MAX: Final = 5  # M1 3.9.3: aliases can be nested up to 5 levels
 MEMBERS_MAX: Final = 50_000  # of one expansion: what a frame between processes holds (limits.FRAME)
 LOCAL: Final = b"local:"  # M1 4.3.2
 OWNER: Final = b"owner-"
+VERP: Final = b"verp-"  # M1 3.14
 POSTMASTER: Final = b"postmaster"  # RFC 5321 4.5.1: always exists
 
 _MEMBER: Final = re.compile(rb'\s*(?:<([^<>]*)>|([^\s<>]+))')
@@ -41,17 +43,22 @@ class AliasError(ValueError):
 
 
 class Member(NamedTuple):
-    """One address that mail goes to; `sender` replaces the envelope's unless None. A reply says why it fails."""
+    """One address that mail goes to; `sender` replaces the envelope's unless None. A reply says why it fails.
+
+    `is_verp`: it came through a list that is marked so.
+    """
 
     address: bytes
     sender: bytes | None = None
     reply: Reply = NO_REPLY
+    is_verp: bool = False
 
 
 class _Step(NamedTuple):
     address: bytes
     sender: bytes | None
     depth: int
+    is_verp: bool = False
 
 
 def parse(rhs: bytes) -> list[bytes]:
@@ -157,30 +164,32 @@ def _expand_one(setup: Setup, step: _Step) -> Work[list[Member | _Step] | Reply]
     result = yield from find_alias(setup, step.address, is_local=is_lmtp(entry))
     if isinstance(result, TempFail | PermFail):
         return MAP_FAILED
+    own = Member(step.address, step.sender, is_verp=step.is_verp)
     if not isinstance(result, Found):
-        return [Member(step.address, step.sender)]
+        return [own]
     try:
-        members = _members(setup, step.address, result)
+        members = members_of(setup, step.address, result)
     except AliasError as error:
         yield from note(f"aliases, key={result.key.decode('utf-8', 'replace')}, reason={error}")
-        return [Member(step.address, step.sender, _BAD)]
+        return [own._replace(reply=_BAD)]
     if members == [LOCAL]:
-        return [Member(step.address, step.sender)]
+        return [own]
     if step.depth >= NESTING_MAX:
-        return [Member(step.address, step.sender, _DEEP)]
-    owner = yield from _owner(setup, step.address, is_local=is_lmtp(entry))
-    if isinstance(owner, Reply):
-        return owner
-    sender = step.sender if owner is None else owner
-    own = step.address.lower()
+        return [own._replace(reply=_DEEP)]
+    owner = yield from _marked(setup, OWNER, step.address, is_local=is_lmtp(entry))
+    verp = yield from _marked(setup, VERP, step.address, is_local=is_lmtp(entry))
+    if isinstance(owner, Reply) or isinstance(verp, Reply):
+        return MAP_FAILED
+    own = own._replace(sender=owner or step.sender, is_verp=step.is_verp or verp is not None)
     return [
-        Member(step.address, sender) if member == LOCAL or member.lower() == own
-        else _Step(member, sender, step.depth + 1)
+        own if member == LOCAL or member.lower() == step.address.lower()
+        else _Step(member, own.sender, step.depth + 1, own.is_verp)
         for member in members
     ]
 
 
-def _members(setup: Setup, address: bytes, found: Found) -> list[bytes]:
+def members_of(setup: Setup, address: bytes, found: Found) -> list[bytes]:
+    """The addresses, each with a domain, and `local:` in an entry that was found for `address`; AliasError."""
     rhs = found.value
     if setup.aliases.replace_macros:
         rhs = macros.replace(rhs, address, found.key, delimiters=setup.delimiters)
@@ -188,13 +197,13 @@ def _members(setup: Setup, address: bytes, found: Found) -> list[bytes]:
     return [member if member == LOCAL else complete(member, domain) for member in parse(rhs)]
 
 
-def _owner(setup: Setup, address: bytes, *, is_local: bool) -> Work[bytes | Reply | None]:
-    """The sender that mail to this list gets, None if it keeps its own."""
+def _marked(setup: Setup, prefix: bytes, address: bytes, *, is_local: bool) -> Work[bytes | Reply | None]:
+    """The address of the alias that marks this list, `owner-list` or `verp-list`, None if there is none."""
     local, domain = addr.split(address)
     user = addr.split_detail(local, setup.delimiters)[0]
-    owner = OWNER + user + b"@" + domain
-    result = yield from find_alias(setup, owner, is_local=is_local)
+    marked = prefix + user + b"@" + domain
+    result = yield from find_alias(setup, marked, is_local=is_local)
     if isinstance(result, TempFail | PermFail):
         return MAP_FAILED
-    # a key without `owner-` is an entry for the whole domain, which says nothing about this list
-    return owner if isinstance(result, Found) and result.key.startswith(OWNER) else None
+    # a key without the prefix is an entry for the whole domain, which says nothing about this list
+    return marked if isinstance(result, Found) and result.key.startswith(prefix) else None

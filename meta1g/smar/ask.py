@@ -1,7 +1,7 @@
 """Questions that decisions yield, and their answers; pure.
 
 Rules
-    A decision is a generator. It yields a MapAsk, a DnsAsks or a Fork and is sent the
+    A decision is a generator. It yields a MapAsk, a DnsAsks, a GreyAsk or a Fork and is sent the
     answer; what it returns is the decision. So every decision can be tested, replayed
     and explained without I/O, and whoever runs it may wait as it likes.
     Times are seconds of the clock that the cache was given.
@@ -95,6 +95,21 @@ class DnsAsks(NamedTuple):
     asks: tuple[DnsAsk, ...]
 
 
+class GreyAsk(NamedTuple):
+    """May mail with this key pass (M1 3.9.4)? `is_peek` leaves no trace in the database."""
+
+    key: bytes
+    is_peek: bool = False
+
+
+class GreyAnswer(NamedTuple):
+    """Whether it may pass, and in which state the key was since when (seconds since 1970, 0: it was unknown)."""
+
+    may_pass: bool
+    state: str
+    since: float
+
+
 class Fork(NamedTuple):
     """Decisions to be made side by side; the answers are a list in the same order."""
 
@@ -107,7 +122,7 @@ class Note(NamedTuple):
     text: str
 
 
-Ask = MapAsk | DnsAsks | Fork | Note
+Ask = MapAsk | DnsAsks | GreyAsk | Fork | Note
 Work = Generator[Ask, Any, T]
 
 MAILERTABLE: Final = "mailertable"
@@ -126,6 +141,12 @@ def dns(*asks: DnsAsk) -> Work[list[DnsAnswer]]:
     """Ask DNS, typed."""
     answers: list[DnsAnswer] = yield DnsAsks(asks)
     return answers
+
+
+def grey(key: bytes) -> Work[GreyAnswer]:
+    """Ask the greylist, typed."""
+    answer: GreyAnswer = yield GreyAsk(key)
+    return answer
 
 
 def fork(works: list[Work[T]]) -> Work[list[T]]:

@@ -22,9 +22,10 @@ from typing import Any, Final
 from meta1g.maps.map import NOT_FOUND, Map, PermFail, Result, TempFail, first
 from meta1g.mta.logfmt import fields
 from meta1g.proc.log import DETAIL, Log
-from meta1g.smar.ask import FOREVER, DnsAnswer, DnsAsks, Fork, MapAsk, Work
+from meta1g.smar.ask import FOREVER, DnsAnswer, DnsAsks, Fork, GreyAsk, MapAsk, Work
 from meta1g.smar.cache import TtlCache
 from meta1g.smar.dnsq import DnsThread
+from meta1g.smar.greylist import PASSES, Greylist
 from meta1g.smar.pool import Pool
 
 FORK_WINDOW: Final = 50  # tasks of one Fork in the queue at a time
@@ -77,10 +78,12 @@ class Engine:
     def __init__(
         self, maps: Mapping[str, Map], dns: DnsThread, cache: TtlCache[DnsAnswer], log: Log, *,
         threads: int, threads_min: int | None = None, clock: Callable[[], float] = time.monotonic,
+        greylist: Greylist | None = None,
     ) -> None:
         self._maps = maps
         self._dns = dns
         self._cache = cache
+        self._greylist = greylist
         self._log = log
         self._clock = clock
         least = threads if threads_min is None else threads_min
@@ -152,6 +155,12 @@ class Engine:
                     value = self._ask_dns(task, ask)
                     if value is None:
                         return
+                elif isinstance(ask, GreyAsk):
+                    task.is_stable = False
+                    if self._greylist is not None:
+                        self._greylist.ask(ask, lambda answer: self._queue.put((task, answer)))
+                        return
+                    value = PASSES
                 elif isinstance(ask, Fork):
                     if ask.works:
                         self._fork(task, ask)

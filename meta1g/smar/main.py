@@ -2,6 +2,7 @@
 
 Files
     mt, aliases.db, access.db and declared maps in the configuration folder; read only.
+    greylist/ in the queue directory, with greylisting only.
 
 Peers
     SMTPS and QMGR, over SMAR_socket; nameservers over UDP and TCP.
@@ -33,7 +34,7 @@ from meta1g.smar.cache import TtlCache
 from meta1g.smar.dnsq import DnsThread
 from meta1g.smar.engine import Engine
 from meta1g.smar.on_request import Requests
-from meta1g.smar.open import Maps, dns_conf, make_setup
+from meta1g.smar.open import Maps, dns_conf, make_setup, open_greylist
 
 DNS_CACHE: Final = 100_000  # answers: about 100 MB at worst; one day of a busy server knows fewer domains
 GC_YOUNG: Final = 20_000  # new objects until the collector looks: with Python's 700 it takes 40 % of SMAR's time
@@ -55,10 +56,13 @@ class Smar:
                                 "reason=only resolv.conf names them and they are not on this host")
         self._dns = DnsThread(resolver, self._cache, time.monotonic, random.SystemRandom())
         self._nameservers = len(resolver.nameservers)
+        self._greylist = (
+            None if conf.greylisting is None else open_greylist(started.config, conf.greylisting, started.log))
         self._engine = Engine(self._maps.by_role, self._dns, self._cache, started.log, threads=conf.threads_max,
-                              threads_min=conf.threads_min)
+                              threads_min=conf.threads_min, greylist=self._greylist)
         self._requests = Requests(
-            self._engine, make_setup(started.hostname, conf, self._maps), started.log, more_counts=self._counts)
+            self._engine, make_setup(started.hostname, conf, self._maps), started.log, more_counts=self._counts,
+            reopen=self.reopen)
         self._hub = Hub("smar", started.log, self._requests.on_batch)
 
     def _counts(self) -> dict[str, Any]:
@@ -67,6 +71,7 @@ class Smar:
             "dns": {name: getattr(dns, name) for name in dns.__slots__},
             "dns_cache": self._cache.counts()._asdict(),
             "threads": self._engine.threads,
+            **({} if self._greylist is None else {"greylist": self._greylist.statistics}),
         }
 
     def serve(self) -> None:
@@ -75,6 +80,8 @@ class Smar:
         self._hub.listen(config.queue_path(config.smar_socket), VOCABULARY, "client", uids_of(config, *PEERS),
                          peers_max=self._limit_descriptors())
         self._dns.start()
+        if self._greylist is not None:
+            self._greylist.start()
         self._engine.start()
         self._hub.start()
         self._started.ready()
@@ -82,6 +89,8 @@ class Smar:
         self._hub.stop()
         self._dns.stop()
         self._engine.stop()
+        if self._greylist is not None:
+            self._greylist.stop()
 
     def _limit_descriptors(self) -> int:
         """Apply fds_max (M1 8.4 item 2); how many clients may connect."""
@@ -95,7 +104,7 @@ class Smar:
         return clients
 
     def reopen(self) -> None:
-        """USR1: read the maps anew (M1 4.8) and print statistics (M1 9.4)."""
+        """USR1, or QMGR's word: read the maps anew (M1 4.8) and print statistics (M1 9.4)."""
         self._maps.reopen()
         self._requests.reopened(make_setup(self._started.hostname, self._started.conf, self._maps))
         print_stats("smar", self._requests.counts())

@@ -8,7 +8,7 @@ Rules
     Every request is answered: with a temporary error if its time is up.
 
 Peers
-    SMTPS asks CheckConnect, CheckMail, CheckRcpt; QMGR asks Resolve; tools ask Statistics.
+    SMTPS asks for checks, QMGR asks Resolve; tools ask Statistics, and Explain for any of these questions.
 """
 import json
 import random
@@ -22,20 +22,31 @@ from meta1g.mta.reply import Reply
 from meta1g.proc.hub import Batch, Peer
 from meta1g.proc.log import DETAIL, Log
 from meta1g.proto.msg_ar import (
+    VOCABULARY,
+    CheckCert,
     CheckConnect,
+    CheckEhlo,
+    CheckGrey,
     CheckMail,
     CheckRcpt,
+    Explain,
+    Explained,
+    MapLookup,
     MapsReopened,
+    Reopen,
     Resolve,
     Resolved,
     Statistics,
     Verdict,
+    Want,
 )
-from meta1g.proto.rcb import PeerDown, PeerUp
-from meta1g.smar.access import check_connect, check_mail, check_rcpt, rejection, verdict
-from meta1g.smar.ask import Work
+from meta1g.proto.rcb import FrameReader, PeerDown, PeerUp
+from meta1g.smar import access
+from meta1g.smar.ask import Work, look
 from meta1g.smar.cache import TtlCache
 from meta1g.smar.engine import Engine
+from meta1g.smar.entry import rejection
+from meta1g.smar.explain import Step, decided_by, described, traced
 from meta1g.smar.resolve import Destination, resolve, unresolved
 from meta1g.smar.route import no_route
 from meta1g.smar.setup import Setup
@@ -47,6 +58,14 @@ RESOLVE_TIMEOUT: Final = 60.0  # seconds, if QMGR names none
 _MARGIN: Final = 0.9  # of the asker's timeout: our answer should be there before it gives up
 
 LATE: Final = Reply(451, "4.4.3", "address resolver: no answer in time")
+CHECKS: Final[dict[type, Callable[[Setup, Any], Work[Verdict]]]] = {
+    CheckConnect: access.check_connect,
+    CheckEhlo: access.check_ehlo,
+    CheckMail: access.check_mail,
+    CheckRcpt: access.check_rcpt,
+    CheckGrey: access.check_grey,
+    CheckCert: access.check_cert,
+}
 
 
 class Kept(Protocol):
@@ -97,7 +116,7 @@ class Requests:
     def __init__(
         self, engine: Engine, setup: Setup, log: Log, *,
         clock: Callable[[], float] = time.monotonic, rng: random.Random | None = None,
-        more_counts: Callable[[], dict[str, Any]] = dict,
+        more_counts: Callable[[], dict[str, Any]] = dict, reopen: Callable[[], None] = lambda: None,
     ) -> None:
         self._engine = engine
         self._setup = setup
@@ -105,6 +124,7 @@ class Requests:
         self._clock = clock
         self._shuffle = (rng or random.SystemRandom()).shuffle
         self._more_counts = more_counts
+        self._reopen = reopen
         self._answers: TtlCache[Kept] = TtlCache(ANSWERS_MAX)
         self._version = 0
         self._peers: set[Peer] = set()
@@ -129,20 +149,22 @@ class Requests:
 
     def _on_message(self, peer: Peer, message: Any, tag: int) -> None:
         self._counts[type(message).__name__] += 1
-        if isinstance(message, CheckMail):
-            self._check(peer, message, tag, check_mail(self._setup, message))
-        elif isinstance(message, CheckRcpt):
-            self._check(peer, message, tag, check_rcpt(self._setup, message))
-        elif isinstance(message, CheckConnect):
-            self._check(peer, message, tag, check_connect(self._setup, message))
+        check = CHECKS.get(type(message))
+        if check is not None:
+            self._check(peer, message, tag, check(self._setup, message))
         elif isinstance(message, Resolve):
             self._resolve(peer, message, tag)
+        elif isinstance(message, Explain):
+            self._explain(peer, message, tag)
         elif isinstance(message, PeerUp):
             self._peers.add(peer)
+            peer.send(self._news())
             self._log.info(f"func=smar, peer={peer}, status=connected")
         elif isinstance(message, PeerDown):
             self._peers.discard(peer)
             self._log.info(f"func=smar, peer={peer}, status=gone, {fields(reason=message.reason)}")
+        elif isinstance(message, Reopen):
+            self._reopen()
         elif isinstance(message, Statistics):
             peer.send(Statistics(json.dumps(self.counts())), tag)
         else:
@@ -153,7 +175,7 @@ class Requests:
 
         def done(answer: Verdict | None, expires: float, is_stable: bool) -> None:
             if answer is None:
-                peer.send(verdict(rejection(LATE)), tag)
+                peer.send(access.verdict(rejection(LATE)), tag)
                 return
             if is_stable:
                 self._keep(key, KeptVerdict(answer), expires, version)
@@ -181,6 +203,27 @@ class Requests:
         timeout = message.timeout * _MARGIN if message.timeout > 0 else RESOLVE_TIMEOUT
         self._engine.begin(resolve(self._setup, message.address, is_expanded=message.expand), done, timeout)
 
+    def _explain(self, peer: Peer, message: Explain, tag: int) -> None:
+        (question, _), *_ = FrameReader(VOCABULARY).feed(message.question)
+        steps: list[Step] = []
+
+        def done(answer: Any, expires: float, is_stable: bool) -> None:
+            if isinstance(question, Resolve) and answer is not None:
+                answer = KeptRoutes(answer, self._shuffle).message(self._clock())
+            told = {"question": {type(question).__name__: question._asdict()}, "answer": described(answer),
+                    "decided_by": decided_by(answer, steps), "steps": steps}
+            peer.send(Explained(json.dumps(told, default=_as_text)), tag)
+
+        work = self._work(question)
+        self._engine.begin(traced(work, steps, self._clock()), done, CHECK_TIMEOUT)
+
+    def _work(self, question: Any) -> Work[Any]:
+        if isinstance(question, Resolve):
+            return resolve(self._setup, question.address, is_expanded=question.expand)
+        if isinstance(question, MapLookup):
+            return look(question.name, (question.key,))
+        return CHECKS[type(question)](self._setup, question)
+
     def _keep(self, key: Hashable, kept: Kept, expires: float, version: int) -> None:
         now = self._clock()
         if version == self._version:
@@ -192,7 +235,11 @@ class Requests:
         self._version += 1
         self._answers.clear()
         for peer in list(self._peers):
-            peer.send(MapsReopened(time.time()))
+            peer.send(self._news())
+
+    def _news(self) -> MapsReopened:
+        tags = self._setup.tags
+        return MapsReopened(time.time(), "*" if tags is None else b" ".join(sorted(tags)).decode("utf-8", "replace"))
 
     def counts(self) -> dict[str, Any]:
         """Counters for statistics (M1 9.4)."""
@@ -213,8 +260,12 @@ def _key(message: Any) -> Hashable:
     kind = type(message)
     if kind is Resolve:
         return Resolve, message.expand, message.address
-    if kind is CheckRcpt:
-        return CheckRcpt, message.use_access, message.address
+    if kind is CheckRcpt and not message.wants & Want.PROTECTED:
+        return CheckRcpt, message.wants, message.address
     if kind is CheckMail:
-        return CheckMail, message.use_access, message.skip, message.address
+        return CheckMail, message.wants, message.skip, message.address
     return kind, message
+
+
+def _as_text(value: Any) -> str:
+    return value.decode("utf-8", "replace") if isinstance(value, bytes) else str(value)

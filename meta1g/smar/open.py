@@ -6,12 +6,13 @@ Files
     temporarily.
 """
 import ipaddress
+import os
 import socket
-from typing import Final
+from typing import Final, NamedTuple
 
 from meta1g.conf.load import Config
 from meta1g.conf.opt_smar import DnsConf as DnsOptions
-from meta1g.conf.opt_smar import SmarConf
+from meta1g.conf.opt_smar import GreylistingConf, SmarConf
 from meta1g.maps.m_hash import HashMap
 from meta1g.maps.m_text import TextMap
 from meta1g.maps.map import Map
@@ -19,8 +20,11 @@ from meta1g.maps.open import Declared, open_maps
 from meta1g.maps.order import LOCALPART, QUALIFIED, Order
 from meta1g.mta.errors import StoreError
 from meta1g.proc.log import Log
+from meta1g.shim import greydb
 from meta1g.smar import ask, mt
 from meta1g.smar.dnsq import DnsConf
+from meta1g.smar.grey import Limits
+from meta1g.smar.greylist import Greylist
 from meta1g.smar.mt import Family
 from meta1g.smar.setup import AliasFlags, Dnsbl, Setup
 
@@ -32,6 +36,13 @@ _SCAN_MAX: Final = 100_000  # entries of the access map that are looked at when 
 _GLOBAL_IPV6: Final = ("2001:500:2f::f", 53)  # f.root-servers.net; nothing is sent to it
 
 
+class AccessFacts(NamedTuple):
+    """The tags of the access map, None if they are not known, and whether a `to:` entry names a local part."""
+
+    tags: frozenset[bytes] | None
+    rules_on_users: bool
+
+
 class Maps:
     """SMAR's maps by the role that they play."""
 
@@ -40,10 +51,10 @@ class Maps:
         self._log = log
         declared = open_maps([
             Declared(one.name, one.type, config.map_path(one.file) if one.file else "", one.mapname, one.address,
-                     one.port or 0, config.queue_path(one.path) if one.path else "", one.maps)
+                     one.port or 0, config.queue_path(one.path) if one.path else "", one.maps, one.query)
             for one in conf.map
         ])
-        self.by_role: dict[str, Map] = {}
+        self.by_role: dict[str, Map] = {**declared}  # a declared one may be asked for by its name, too
         self._aliases_file: HashMap | None = None
         self.by_role[ask.MAILERTABLE] = (
             declared[conf.mailertable.name] if conf.mailertable.name
@@ -72,12 +83,16 @@ class Maps:
         """Whether there is a map of aliases."""
         return self._aliases_file is None or self._aliases_file.is_there
 
-    @property
-    def rules_on_users(self) -> bool:
-        """Whether some `to:` entry of the access map names a local part, or it can't be told cheaply."""
+    def access_facts(self) -> "AccessFacts":
+        """What the keys of the access map tell, if they can be had cheaply."""
         source = self.by_role[ask.ACCESS]
-        keys = source.keys(_SCAN_MAX) if isinstance(source, HashMap) else None
-        return keys is None or any(key.startswith(b"to:") and not key.startswith(b"to:@") for key in keys)
+        if not isinstance(source, HashMap):
+            return AccessFacts(None, True)
+        keys = source.keys(_SCAN_MAX)
+        if keys is None:
+            return AccessFacts(None if os.path.exists(source.path) else frozenset(), True)
+        return AccessFacts(frozenset(key.partition(b":")[0] for key in keys),
+                           any(key.startswith(b"to:") and not key.startswith(b"to:@") for key in keys))
 
     def reopen(self) -> None:
         """Read every map anew (M1 4.8); what can't be read stays as it was, and is logged."""
@@ -94,6 +109,7 @@ def make_setup(hostname: str, conf: SmarConf, maps: Maps) -> Setup:
     flags = conf.aliases.flags
     is_implied = "implicitly_match_detail" in flags
     name = hostname.lower().rstrip(".")
+    facts = maps.access_facts()
     return Setup(
         hostname=name.encode("utf-8"),
         own_names=frozenset({name, socket.gethostname().lower()}),
@@ -114,7 +130,9 @@ def make_setup(hostname: str, conf: SmarConf, maps: Maps) -> Setup:
                              and "implicitly_match_detail" in conf.local_user_map.flags),
         family=Family.IPV6_PREFERRED if has_ipv6() else Family.IPV4_PREFERRED,
         dnsbls=tuple(Dnsbl(one.domain.lower().rstrip("."), one.tag) for one in conf.dnsbl),
-        rules_on_users=maps.rules_on_users,
+        rules_on_users=facts.rules_on_users,
+        tags=facts.tags,
+        grey_mask=conf.greylisting.netmask if conf.greylisting is not None else None,
     )
 
 
@@ -141,6 +159,16 @@ def has_ipv6() -> bool:
     except OSError:
         return False
     return True
+
+
+def open_greylist(config: Config, conf: GreylistingConf, log: Log) -> Greylist:
+    """The greylist in the folder of its main database, `greylist/` of the queue directory unless it names one."""
+    main, secondary = config.queue_path(conf.main_db_name), config.queue_path(conf.secondary_db_name)
+    folder = os.path.dirname(main) or greydb.FOLDER
+    limits = Limits(conf.grey_wait, conf.grey_expire, conf.white_expire, conf.white_timeout, conf.expire_limit,
+                    conf.netmask)
+    return Greylist(folder, os.path.basename(main), os.path.basename(secondary), limits,
+                    log)
 
 
 def dns_conf(options: DnsOptions) -> DnsConf:

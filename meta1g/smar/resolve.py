@@ -2,20 +2,24 @@
 from typing import NamedTuple
 
 from meta1g.mta import addr
+from meta1g.mta.reply import Reply
 from meta1g.proto.msg_ar import Hop, Protocol, Target
 from meta1g.smar.alias import Member, complete, expand
 from meta1g.smar.ask import Work, fork
+from meta1g.smar.entry import rcpt_conf
 from meta1g.smar.mx import Shuffle
 from meta1g.smar.route import Host, Route, find_route, no_route
 from meta1g.smar.setup import Setup
 
 
 class Destination(NamedTuple):
-    """An address with its route; `sender` replaces the envelope's unless None."""
+    """An address with its route; `sender` replaces the envelope's unless None. `conf` is for SMTPC (M1 3.11.1)."""
 
     address: bytes
     sender: bytes | None
     route: Route
+    is_verp: bool = False
+    conf: str = ""
 
     def target(self, now: float, shuffle: "Shuffle[Host]") -> Target:
         """The answer for QMGR, with the order of hosts drawn and the rest of the TTL."""
@@ -23,8 +27,8 @@ class Destination(NamedTuple):
         hops: tuple[Hop, ...] = route.hops(shuffle)
         reply = route.reply
         return Target(
-            route.protocol, route.seconds(now), reply.code, self.sender is not None, self.address, self.sender or b"",
-            reply.estat, reply.text, hops,
+            route.protocol, route.seconds(now), reply.code, self.sender is not None, self.is_verp, self.address,
+            self.sender or b"", reply.estat, reply.text, self.conf, hops,
         )
 
 
@@ -35,23 +39,24 @@ def resolve(setup: Setup, address: bytes, *, is_expanded: bool) -> Work[list[Des
     if is_expanded and setup.has_aliases:
         members = yield from expand(setup, address)
     if len(members) == 1:
-        destination = yield from _destination(setup, members[0])
-        return [destination]
+        member = members[0]
+        route = no_route(member.reply) if member.reply.code else (yield from find_route(setup, member.address))
+        return [(yield from _destination(setup, member, route))]
     wanted = {_route_key(setup, member.address): member.address for member in members if not member.reply.code}
     routes = yield from fork([find_route(setup, one) for one in wanted.values()])
     known = dict(zip(wanted, routes, strict=True))
-    return [
-        Destination(member.address, member.sender,
-                    no_route(member.reply) if member.reply.code else known[_route_key(setup, member.address)])
-        for member in members
-    ]
+    found = []
+    for member in members:
+        route = no_route(member.reply) if member.reply.code else known[_route_key(setup, member.address)]
+        found.append((yield from _destination(setup, member, route)))
+    return found
 
 
-def _destination(setup: Setup, member: Member) -> Work[Destination]:
-    if member.reply.code:
-        return Destination(member.address, member.sender, no_route(member.reply))
-    route = yield from find_route(setup, member.address)
-    return Destination(member.address, member.sender, route)
+def _destination(setup: Setup, member: Member, route: Route) -> Work[Destination]:
+    conf = yield from rcpt_conf(setup, b"smtpc_rcpt_conf", member.address)
+    if isinstance(conf, Reply):
+        route, conf = no_route(conf), ""
+    return Destination(member.address, member.sender, route, member.is_verp, conf)
 
 
 def _route_key(setup: Setup, address: bytes) -> bytes:
@@ -64,4 +69,4 @@ def _route_key(setup: Setup, address: bytes) -> bytes:
 def unresolved(address: bytes, route: Route) -> Target:
     """The target of an address that could not be looked at."""
     reply = route.reply
-    return Target(Protocol.ESMTP, 0, reply.code, False, address, b"", reply.estat, reply.text, ())
+    return Target(Protocol.ESMTP, 0, reply.code, False, False, address, b"", reply.estat, reply.text, "", ())

@@ -34,7 +34,8 @@ class Setup:
 
     `hostname` completes unqualified addresses; `own_names` are cut out of MX lists. `has_aliases`
     and `has_local_users` say whether those maps are there to be asked. `rules_on_users`: some `to:` entry
-    of the access map may name a local part.
+    of the access map may name a local part. `tags` are the access map's, None if that is not known.
+    `grey_mask` is greylisting's netmask, None without greylisting.
     """
 
     hostname: bytes
@@ -50,3 +51,9 @@ class Setup:
     family: Family = Family.IPV4_PREFERRED
     dnsbls: tuple[Dnsbl, ...] = ()
     rules_on_users: bool = True
+    tags: frozenset[bytes] | None = None
+    grey_mask: int | None = None
+
+    def may_have(self, tag: bytes) -> bool:
+        """Whether the access map may have entries with this tag."""
+        return self.tags is None or tag in self.tags

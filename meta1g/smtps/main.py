@@ -7,6 +7,7 @@ Peers
 Files
     Writes CDB and the journal; nobody else does.
 """
+import ipaddress
 import os
 import signal
 import socket
@@ -15,20 +16,24 @@ from typing import Any, Final
 
 from meta1g import __version__
 from meta1g.mta import logfmt
-from meta1g.proc.start import Started, start
+from meta1g.proc.start import WORKER, Started, start
 from meta1g.proc.stats import print_stats
+from meta1g.proto.msg_ar import Want
 from meta1g.proto.msg_ss import (
     Compose,
     JournalOpen,
     Leaving,
     Left,
+    Names,
     Rotate,
     Segment,
     Settle,
     Throttle,
     Welcome,
 )
+from meta1g.proto.smtp import replies
 from meta1g.proto.smtp.command import Syntax
+from meta1g.proto.smtp.params import Offers
 from meta1g.proto.smtp.server import ServerOptions
 from meta1g.proto.smtp.tally import TallyLimits
 from meta1g.shim.cdb import ContentDb
@@ -36,19 +41,21 @@ from meta1g.shim.journal import JournalWriter
 from meta1g.shim.safeio import Disk
 from meta1g.smtps import orders
 from meta1g.smtps.incoming import Store
-from meta1g.smtps.listening import listening_socket
+from meta1g.smtps.listening import listening_sockets
 from meta1g.smtps.peers import Ids, Qmgr, Smar
 from meta1g.smtps.policy import PolicyFlags
 from meta1g.smtps.session import Session
 from meta1g.smtps.setting import Setting, greeting_octets
-from meta1g.smtps.workers import Workers, inherited_socket
+from meta1g.smtps.workers import Workers, inherited_sockets
 from meta1g.st.block import Blocking
 from meta1g.st.listen import Acceptor
 from meta1g.st.netfd import NetFd
 from meta1g.st.sched import Flag, Thread, current, soon, spawn
 from meta1g.st.signals import on_signal
 
+_TURN_FILE: Final = "smtps/accept.lock"  # in the queue directory, in a folder of this process's user
 _SETTLE: Final = 20.0  # seconds that content gets to settle at an orderly stop
+_LEAVE: Final = 600.0  # seconds that sessions get after HUP; MCP waits longer
 _DRAIN: Final = 30.0  # seconds that transactions get to end at an orderly stop; MCP waits longer
 
 
@@ -68,6 +75,7 @@ class Smtps:
         self._setting = _setting(started, self._ids, self._qmgr, self._smar, self._store)
         self._sessions: dict[Session, Thread] = {}
         self._stop = Flag()
+        self._leave = Flag()
         self._has_left = Flag()
         self._has_ids = Flag()
         self._limit = conf.threads_max
@@ -76,10 +84,11 @@ class Smtps:
         self._qmgr.link.on_up = self._announce
         self._qmgr.link.on_down = self._has_left.raise_  # without QMGR nothing can be settled
 
-    def run(self, sock: socket.socket, workers: Workers | None) -> int:
-        """Serve until a signal says stop; `workers` serve the same socket."""
+    def run(self, socks: list[socket.socket], workers: Workers | None) -> int:
+        """Serve until a signal says stop; `workers` serve the same sockets."""
         on_signal(signal.SIGTERM, self._stop.raise_)
         on_signal(signal.SIGINT, self._stop.raise_)
+        on_signal(signal.SIGHUP, self._leave.raise_)
         on_signal(signal.SIGUSR1, self._print_stats)
         on_signal(signal.SIGUSR2, self._log.rewind)
         self._log.gather(soon)
@@ -87,12 +96,16 @@ class Smtps:
         self._qmgr.link.start()
         while not (self._has_ids.wait(1.0) and self._smar.link.wait_up(1.0)) and not self._stop.is_up:
             pass
-        self._acceptor = Acceptor(sock, self._limit, self._serve)
+        conf = self._started.conf
+        self._acceptor = Acceptor(
+            socks, self._limit, self._serve, bytes(replies.BUSY), idle_min=min(conf.wait_threads_min, self._limit),
+            idle_max=conf.wait_threads_max, turn_file=_TURN_FILE if "serialize_accept" in conf.flags else "")
         self._acceptor.on_trouble = lambda error: self._log.error(f"func=smtps, accept={error.strerror}")
         self._acceptor.start()
         if workers is not None:
             workers.start()
         self._started.ready()
+        spawn(self._await_leave, workers)
         while not self._stop.wait(3600.0):
             pass
         self._drain()
@@ -112,6 +125,18 @@ class Smtps:
         finally:
             del self._sessions[session]
 
+    def _await_leave(self, workers: Workers | None) -> None:
+        """HUP: a successor serves the socket now; let sessions finish as they like, then stop."""
+        while not self._leave.wait(3600.0):
+            pass
+        assert self._acceptor is not None
+        self._acceptor.stop()
+        if workers is not None:
+            workers.leave()
+        self._log.info(f"func=smtps, status=leaving, sessions={len(self._sessions)}")
+        self._acceptor.wait_idle(_LEAVE)
+        self._stop.raise_()
+
     def _drain(self) -> None:
         assert self._acceptor is not None
         self._acceptor.stop()
@@ -130,10 +155,13 @@ class Smtps:
     def _on_qmgr(self, message: Any, tag: int) -> None:
         match message:
             case Welcome():
+                self._qmgr.wants_names = False  # unless it says so next
                 self._ids.allot(message.id_first, message.id_last)
                 self._has_ids.raise_()
             case Throttle():
                 self._throttle(message)
+            case Names():
+                self._qmgr.wants_names = message.are_wanted
             case Compose():
                 spawn(self._answer, orders.compose, message)
             case Settle():
@@ -158,6 +186,7 @@ class Smtps:
             "sessions": len(self._sessions),
             "sessions_most": acceptor.active_max if acceptor else 0,
             "accepted": acceptor.accepted if acceptor else 0,
+            "refused": acceptor.refused if acceptor else 0,
             "journal_flushes": store.batches,
             "journal_messages": store.entries,
             "smar_cache_hits": self._smar.hits,
@@ -173,20 +202,40 @@ def _store(started: Started) -> Store:
     return Store(ContentDb(disk, base, gid), journal, Blocking())
 
 
+def _wants(conf: Any) -> int:
+    """What SMAR is asked for (M1 3.10 items 4.2, 4.9, 22)."""
+    wants = Want.ACCESS * ("access" in conf.flags)
+    wants |= Want.RCPT_CONF * ("rcpt_conf" in conf.flags)
+    protected = conf.protected_recipients
+    if protected is None:
+        return wants
+    ways, matching = protected.allow_by, protected.match_type
+    wants |= Want.BY_SENDER * ("sender" in ways) | Want.BY_CLIENT * ("client_ip" in ways)
+    return wants | {"generic_lookup": Want.GENERIC, "implicitly_match_detail": Want.DETAIL}.get(matching, 0)
+
+
 def _setting(started: Started, ids: Ids, qmgr: Qmgr, smar: Smar, store: Store) -> Setting:
     conf, flags = started.conf, started.conf.flags
     options = ServerOptions(
         hostname=started.hostname,
         size_max=conf.message_size_max,
-        offers_8bitmime="8bitmime" in flags,
+        offers=Offers(
+            offers_8bitmime="8bitmime" in flags, offers_smtputf8="smtputf8" in flags,
+            offers_chunking="chunking" in flags, offers_dsn="dsn" in flags),
+        answers_vrfy=conf.vrfy != "off",
         require_helo="require_ehlo_before_mail" in flags,
         soft_bounce="soft_bounce" in flags,
-        syntax=Syntax("allow_space_after_colon_for_mail_and_rcpt" in flags, "strict_ehlo_checks" in flags),
+        syntax=Syntax("allow_space_after_colon_for_mail_and_rcpt" in flags, "strict_ehlo_checks" in flags,
+                      utf8="smtputf8" in flags),
     )
     policy = PolicyFlags(
         use_access="access" in flags,
         delay_checks="delay_checks" in flags,
         lmtp_is_local="lmtp_does_not_imply_relaying" not in flags,
+        greylists="greylisting" in flags or "fullgreylisting" in flags,
+        fullgreylisting="fullgreylisting" in flags,
+        delay_greylisting="delay_greylisting_error_until_data" in flags,
+        wants=_wants(conf),
         trusted_domains=frozenset(domain.lower() for domain in started.trusted_domains),
     )
     return Setting(
@@ -198,15 +247,22 @@ def _setting(started: Started, ids: Ids, qmgr: Qmgr, smar: Smar, store: Store) -
         hops_max=conf.hops_max,
         allows_early_data="allow_data_before_greeting" in flags,
         log=started.log, ids=ids, qmgr=qmgr, smar=smar, store=store,
+        session_time_max=conf.session_time_max, data_rate_min=conf.data_rate_min, vrfy=conf.vrfy,
+        proxies=tuple(map(ipaddress.ip_network, conf.proxy_protocol_peers)),
+        xclient_peers=tuple(map(ipaddress.ip_network, conf.xclient_peers)),
     )
 
 
 def main(argv: list[str]) -> int:
     """Run the program; returns its exit code."""
     started = start("smtps", argv)
-    inherited = inherited_socket()
-    if inherited is not None:
+    if "background" in started.conf.flags and WORKER not in os.environ:  # M1 8.5 item 2.1
+        if os.fork():
+            os._exit(0)
+        os.setsid()
+    inherited = inherited_sockets()
+    if inherited:
         return Smtps(started).run(inherited, None)
-    sock = listening_socket(started, started.conf.listen_queue)
+    socks = listening_sockets(started, started.conf.listen_queue)
     more = started.conf.processes - 1
-    return Smtps(started).run(sock, Workers(argv, sock, started.process, more, started.log) if more else None)
+    return Smtps(started).run(socks, Workers(argv, socks, started.process, more, started.log) if more else None)

@@ -7,7 +7,16 @@ from meta1g.mta.ids import TaId, ss_id
 from meta1g.proc.link import Link
 from meta1g.proc.log import Log
 from meta1g.proto import msg_ar, msg_ss
-from meta1g.proto.msg_ar import Action, CheckConnect, CheckMail, CheckRcpt, MapsReopened, Verdict
+from meta1g.proto.msg_ar import (
+    Action,
+    CheckConnect,
+    CheckEhlo,
+    CheckGrey,
+    CheckMail,
+    CheckRcpt,
+    MapsReopened,
+    Verdict,
+)
 from meta1g.st.sched import TimedOut, now
 
 _CACHE_SECONDS: Final = 60.0  # a verdict is asked again after this time; SMAR tells when maps change
@@ -16,7 +25,7 @@ _CACHE_MAX: Final = 20_000  # verdicts held; a whole cache is dropped when full
 UNAVAILABLE: Final = Verdict(
     Action.REJECT, True, False, True, False, 451, "4.3.0", "Address check not available", "", "")
 
-Question = CheckConnect | CheckMail | CheckRcpt
+Question = CheckConnect | CheckEhlo | CheckMail | CheckRcpt | CheckGrey
 
 
 class Smar:
@@ -28,8 +37,13 @@ class Smar:
         self._timeout = timeout
         self._log = log
         self._cache: dict[Question | bytes, tuple[float, Verdict]] = {}
+        self._tags = {"*"}
         self.hits = 0
         self.misses = 0
+
+    def may_have(self, tag: str) -> bool:
+        """Whether the access map may have entries with this tag; SMAR tells when it is connected."""
+        return tag in self._tags or "*" in self._tags
 
     def ask(self, question: Question) -> Verdict:
         """SMAR's verdict, from the cache if it is fresh; a temporary rejection if SMAR can't be asked.
@@ -57,6 +71,7 @@ class Smar:
     def _on_message(self, message: Any, tag: int) -> None:
         if isinstance(message, MapsReopened):
             self._cache.clear()
+            self._tags = set(message.tags.split())
 
 
 class Ids:
@@ -92,10 +107,11 @@ class Qmgr:
         self.link = Link(path, msg_ss.VOCABULARY, "smtps", process, log)
         self._timeout = timeout
         self._log = log
+        self.wants_names = False
 
-    def open_session(self, se: str, client_ip: str) -> msg_ss.SeAck:
+    def open_session(self, se: str, client_ip: str, client_name: str) -> msg_ss.SeAck:
         """May this client stay? LinkDown or TimedOut if QMGR can't be asked."""
-        ack: msg_ss.SeAck = self.link.call(msg_ss.SeNew(se, client_ip), self._timeout)
+        ack: msg_ss.SeAck = self.link.call(msg_ss.SeNew(se, client_ip, client_name), self._timeout)
         return ack
 
     def close_session(self, se: str, client_ip: str) -> None:

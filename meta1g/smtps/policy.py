@@ -1,16 +1,18 @@
 """What this server says to a client, from SMAR's verdicts and its own flags; pure (M1 3.12.2).
 
 Rules
-    Checks follow the dialog: connect, MAIL, RCPT. A rejection takes effect at once, or with
-    `delay_checks` at RCPT, unless it is quick. A quick ok or relay for the recipient, or a
-    quick ok for the sender, overrides a delayed rejection.
+    Checks follow the dialog: connect, EHLO, MAIL, RCPT. A rejection takes effect at once (that of the
+    name in EHLO at MAIL), or with `delay_checks` at RCPT, unless it is quick. A quick ok or relay for the
+    recipient, or a quick ok for the sender, overrides a delayed rejection.
     Relaying must be allowed: the recipient is local and exists, or the session may relay,
     or the access map says so for the recipient.
+    Greylisting comes last, unless the session is ok or relay or the recipient quick:ok or quick:relay.
 """
-from typing import NamedTuple
+import re
+from typing import Final, NamedTuple
 
 from meta1g.mta import addr
-from meta1g.mta.reply import Reply
+from meta1g.mta.reply import Reply, parse_reply
 from meta1g.proto.msg_ar import Action, Verdict
 from meta1g.proto.smtp import replies
 
@@ -21,6 +23,10 @@ class PolicyFlags(NamedTuple):
     use_access: bool = False
     delay_checks: bool = False
     lmtp_is_local: bool = True
+    greylists: bool = False  # in full if `fullgreylisting`
+    fullgreylisting: bool = False
+    delay_greylisting: bool = False  # until DATA
+    wants: int = 0  # what SMAR is asked for, see msg_ar.Want
     trusted_domains: frozenset[str] = frozenset()  # option -T (M1 4.3.1)
 
 
@@ -32,6 +38,7 @@ class Decision(NamedTuple):
 
 
 YES = Decision()
+_CONF_WORD: Final = re.compile(r"[\w-]+")
 
 
 def rejection(verdict: Verdict) -> Reply | None:
@@ -49,6 +56,7 @@ class Policy:
         self._session: Verdict | None = None
         self._delayed_session: Reply | None = None
         self._delayed_mail: Reply | None = None
+        self._ehlo: Verdict | None = None
         self._discards_session = False
         self._discards_ta = False
 
@@ -61,6 +69,11 @@ class Policy:
             self._delayed_session = reply
             return YES
         return Decision(reply)
+
+    def on_ehlo(self, verdict: Verdict) -> None:
+        """The check of the name in EHLO, which takes effect at MAIL."""
+        self._ehlo = verdict
+        self._discards_session = self._discards_session or verdict.action == Action.DISCARD
 
     @property
     def skips_mail_checks(self) -> bool:
@@ -77,20 +90,27 @@ class Policy:
         """The checks of MAIL."""
         self._discards_ta = self._discards_session or verdict.action == Action.DISCARD
         self._delayed_mail = None
-        reply = rejection(verdict)
         if verdict.quick and verdict.action == Action.OK:
-            self._delayed_session = None
-        if reply is None or self.skips_mail_checks:
-            return YES
-        if self._flags.delay_checks and not verdict.quick:
-            self._delayed_mail = reply
-            return YES
-        return Decision(reply)
+            self._delayed_session = self._ehlo = None
+        return self._first_rejection([verdict])
 
-    def on_null_sender(self) -> None:
-        """MAIL FROM:<>, which no check concerns (M1 3.12.2)."""
+    def on_null_sender(self) -> Decision:
+        """MAIL FROM:<>, which no check of MAIL concerns (M1 3.12.2)."""
         self._discards_ta = self._discards_session
         self._delayed_mail = None
+        return self._first_rejection([])
+
+    def _first_rejection(self, verdicts: list[Verdict]) -> Decision:
+        """What the name in EHLO and then these verdicts lead to."""
+        if self.skips_mail_checks:
+            return YES
+        for verdict in [*([self._ehlo] if self._ehlo else []), *verdicts]:
+            reply = rejection(verdict)
+            if reply is not None and self._flags.delay_checks and not verdict.quick:
+                self._delayed_mail = self._delayed_mail or reply
+            elif reply is not None:
+                return Decision(reply)
+        return YES
 
     def on_rcpt(self, address: bytes, verdict: Verdict) -> Decision:
         """The checks of RCPT; `is_discarded` is about this recipient, or all when `discards` is set."""
@@ -101,7 +121,9 @@ class Policy:
         denied = self._relay_check(address, verdict)
         if denied is not None:
             return Decision(denied)
-        if self._skips_rcpt_checks:
+        if verdict.protected and not self._relays_quickly:
+            return Decision(parse_reply(verdict.protected) or replies.REJECTED)
+        if not self._flags.use_access or self._relays_quickly:
             return YES
         reply = rejection(verdict)
         if reply is not None:
@@ -132,8 +154,14 @@ class Policy:
         return replies.UNKNOWN_USER if verdict.is_local and not verdict.exists else replies.RELAYING_DENIED
 
     @property
-    def _skips_rcpt_checks(self) -> bool:
-        if not self._flags.use_access:
-            return True
+    def _relays_quickly(self) -> bool:
+        """quick:relay for the client overrides all other checks of the access map (M1 3.9.3)."""
         session = self._session
         return session is not None and session.quick and session.action == Action.RELAY
+
+    def is_greylisted(self, verdict: Verdict) -> bool:
+        """Whether greylisting has a say in this recipient, who has passed all else (M1 3.12.2)."""
+        if not (self._flags.greylists or "greylisting" in _CONF_WORD.findall(verdict.conf.lower())):
+            return False
+        is_known = self._session is not None and self._session.action in (Action.OK, Action.RELAY)
+        return not is_known and not (verdict.quick and verdict.action in (Action.OK, Action.RELAY))

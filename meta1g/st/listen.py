@@ -1,7 +1,9 @@
 """Accepting connections: a limit, a pause at trouble, and a stop that lets sessions finish."""
 import errno
+import fcntl
+import os
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, Final
 
 import gevent
@@ -14,6 +16,7 @@ from meta1g.st.sched import Flag, Interrupted, spawn
 _BURST: Final = 64  # connections taken per turn of the loop, so that sessions get their turn too
 _PAUSE: Final = 0.1  # seconds to wait when descriptors or memory have run out (never spin at EMFILE)
 _IDLE_MAX: Final = 200  # threads kept for the next connections; a new one costs 20 microseconds and a page fault
+_TURN: Final = 0.002  # seconds until a process that may not accept just now looks again
 _DRAINED: Final = (errno.EAGAIN, errno.EWOULDBLOCK)
 _ABORTED: Final = (errno.ECONNABORTED, errno.EPROTO, errno.EINTR)
 
@@ -21,9 +24,10 @@ _ABORTED: Final = (errno.ECONNABORTED, errno.EPROTO, errno.EINTR)
 class _Worker:
     """A green thread that serves one connection after another."""
 
-    def __init__(self, pool: "Acceptor", netfd: NetFd) -> None:
+    def __init__(self, pool: "Acceptor", netfd: NetFd | None) -> None:
+        """With a connection to serve at once, or None to wait for one."""
         self._pool = pool
-        self._next: NetFd | None = netfd
+        self._next = netfd
         self._resume: Callable[[], Any] | None = None
         gevent.spawn(self._run)
 
@@ -38,6 +42,8 @@ class _Worker:
 
     def _run(self) -> None:
         try:
+            if self._next is None and self._pool.keep(self):
+                self._rest()
             while self._next is not None:
                 netfd, self._next = self._next, None
                 self._pool.run_one(netfd)
@@ -57,17 +63,29 @@ class _Worker:
 
 
 class Acceptor:
-    """Runs `serve(netfd)` in a green thread for every connection to `sock`; threads are used again.
+    """Runs `serve(netfd)` in a green thread for every connection to one of `socks`; threads are used again.
 
-    At most `limit` run at once; then connections wait in the kernel's queue.
+    At most `limit` run at once. Who comes then gets `refusal` and is closed; without one, and while
+    `set_limit` allows fewer for a time, connections wait in the kernel's queue.
     """
 
-    def __init__(self, sock: socket.socket, limit: int, serve: Callable[[NetFd], Any]) -> None:
-        sock.setblocking(False)
-        if sock.family != socket.AF_UNIX:
-            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)  # connections inherit it
-        self._sock = sock
-        self._limit = limit
+    def __init__(self, socks: Sequence[socket.socket], limit: int, serve: Callable[[NetFd], Any],
+                 refusal: bytes = b"", *, idle_min: int = 0, idle_max: int = _IDLE_MAX, turn_file: str = "") -> None:
+        """`idle_min` threads are made at the start, `idle_max` are kept (M1 8.5 items 5 and 6).
+
+        With `turn_file` only one of all processes with this file accepts at a time (M1 8.5 item 2.2).
+        """
+        for sock in socks:
+            sock.setblocking(False)
+            if sock.family != socket.AF_UNIX:
+                sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)  # connections inherit it
+        self._socks = socks
+        self._limit = self._most = limit
+        self._refusal = refusal
+        self._idle_min, self._idle_max = idle_min, idle_max
+        self._turn_fd = -1
+        if turn_file:
+            self._turn_fd = os.open(turn_file, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
         self._serve = serve
         self._has_room = Flag()
         self._has_room.raise_()
@@ -76,18 +94,21 @@ class Acceptor:
         self.active = 0
         self.active_max = 0
         self.accepted = 0
+        self.refused = 0
         self.on_trouble: Callable[[OSError], Any] = lambda error: None
-        self._thread: Any = None
+        self._threads: list[Any] = []
         self._resting: list[_Worker] = []
 
     def start(self) -> None:
         """Begin to accept."""
-        self._thread = spawn(self._run)
+        for _ in range(self._idle_min):
+            _Worker(self, None)
+        self._threads = [spawn(self._run, sock) for sock in self._socks]
 
     def stop(self) -> None:
         """Accept no more; what runs goes on."""
-        if self._thread is not None:
-            self._thread.kill()
+        for thread in self._threads:
+            thread.kill()
 
     def wait_idle(self, timeout: float) -> bool:
         """Wait until no connection is served any more; False if some still are after `timeout`."""
@@ -96,28 +117,50 @@ class Acceptor:
     def set_limit(self, limit: int) -> None:
         """Serve at most so many at once from now on; 0 accepts none (M1 9.1)."""
         self._limit = limit
-        if self.active < limit:
+        if self.active < limit or self._refuses:
             self._has_room.raise_()
         else:
             self._has_room.lower()
 
-    def _run(self) -> None:
-        watcher = get_hub().loop.io(self._sock.fileno(), 1)
+    @property
+    def _refuses(self) -> bool:
+        """Whether who comes now is told to go away."""
+        return bool(self._refusal) and self._limit >= self._most <= self.active
+
+    def _run(self, sock: socket.socket) -> None:
+        watcher = get_hub().loop.io(sock.fileno(), 1)
         while True:
             self._has_room.wait(3600)
             get_hub().wait(watcher)
-            for _ in range(_BURST):
-                if self.active >= self._limit:
-                    self._has_room.lower()
-                    break
-                if not self._accept_one():
-                    break
+            if self._turn_fd < 0:
+                self._accept_some(sock)
+            elif self._take_turn():
+                try:
+                    self._accept_some(sock)
+                finally:
+                    fcntl.flock(self._turn_fd, fcntl.LOCK_UN)
             else:
-                gevent.sleep(0)
+                gevent.sleep(_TURN)
 
-    def _accept_one(self) -> bool:
+    def _accept_some(self, sock: socket.socket) -> None:
+        for _ in range(_BURST):
+            if self.active >= self._limit and not self._refuses:
+                self._has_room.lower()
+                return
+            if not self._accept_one(sock):
+                return
+        gevent.sleep(0)
+
+    def _take_turn(self) -> bool:
         try:
-            sock, peer = self._sock.accept()
+            fcntl.flock(self._turn_fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return False
+        return True
+
+    def _accept_one(self, listener: socket.socket) -> bool:
+        try:
+            sock, peer = listener.accept()
         except OSError as error:
             if error.errno in _ABORTED:
                 return True
@@ -125,6 +168,9 @@ class Acceptor:
                 self.on_trouble(error)
                 gevent.sleep(_PAUSE)
             return False
+        if self._refuses:
+            self._refuse(sock)
+            return True
         self.accepted += 1
         self.active += 1
         self.active_max = max(self.active, self.active_max)
@@ -136,9 +182,18 @@ class Acceptor:
             _Worker(self, netfd)
         return True
 
+    def _refuse(self, sock: socket.socket) -> None:
+        """Say why, as far as that goes without waiting, and close."""
+        self.refused += 1
+        try:
+            sock.send(self._refusal, socket.MSG_DONTWAIT)
+        except OSError:
+            pass
+        sock.close()
+
     def keep(self, worker: _Worker) -> bool:
         """Let a worker that has nothing to do wait for the next connection; False if it had better end."""
-        if len(self._resting) >= _IDLE_MAX:
+        if len(self._resting) >= self._idle_max:
             return False
         self._resting.append(worker)
         return True
@@ -155,7 +210,7 @@ class Acceptor:
         finally:
             netfd.close()
             self.active -= 1
-            if self.active < self._limit:
+            if self.active < self._limit or self._refuses:
                 self._has_room.raise_()
             if self.active == 0:
                 self._idle.raise_()

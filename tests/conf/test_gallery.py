@@ -32,7 +32,7 @@ def test_good(path: Path) -> None:
 def test_options_without_effect_are_named() -> None:
     path = HERE / "good" / "03-everything.conf"
     names = planned_in_use(load_text(path.read_text(), path.name))
-    assert "MTA: flags greylisting" in names
+    assert "MTA: flags prdr" in names
     assert "MTA: tls" in names
     assert "qmgr: DEFEDB page_size" in names
     assert not any("8bitmime" in name for name in names)

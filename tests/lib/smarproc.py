@@ -8,9 +8,9 @@ import time
 from pathlib import Path
 from typing import Any
 
-from meta1g.proto.msg_ar import VOCABULARY
+from meta1g.proto.msg_ar import VOCABULARY, MapsReopened
 from meta1g.proto.rcb import PROTOCOL_VERSION, FrameReader, Hello
-from meta1g.shim.mapdb import write_map
+from meta1g.shim.mapfile import write_map
 from tests.lib.instance import BIN
 
 CONF = """
@@ -64,6 +64,12 @@ class Client:
         while tag not in self.waiting:
             self.receive()
         return self.waiting.pop(tag)
+
+    def news(self, count: int) -> list[MapsReopened]:
+        """Wait until SMAR has told so often about its maps, the first time when the link is up."""
+        while len(found := [message for message in self.others if isinstance(message, MapsReopened)]) < count:
+            self.receive()
+        return found
 
     def close(self) -> None:
         self.sock.close()

@@ -13,7 +13,6 @@ from meta1g.proto.msg_ar import (
     CheckMail,
     CheckRcpt,
     Hop,
-    MapsReopened,
     Protocol,
     Resolve,
     Statistics,
@@ -71,9 +70,9 @@ def test_everything(smar: Smar, ns: Nameserver) -> None:
     (target,) = client.ask(Resolve(20, True, b"u@far.dom")).targets
     assert target.hops[0] == Hop(0, "192.0.2.1", "mx1.far.dom") and 290 < target.ttl <= 300
 
-    found = client.ask(CheckConnect("198.51.100.1"))
+    found = client.ask(CheckConnect(1, "198.51.100.1"))
     assert (found.action, found.client_name, found.resolve) == (Action.NONE, "mail.good.dom", "ok")
-    found = client.ask(CheckConnect("10.1.2.3"))
+    found = client.ask(CheckConnect(1, "10.1.2.3"))
     assert (found.action, found.quick, found.resolve) == (Action.RELAY, True, "no")
     assert client.ask(CheckMail(True, False, "", b"u@a.dom")).code == 551
     assert client.ask(CheckMail(False, False, "", b"u@a.dom")).code == 0
@@ -111,8 +110,7 @@ def test_reopen(smar: Smar) -> None:
     assert client_action(one) == Action.RELAY  # M1 4.8: until USR1
     smar.process.send_signal(signal.SIGUSR1)
     for client in (one, two):
-        while not any(isinstance(message, MapsReopened) for message in client.others):
-            client.receive()
+        assert [message.tags for message in client.news(2)] == ["cltaddr from to", "to"]
     assert client_action(one) == Action.REJECT
     assert resolve(two, b"u@new.dom")[0][1] == 0
     line = next(line for line in smar.wait_for("stats: ").splitlines() if line.startswith("stats: "))
@@ -170,8 +168,7 @@ def test_missing_maps(tmp_path: Path, ns: Nameserver) -> None:
         assert f"{tmp_path}/access.db" in smar.log.read_text()
         smar.map("aliases.db", {"known": "local:"})
         smar.process.send_signal(signal.SIGUSR1)
-        while not client.others or not isinstance(client.others[-1], MapsReopened):
-            client.receive()
+        client.news(2)
         assert not client.ask(CheckRcpt(False, "", b"", b"anybody@my.dom")).exists
         assert client.ask(CheckRcpt(False, "", b"", b"known@my.dom")).exists
 

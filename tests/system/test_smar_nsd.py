@@ -100,10 +100,10 @@ def test_truncated_answer(smar: Smar) -> None:
 
 def test_checks(smar: Smar) -> None:
     client = smar.connect()
-    found = client.ask(CheckConnect("192.0.2.1"))
+    found = client.ask(CheckConnect(1, "192.0.2.1"))
     assert (found.resolve, found.client_name) == ("ok", "mx1.nsd.test")
     for ip, resolve in (("192.0.2.2", "no"), ("192.0.2.9", "no"), ("192.0.2.4", "tempa"), ("198.51.100.1", "tempptr")):
-        assert (ip, client.ask(CheckConnect(ip)).resolve) == (ip, resolve)
+        assert (ip, client.ask(CheckConnect(1, ip)).resolve) == (ip, resolve)
     for domain, code in ((b"only.nsd.test", 0), (b"nsd.test", 551), (b"none.nsd.test", 553), (b"other.test", 451),
                          (b"ip.nsd.test", 553), (b"null.nsd.test", 550), (b"broken.test", 451)):
         assert (domain, client.ask(CheckMail(True, False, "", b"u@" + domain)).code) == (domain, code)
@@ -126,7 +126,7 @@ def test_blacklists(tmp_path: Path, port: int, lists: str, found: dict[str, str]
     smar.map("access.db", RULES)
     with smar:
         client = smar.connect()
-        assert {ip: client.ask(CheckConnect(ip)).text for ip in found} == found
+        assert {ip: client.ask(CheckConnect(1, ip)).text for ip in found} == found
 
 
 def test_silent_nameserver(tmp_path: Path, port: int) -> None:
@@ -136,7 +136,7 @@ def test_silent_nameserver(tmp_path: Path, port: int) -> None:
         smar.map("access.db", RULES)
         with smar:
             client = smar.connect()
-            tags = client.send(Resolve(20, True, b"u@nsd.test"), CheckConnect("192.0.2.1"),
+            tags = client.send(Resolve(20, True, b"u@nsd.test"), CheckConnect(1, "192.0.2.1"),
                                CheckMail(True, False, "", b"u@nsd.test"))
             while not all(tag in client.waiting for tag in tags):
                 client.receive()
@@ -253,4 +253,4 @@ def test_process_behind_a_resolver(tmp_path: Path, resolver: int) -> None:
         client = smar.connect()
         for domain, code in ((b"sec.test", 0), (b"alias.sec.test", 0), (b"www.bogus.test", 451), (b"nsd.test", 0)):
             assert (domain, client.ask(Resolve(20, True, b"u@" + domain)).targets[0].code) == (domain, code)
-        assert client.ask(CheckConnect("192.0.2.1")).text == "slow"  # unbound waits longer than we do
+        assert client.ask(CheckConnect(1, "192.0.2.1")).text == "slow"  # unbound waits longer than we do

@@ -7,6 +7,10 @@ import pytest
 from click.testing import CliRunner, Result
 
 from meta1g.cli.createmap import Entry, Problem, main, merge, read_entries
+from meta1g.maps.m_sqlite import SqliteMap
+from meta1g.maps.m_tinycdb import TinycdbMap
+from meta1g.maps.map import Found
+from meta1g.shim import extra
 from meta1g.shim.mapdb import MapDb
 
 TEXT = b"""# access map
@@ -87,6 +91,30 @@ def test_mode_and_owner_stay(tmp_path: Path) -> None:
     found = path.stat()
     assert found.st_mode & 0o777 == 0o640
     assert os.getuid() != 0 or (found.st_uid, found.st_gid) == (65534, 65534)
+
+
+def test_types(tmp_path: Path) -> None:
+    for name, options in (("a.cdb", ()), ("a.any", ("-t", "cdb")), ("b.cdb", ("--type", "hash"))):
+        done = CliRunner().invoke(main, ["-F", str(tmp_path / name), *options], input=TEXT)
+        assert (done.exit_code, done.output) == (0, f"{tmp_path / name}: 4 entries\n")
+    for name in ("a.cdb", "a.any"):
+        assert TinycdbMap("m", str(tmp_path / name)).lookup(b"localhost") == Found(b"localhost", b"lmtp:")
+    assert MapDb(str(tmp_path / "b.cdb")).get(b"localhost") == b"lmtp:"
+    assert CliRunner().invoke(main, ["-F", str(tmp_path / "a.sqlite"), "-q"], input=TEXT).exit_code == 0
+    assert SqliteMap("m", str(tmp_path / "a.sqlite")).lookup(b"localhost") == Found(b"localhost", b"lmtp:")
+    wrong = CliRunner().invoke(main, ["-F", str(tmp_path / "a.sqlite"), "-n"], input=TEXT)
+    assert wrong.exit_code == 2 and "sqlite" in wrong.output
+    assert CliRunner().invoke(main, ["-F", "a", "-t", "dbm"], input=TEXT).exit_code == 2
+
+
+def test_package_is_missing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def gone(name: str) -> None:
+        raise ImportError(f"No module named {name!r}")
+
+    monkeypatch.setattr(extra.importlib, "import_module", gone)
+    done = CliRunner().invoke(main, ["-F", str(tmp_path / "a.lmdb")], input=TEXT)
+    assert done.exit_code == os.EX_UNAVAILABLE and "pip install 'meta1g[lmdb]'" in done.output
+    assert os.listdir(tmp_path) == []
 
 
 def test_folder_is_missing(tmp_path: Path) -> None:

@@ -1,22 +1,19 @@
 import shutil
-import socket
 import subprocess
-import threading
-from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
 from meta1g.maps.m_hash import HashMap
 from meta1g.maps.m_passwd import PasswdMap
-from meta1g.maps.m_regex import RegexError, RegexMap, parse_line, translate
 from meta1g.maps.m_sequence import SequenceMap
-from meta1g.maps.m_socket import BadReply, SocketMap, netstring, parse_reply
 from meta1g.maps.m_text import TextMap
-from meta1g.maps.m_tinycdb import TinycdbMap, cdb_hash
-from meta1g.maps.map import NO_MORE, NOT_FOUND, Found, PermFail, Result, TempFail, first
+from meta1g.maps.m_tinycdb import TinycdbMap
+from meta1g.maps.map import NO_MORE, NOT_FOUND, Found, Result, TempFail, first
 from meta1g.maps.open import Declared, MapError, open_maps
-from meta1g.shim.mapdb import write_map
+from meta1g.shim import extra
+from meta1g.shim.mapfile import write_map
+from meta1g.shim.tinycdb import cdb_hash
 
 
 class Table:
@@ -112,52 +109,6 @@ def test_text(tmp_path: Path) -> None:
     assert found.lookup(b"new.dom") == Found(b"new.dom", b"lmtp:")
 
 
-REGEX = [  # M1 10.1
-    (b"/bounce-[0-9]+-[0-9]+@/ei error:550 5.7.1 no numbered bounces", b"to:Bounce-1-2@x",
-     b"error:550 5.7.1 no numbered bounces"),
-    (b";user@friendly.domain;i   OK", b"USER@friendly.domain", b"OK"),
-    (b",sender\\+[a-z]+@.*\\.other.domain,e   OK", b"sender+abc@x.other.domain", b"OK"),
-    (b"/^a+$/ basic", b"a+", b"basic"),
-    (b"/^a\\+$/ basic", b"aaa", b"basic"),
-    (b"/^\\(a\\|b\\)\\{2\\}$/ group", b"ab", b"group"),
-    (b"/^[[:alpha:]][[:digit:]]$/e class", b"x7", b"class"),
-    (b"/^[+(]$/ set", b"+", b"set"),
-]
-
-
-@pytest.mark.parametrize(("line", "key", "value"), REGEX)
-def test_regex(tmp_path: Path, line: bytes, key: bytes, value: bytes) -> None:
-    path = tmp_path / "re"
-    path.write_bytes(b"# comment\n\n" + line + b"\n/./ last\n")
-    assert RegexMap("re", str(path)).lookup(key) == Found(key, value)
-    assert RegexMap("re", str(path)).lookup(b"" if key else b"x") is NOT_FOUND
-
-
-@pytest.mark.parametrize(("line", "words"), [
-    (b"/abc", "second /"), (b"/abc/", "value is missing"), (b"/abc/e", "value is missing"),
-    (b"/abc/x y", "unknown flags"), (b"/(/e y", "regex"), (b"/a/ ", "value is missing"),
-])
-def test_regex_bad(tmp_path: Path, line: bytes, words: str) -> None:
-    with pytest.raises(RegexError, match=words):
-        parse_line(line)
-    path = tmp_path / "re"
-    path.write_bytes(b"/good/ yes\n" + line)
-    bad = RegexMap("re", str(path))
-    assert isinstance(bad.lookup(b"good"), TempFail)
-    path.write_bytes(b"/good/ yes\n")
-    assert bad.reopen() == "" and bad.lookup(b"good") == Found(b"good", b"yes")
-    path.write_bytes(line)
-    assert words.split()[-1] in bad.reopen()
-    assert bad.lookup(b"good") == Found(b"good", b"yes")
-    path.unlink()
-    assert str(path) in bad.reopen()
-
-
-def test_regex_plain_operators() -> None:
-    assert translate(b"a+b", is_extended=True) == b"a+b"
-    assert translate(b"a+b\\.c", is_extended=False) == b"a\\+b\\.c"
-
-
 def test_cdb_hash() -> None:
     assert cdb_hash(b"") == 5381
 
@@ -190,106 +141,6 @@ def test_cdb_missing_or_short(tmp_path: Path) -> None:
         assert str(path) in found.reopen()
 
 
-REPLIES = [  # M1 10.2
-    (b"OK value with blanks", Found(b"k", b"value with blanks")), (b"OK ", Found(b"k", b"")), (b"OK", Found(b"k", b"")),
-    (b"NOTFOUND ", NOT_FOUND), (b"NOMORE", NO_MORE), (b"TEMP try later", TempFail("server said TEMP try later")),
-    (b"TIMEOUT", TempFail("server said TIMEOUT")), (b"PERM no", PermFail("server said PERM no")),
-]
-
-
-@pytest.mark.parametrize(("reply", "result"), REPLIES)
-def test_socket_reply(reply: bytes, result: Result) -> None:
-    assert parse_reply(b"k", reply) == result
-
-
-def test_socket_unknown_reply() -> None:
-    with pytest.raises(BadReply):
-        parse_reply(b"k", b"MAYBE x")
-
-
-class Server:
-    """Answers each request with what `handle` says: octets, or None to close."""
-
-    def __init__(self, handle: Callable[[bytes], bytes | None], path: str = "") -> None:
-        self.handle = handle
-        self.connections = 0
-        if path:
-            self.sock = socket.socket(socket.AF_UNIX)
-            self.sock.bind(path)
-        else:
-            self.sock = socket.create_server(("127.0.0.1", 0))
-        self.sock.listen()
-        self.address = path or self.sock.getsockname()
-        threading.Thread(target=self._accept, daemon=True).start()
-
-    def _accept(self) -> None:
-        while True:
-            try:
-                sock, _ = self.sock.accept()
-            except OSError:
-                return
-            self.connections += 1
-            threading.Thread(target=self._serve, args=(sock,), daemon=True).start()
-
-    def _serve(self, sock: socket.socket) -> None:
-        with sock:
-            try:
-                while data := sock.recv(65536):
-                    answer = self.handle(data)
-                    if answer is None:
-                        return
-                    for at in range(0, len(answer), 7):
-                        sock.sendall(answer[at:at + 7])
-            except OSError:
-                pass  # the map has given up
-
-
-@pytest.fixture
-def servers() -> Iterator[list[Server]]:
-    made: list[Server] = []
-    yield made
-    for server in made:
-        server.sock.close()
-
-
-def test_socket_map(tmp_path: Path, servers: list[Server]) -> None:
-    seen: list[bytes] = []
-
-    def handle(data: bytes) -> bytes:
-        seen.append(data)
-        return netstring(b"OK " + b"x" * 1000)
-
-    for path in ("", str(tmp_path / "sock")):
-        servers.append(Server(handle, path))
-        found = SocketMap("m", "aliases", servers[-1].address)
-        for _ in range(3):
-            assert found.lookup(b"foo") == Found(b"foo", b"x" * 1000)
-        assert servers[-1].connections == 1
-        assert found.reopen() == ""
-        assert found.lookup(b"foo") == Found(b"foo", b"x" * 1000)
-        assert servers[-1].connections == 2
-    assert seen[0] == b"11:aliases foo,"
-
-
-@pytest.mark.parametrize(
-    "answer", [b"garbage garbage", b"5:short;", b"999999:x,", b"x:", b"2:xx,yy", None, b"5:MAYBE,"])
-def test_socket_bad_server(servers: list[Server], answer: bytes | None) -> None:
-    servers.append(Server(lambda data: answer))
-    assert isinstance(SocketMap("m", "m", servers[0].address, timeout=1).lookup(b"k"), TempFail)
-
-
-def test_socket_server_restarts_or_hangs(servers: list[Server]) -> None:
-    turns = iter([netstring(b"OK 1"), None, netstring(b"PERM 2"), b"", None])
-    servers.append(Server(lambda data: next(turns)))
-    found = SocketMap("m", "m", servers[0].address, timeout=0.3)
-    assert found.lookup(b"k") == Found(b"k", b"1")
-    assert found.lookup(b"k") == PermFail("map m: server said PERM 2")  # closed under us: asked again
-    assert found.lookup(b"k") == TempFail("map m: no answer in 0.3 s")
-    servers[0].sock.close()
-    gone = SocketMap("m", "m", ("127.0.0.1", 1), timeout=0.3)
-    assert isinstance(gone.lookup(b"k"), TempFail)
-
-
 def test_open_maps(tmp_path: Path) -> None:
     maps = open_maps([
         Declared("all", "sequence", maps=("h", "p", "r", "c")), Declared("h", "hash", file=str(tmp_path / "h.db")),
@@ -305,3 +156,15 @@ def test_open_maps(tmp_path: Path) -> None:
     ):
         with pytest.raises(MapError, match=words):
             open_maps(wrong)
+
+
+@pytest.mark.parametrize(("kind", "remedy"), [
+    ("redis", r"pip install 'meta1g\[redis\]'"), ("lmdb", r"pip install 'meta1g\[lmdb\]'"), ("sqlite", "without it"),
+])
+def test_package_is_missing(kind: str, remedy: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    def gone(name: str) -> None:
+        raise ImportError(f"No module named {name!r}")
+
+    monkeypatch.setattr(extra.importlib, "import_module", gone)
+    with pytest.raises(MapError, match=f"map m: the package {kind}.* can't be used .*{remedy}"):
+        open_maps([Declared("m", kind, file="/none", path="/none")])

@@ -4,11 +4,13 @@ import os
 import pytest
 
 from meta1g.mcp.children import (
+    LEAVE_TIMEOUT,
     LIMITS,
     STOP_TIMEOUT,
     Child,
     Children,
     Exit,
+    Leave,
     Note,
     Signal,
     Start,
@@ -33,7 +35,7 @@ def running(*children: Child) -> Children:
     for pid, action in enumerate(family.due(0.0), 1):
         assert isinstance(action, Start)
         family.started(action.child, pid, 0.0)
-        family.ready(action.child)
+        family.ready(action.child, 0.0)
     return family
 
 
@@ -177,3 +179,60 @@ def test_service_that_dies_while_everything_stops_stays_down() -> None:
     family.stop_next(0.0)
     family.ended(first, 1, 1.0)
     assert (first.start_at, first.state) == (None, State.DOWN)
+
+
+def test_rolling_over() -> None:
+    """The old process serves until the new one is ready, then it leaves and is not started again."""
+    old = Child("smtps", 0)
+    family = running(old)
+    assert family.roll(old, 10.0) == []
+    fresh = family.all[1]
+    assert family.due(10.0) == [Start(fresh)]
+    family.started(fresh, 77, 10.0)
+    assert old.state is State.READY
+    assert family.ready(fresh, 11.0) == [Leave(old)]
+    assert (old.state, fresh.state) == (State.LEAVING, State.READY)
+    assert family.due(12.0) == []
+    assert [type(action) for action in family.ended(old, 0, 20.0)] == [Note]
+    assert family.all == [fresh]
+    assert fresh.start_at is None
+
+
+def test_old_process_stays_if_the_new_one_does_not_come_up() -> None:
+    old = Child("smtps", 0)
+    family = running(old)
+    family.roll(old, 10.0)
+    fresh = family.all[1]
+    family.started(fresh, 77, 10.0)
+    family.ended(fresh, 78, 10.1)
+    assert family.all == [old]
+    assert old.state is State.READY
+    family.roll(old, 20.0)
+    again = family.all[1]
+    family.due(20.0)
+    family.started(again, 78, 20.0)
+    assert family.roll(old, 21.0)[0] == Signal(old, False)  # a second reload meanwhile: no time for manners
+
+
+def test_who_does_not_leave_is_killed() -> None:
+    old = Child("smtps", 0)
+    family = running(old)
+    family.roll(old, 10.0)
+    fresh = family.all[1]
+    family.due(10.0)
+    family.started(fresh, 77, 10.0)
+    family.ready(fresh, 10.0)
+    assert family.due(10.0 + LEAVE_TIMEOUT) == [Signal(old, True)]
+    assert family.next_time() == 10.0 + LEAVE_TIMEOUT + STOP_TIMEOUT
+
+
+def test_successor_of_who_died_meanwhile() -> None:
+    old = Child("smtps", 0)
+    family = running(old)
+    family.roll(old, 10.0)
+    fresh = family.all[1]
+    family.due(10.0)
+    family.started(fresh, 77, 10.0)
+    family.ended(old, -9, 10.1)
+    assert family.ready(fresh, 11.0) == []
+    assert family.all == [fresh]

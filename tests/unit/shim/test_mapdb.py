@@ -1,6 +1,4 @@
 import os
-import shutil
-import subprocess
 import threading
 from pathlib import Path
 
@@ -8,7 +6,8 @@ import pytest
 
 from meta1g.mta.errors import StoreError
 from meta1g.shim import bdb
-from meta1g.shim.mapdb import MapDb, write_map
+from meta1g.shim.mapdb import MapDb
+from meta1g.shim.mapfile import write_map
 
 ENTRIES = [(b"key", b"value"), (b"other", b"two words"), (b"empty", b"")]
 
@@ -88,35 +87,3 @@ def test_readers_and_reopening_in_parallel(tmp_path: Path) -> None:
     for thread in threads:
         thread.join()
     assert wrong == []
-
-
-@pytest.mark.peer
-@pytest.mark.parametrize("kind", ["hash", "btree"])
-def test_postmap(tmp_path: Path, kind: str) -> None:
-    postmap = shutil.which("postmap") or shutil.which("postmap", path="/usr/sbin")
-    if postmap is None:
-        pytest.skip("postmap (package postfix) is not installed")
-    (tmp_path / "conf").mkdir()
-    (tmp_path / "conf" / "main.cf").write_text("compatibility_level = 3.6\n")
-    text = tmp_path / "map"
-    text.write_text("localhost lmtp:\nOther.Dom { host = a.b }\n")
-    subprocess.run([postmap, "-c", str(tmp_path / "conf"), f"{kind}:{text}"], check=True, timeout=30)
-    found = MapDb(f"{text}.db")
-    assert found.get(b"localhost") == b"lmtp:"
-    assert found.get(b"other.dom") == b"{ host = a.b }"
-    assert found.get(b"none") is None
-    write_map(f"{text}.db", [(b"ours", b"1")])
-    asked = subprocess.run([postmap, "-c", str(tmp_path / "conf"), "-q", "ours", f"hash:{text}"],
-                           capture_output=True, check=True, timeout=30)
-    assert asked.stdout == b"1\n"
-
-
-@pytest.mark.peer
-def test_db_load(tmp_path: Path) -> None:
-    tool = shutil.which("db5.3_load")
-    if tool is None:
-        pytest.skip("db5.3_load (package db5.3-util) is not installed")
-    path = str(tmp_path / "a.db")
-    subprocess.run([tool, "-T", "-t", "hash", path], input=b"key\nvalue\n", check=True, timeout=30)
-    assert MapDb(path).get(b"key") == b"value"
-    subprocess.run(["db5.3_verify", path], check=True, timeout=30)

@@ -5,8 +5,8 @@ import pytest
 from play import SETUP, Play
 
 from meta1g.maps.order import MAILERTABLE
-from meta1g.proto.msg_ar import Action, CheckConnect, CheckMail, CheckRcpt, Verdict
-from meta1g.smar.access import check_connect, check_mail, check_rcpt
+from meta1g.proto.msg_ar import Action, CheckCert, CheckConnect, CheckEhlo, CheckMail, CheckRcpt, Verdict, Want
+from meta1g.smar.access import check_cert, check_connect, check_ehlo, check_mail, check_rcpt, encoded_dn
 from meta1g.smar.setup import Dnsbl, Setup
 
 NONE, OK, RELAY, REJECT, DISCARD, CONT = range(6)
@@ -93,7 +93,7 @@ CONNECT = [
 @pytest.mark.parametrize(("ip", "wanted", "name", "resolved"), CONNECT)
 def test_connect(ip: str, wanted: str, name: str, resolved: str) -> None:
     play = Play(MAPS, DNS)
-    found = play.run(check_connect(SETUP, CheckConnect(ip)))
+    found = play.run(check_connect(SETUP, CheckConnect(1, ip)))
     assert (shown(found), found.client_name, found.resolve) == (wanted, name, resolved)
     assert bool(play.notes) == ("4.3.5" in wanted)
 
@@ -101,13 +101,13 @@ def test_connect(ip: str, wanted: str, name: str, resolved: str) -> None:
 def test_dnsbl() -> None:
     setup = replace(SETUP, dnsbls=(Dnsbl("other.dom", "o"), Dnsbl("bl.dom", "list")))
     play = Play(MAPS, DNS)
-    assert shown(play.run(check_connect(setup, CheckConnect("198.51.100.8")))) == "reject 550 5.7.1"
-    assert shown(play.run(check_connect(setup, CheckConnect("198.51.100.9")))) == "reject 451 4.7.1"
-    assert shown(play.run(check_connect(setup, CheckConnect("198.51.100.10")))) == "reject 550 5.7.1"
-    assert shown(play.run(check_connect(setup, CheckConnect("198.51.100.11")))) == "none"
-    assert shown(play.run(check_connect(setup, CheckConnect("198.51.100.12")))) == "reject 550 5.7.1"
-    assert shown(play.run(check_connect(setup, CheckConnect("198.51.100.1")))) == "none"
-    assert shown(play.run(check_connect(setup, CheckConnect("192.0.2.1")))) == "quick:relay"
+    assert shown(play.run(check_connect(setup, CheckConnect(1, "198.51.100.8")))) == "reject 550 5.7.1"
+    assert shown(play.run(check_connect(setup, CheckConnect(1, "198.51.100.9")))) == "reject 451 4.7.1"
+    assert shown(play.run(check_connect(setup, CheckConnect(1, "198.51.100.10")))) == "reject 550 5.7.1"
+    assert shown(play.run(check_connect(setup, CheckConnect(1, "198.51.100.11")))) == "none"
+    assert shown(play.run(check_connect(setup, CheckConnect(1, "198.51.100.12")))) == "reject 550 5.7.1"
+    assert shown(play.run(check_connect(setup, CheckConnect(1, "198.51.100.1")))) == "none"
+    assert shown(play.run(check_connect(setup, CheckConnect(1, "192.0.2.1")))) == "quick:relay"
 
 
 def test_dnsbl_asks_at_once_and_judges_in_order() -> None:
@@ -116,13 +116,13 @@ def test_dnsbl_asks_at_once_and_judges_in_order() -> None:
     rules = {f"t{n}:127.0.0.2".encode(): f"error:55{n % 10} 5.7.{n} listed".encode() for n in range(7, 20)}
     play = Play({"access_map": rules}, answers)
     setup = replace(SETUP, dnsbls=many)
-    assert shown(play.run(check_connect(setup, CheckConnect("198.51.100.8")))) == "reject 557 5.7.7"
+    assert shown(play.run(check_connect(setup, CheckConnect(1, "198.51.100.8")))) == "reject 557 5.7.7"
     assert [ask.name for ask in play.asked[1:]] == [f"8.100.51.198.b{n}.dom" for n in range(20)]
 
 
 def test_dnsbl_of_ipv6_clients_goes_by_nibbles() -> None:  # RFC 5782 2.4
     setup = replace(SETUP, dnsbls=(Dnsbl("six.dom", "six"),))
-    found = Play(MAPS, DNS).run(check_connect(setup, CheckConnect("2001:db8::1")))
+    found = Play(MAPS, DNS).run(check_connect(setup, CheckConnect(1, "2001:db8::1")))
     assert (shown(found), found.text) == ("reject 550 5.7.1", "listed by nibbles")
 
 
@@ -219,5 +219,74 @@ def test_broken_map(role: str) -> None:
     mail = play.run(check_mail(setup, CheckMail(True, False, "192.0.2.1", b"known@my.dom")))
     assert (shown(rcpt), shown(mail)) == ("reject 451 4.3.0", "reject 451 4.3.0")
     if role == "access_map":
-        connect = play.run(check_connect(setup, CheckConnect("198.51.100.1")))
+        connect = play.run(check_connect(setup, CheckConnect(1, "198.51.100.1")))
         assert shown(connect) == "reject 451 4.3.0"
+
+
+CONF = {
+    b"smtps_session_conf:10.": b"session_feature=notls;", b"smtps_se_conf:good.dom.": b"by name",
+    b"smtps_se_conf:.good.dom.": b"by domain", b"smtps_rcpt_conf:grey@my.dom": b"flags = greylisting;",
+    b"ehlo:evil.dom": b"reject", b"ehlo:.evil.dom": b"error:451 4.7.1 later",
+    b"protectedrcpt:vip": b"from:boss@my.dom",
+}
+
+
+@pytest.mark.parametrize(("ip", "wants", "conf"), [
+    ("10.1.2.3", Want.ACCESS | Want.SESSION_CONF, "session_feature=notls;"),
+    ("10.1.2.3", Want.ACCESS, ""),
+    ("198.51.100.1", Want.ACCESS | Want.SESSION_CONF, "by domain"),  # M1 3.10.1: by address first, then by name
+    ("198.51.100.2", Want.ACCESS | Want.SESSION_CONF, ""),
+])
+def test_session_conf(ip: str, wants: int, conf: str) -> None:
+    play = Play({**MAPS, "access_map": CONF}, DNS)
+    assert play.run(check_connect(SETUP, CheckConnect(wants, ip))).conf == conf
+    assert play.run(check_connect(replace(SETUP, tags=frozenset()), CheckConnect(wants, ip))).conf == ""
+
+
+def test_rcpt_conf_and_protection() -> None:
+    play = Play({**MAPS, "access_map": CONF}, DNS)
+    wants = Want.ACCESS | Want.RCPT_CONF | Want.PROTECTED
+    assert play.run(check_rcpt(SETUP, CheckRcpt(wants, "", b"", b"grey@my.dom"))).conf == "flags = greylisting;"
+    assert play.run(check_rcpt(SETUP, CheckRcpt(Want.ACCESS, "", b"", b"grey@my.dom"))).conf == ""
+    found = play.run(check_rcpt(SETUP, CheckRcpt(wants, "", b"u@a.dom", b"vip@my.dom")))
+    assert found.protected.startswith("550 5.7.1")
+    assert play.run(check_rcpt(SETUP, CheckRcpt(wants, "", b"boss@my.dom", b"vip@my.dom"))).protected == ""
+    for tags, is_wide in ((frozenset({b"to"}), True), (frozenset({b"protectedrcpt"}), False), (None, False)):
+        setup = replace(SETUP, tags=tags, rules_on_users=False)
+        assert play.run(check_rcpt(setup, CheckRcpt(wants, "", b"", b"u@far.dom"))).for_domain is is_wide
+
+
+def test_conf_of_a_broken_map_lets_nobody_through() -> None:
+    play = Play({**MAPS, "access_map": "temp"}, DNS)
+    found = play.run(check_connect(SETUP, CheckConnect(Want.SESSION_CONF, "198.51.100.1")))
+    assert shown(found) == "reject 451 4.3.0"
+    found = play.run(check_rcpt(SETUP, CheckRcpt(Want.RCPT_CONF, "", b"", b"u@far.dom")))
+    assert shown(found) == "reject 451 4.3.0"
+
+
+@pytest.mark.parametrize(("name", "wanted"), [
+    (b"evil.dom", "reject 550 5.7.0"), (b"a.EVIL.dom", "reject 451 4.7.1"), (b"good.dom", "none"),
+    (b"[10.1.2.3]", "none"),
+])
+def test_ehlo(name: bytes, wanted: str) -> None:
+    assert shown(Play({"access_map": CONF}).run(check_ehlo(SETUP, CheckEhlo(name)))) == wanted
+
+
+CA = "/C=US/ST=California/O=Sendmail, Inc./CN=Darth Mail (Cert)/emailAddress=darth+cert@endmail.org"
+CERTS = {
+    encoded_dn(CA): b"cont", b"/o=all+20of+20us": b"relay", b"/o=none": b"ok",
+}
+
+
+def test_dn_is_encoded_as_the_manual_says() -> None:
+    assert encoded_dn(CA).startswith(b"/c=us/st=california/o=sendmail,+20inc./cn=darth+20mail+20+28cert+29/")
+    assert encoded_dn('a<b>"c"+\x00\xe9') == b"a+3cb+3e+22c+22+2b+00+c3+a9"
+
+
+@pytest.mark.parametrize(("issuer", "subject", "wanted"), [
+    ("/O=All of us", "", "relay"), ("/O=none", "/CN=DeathStar/", "none"), ("/O=unknown", "/CN=DeathStar/", "none"),
+    (CA, "/CN=DeathStar/", "relay"), (CA, "/CN=Tie/", "none"),
+])
+def test_cert(issuer: str, subject: str, wanted: str) -> None:
+    entries = {**{b"certissuer:" + key: rule for key, rule in CERTS.items()}, b"certsubject:/cn=deathstar/": b"relay"}
+    assert shown(Play({"access_map": entries}).run(check_cert(SETUP, CheckCert(issuer, subject)))) == wanted

@@ -72,6 +72,18 @@ def test_owner() -> None:
         (b"x@far.dom", b"owner-big@my.dom"), (b"localuser@host.my.dom", b"owner-big@my.dom")]
 
 
+def test_verp_example_of_the_manual() -> None:
+    """M1 3.14: otherlist is marked by verp-otherlist; what it contains is marked with it."""
+    aliases = {b"otherlist": b"<user5@my.dom> <user6@other.dom> <inner@my.dom> local:", b"verp-otherlist": b"something",
+               b"inner": b"<user7@other.dom>", b"plain": b"<user5@my.dom>"}
+    play = Play({"mailertable": MT, "aliases": aliases})
+    found = {m.address: m.is_verp for m in play.run(expand(SETUP, b"otherlist@my.dom"))}
+    assert found == dict.fromkeys(
+        [b"user5@my.dom", b"user6@other.dom", b"user7@other.dom", b"otherlist@my.dom"], True)
+    assert [m.is_verp for m in play.run(expand(SETUP, b"plain@my.dom"))] == [False]
+    assert play.run(resolve(SETUP, b"otherlist@my.dom", is_expanded=True))[0].target(0.0, keep_order).is_verp
+
+
 def test_inner_list_without_owner_keeps_the_outer_one() -> None:
     aliases = {b"out": b"<in@my.dom>", b"owner-out": b"boss", b"in": b"<x@far.dom>"}
     members = Play({"mailertable": MT, "aliases": aliases}).run(expand(SETUP, b"out@my.dom"))

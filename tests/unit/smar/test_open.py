@@ -8,7 +8,7 @@ from meta1g.maps.map import NOT_FOUND, TempFail
 from meta1g.maps.open import MapError
 from meta1g.mta.errors import StoreError
 from meta1g.proc.log import Log
-from meta1g.shim.mapdb import write_map
+from meta1g.shim.mapfile import write_map
 from meta1g.smar import ask
 from meta1g.smar import open as smar_open
 from meta1g.smar.open import Maps, dns_conf, make_setup, resolv_conf
@@ -84,20 +84,21 @@ def test_failures(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     assert f"{tmp_path}/access.db" in err and "map=aliases, status=ok" in err
 
 
-def test_rules_on_users(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_access_facts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = str(tmp_path / "access.db")
     domains = [(b"to:@a.dom", b"relay"), (b"from:u@b.dom", b"reject"), (b"cltaddr:10.", b"relay")]
+    tags = frozenset({b"to", b"from", b"cltaddr"})
     maps, _ = open_all(tmp_path)
-    assert maps.rules_on_users  # there is no map to look at
+    assert maps.access_facts() == (frozenset(), True)  # there is no map to look at
     write_map(path, domains)
     maps.reopen()
-    assert not maps.rules_on_users
+    assert maps.access_facts() == (tags, False)
     monkeypatch.setattr(smar_open, "_SCAN_MAX", 2)
-    assert maps.rules_on_users
+    assert maps.access_facts() == (None, True)
     monkeypatch.undo()
     write_map(path, [*domains, (b"to:abuse", b"quick:ok")], nul=True)
     maps.reopen()
-    assert maps.rules_on_users
+    assert maps.access_facts() == (tags, True)
 
 
 def test_dns(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -97,6 +97,50 @@ def test_discard() -> None:
     assert not policy.discards
 
 
+def test_name_in_ehlo_counts_at_mail() -> None:
+    policy = Policy(ACCESS)
+    policy.on_connect(NOTHING)
+    policy.on_ehlo(ERROR)
+    assert policy.on_mail(NOTHING).reply == R551
+    assert policy.on_null_sender().reply == R551
+    policy.on_ehlo(NOTHING)
+    assert policy.on_mail(NOTHING).reply is None
+    policy = Policy(DELAY)
+    policy.on_connect(NOTHING)
+    policy.on_ehlo(ERROR)
+    assert policy.on_mail(NOTHING).reply is None
+    assert policy.on_rcpt(b"u@my.dom", LOCAL).reply == R551
+    assert policy.on_mail(verdict(Action.OK, quick=True)).reply is None
+    assert policy.on_rcpt(b"u@my.dom", LOCAL).reply is None
+    policy = Policy(ACCESS)
+    policy.on_connect(verdict(Action.OK, quick=True))
+    policy.on_ehlo(ERROR)
+    assert policy.on_mail(NOTHING).reply is None
+
+
+def test_protected_recipient() -> None:
+    protected = LOCAL._replace(protected="550 5.7.1 You may not")
+    for session, reply in ((NOTHING, Reply(550, "5.7.1", "You may not")), (verdict(Action.RELAY, quick=True), None),
+                           (verdict(Action.OK, quick=True), Reply(550, "5.7.1", "You may not"))):
+        policy = Policy(ACCESS)
+        policy.on_connect(session)
+        policy.on_mail(NOTHING)
+        assert policy.on_rcpt(b"u@my.dom", protected).reply == reply
+
+
+@pytest.mark.parametrize(("session", "rcpt", "is_greylisted"), [
+    (NOTHING, LOCAL, True), (verdict(Action.OK), LOCAL, False), (verdict(Action.RELAY), LOCAL, False),
+    (verdict(Action.CONT), LOCAL, True), (NOTHING, verdict(Action.OK, local=True), True),
+    (NOTHING, verdict(Action.OK, quick=True, local=True), False), (NOTHING, verdict(Action.RELAY, quick=True), False),
+])
+def test_greylisting_comes_last(session: Verdict, rcpt: Verdict, is_greylisted: bool) -> None:
+    for flags, conf in ((PolicyFlags(True, greylists=True), ""), (ACCESS, "flags = greylisting;")):
+        policy = Policy(flags)
+        policy.on_connect(session)
+        assert policy.is_greylisted(rcpt._replace(conf=conf)) is is_greylisted
+    assert not Policy(ACCESS).is_greylisted(rcpt._replace(conf="flags = other;"))
+
+
 def test_received() -> None:
     date = "Tue, 24 Nov 2026 00:00:00 +0000"
     text = received(Client(b"helo.test", "mx.test.", "192.0.2.1"), "me.test", "1", "ESMTP", "S0", date)
@@ -114,13 +158,13 @@ def test_header_facts_in_any_pieces(step: int) -> None:
     scanner = HeaderScanner()
     for at in range(0, len(HEADER), step):
         scanner.feed(HEADER[at : at + step])
-    assert scanner.facts() == (2, b"<id@x>")
+    assert scanner.facts() == (2, b"<id@x>", True)
 
 
 def test_header_limits() -> None:
     scanner = HeaderScanner()
     scanner.feed(b"\r\nReceived: body\r\n")
-    assert scanner.facts() == (0, b"")
+    assert scanner.facts() == (0, b"", True)
     scanner = HeaderScanner()
     scanner.feed(b"x" * (2 << 20))
     assert scanner.is_too_large

@@ -50,6 +50,6 @@ def test_what_is_not_remembered() -> None:
     smar = Resolver({b"a@x.test": RELAY._replace(code=451), b"a@y.test": RELAY})
     assert [smar.rcpt(b"a@x.test").code for _ in range(2)] == [451, 451]
     smar.rcpt(b"a@y.test")
-    smar.link.on_message(MapsReopened(0.0), 0)
+    smar.link.on_message(MapsReopened(0.0, ""), 0)
     smar.rcpt(b"a@y.test")
     assert smar.asked == [b"a@x.test", b"a@x.test", b"a@y.test", b"a@y.test"]
