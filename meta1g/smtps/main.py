@@ -36,6 +36,7 @@ from meta1g.shim.cdb import ContentDb
 from meta1g.shim.journal import JournalWriter
 from meta1g.shim.safeio import Disk
 from meta1g.smtps import orders
+from meta1g.smtps.check import read_checks
 from meta1g.smtps.incoming import Store
 from meta1g.smtps.listening import listening_socket
 from meta1g.smtps.peers import Ids, Qmgr, Smar
@@ -215,6 +216,7 @@ def _setting(started: Started, ids: Ids, qmgr: Qmgr, smar: Smar, store: Store) -
         hops_max=conf.hops_max,
         allows_early_data="allow_data_before_greeting" in flags,
         log=started.log, ids=ids, qmgr=qmgr, smar=smar, store=store,
+        checks=read_checks(conf.check),
     )
 
 

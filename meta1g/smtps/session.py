@@ -22,8 +22,9 @@ from meta1g.proto.smtp.server import (
     State,
 )
 from meta1g.proto.smtp.tally import Tally
+from meta1g.smtps.check import SessionChecks
 from meta1g.smtps.incoming import Incoming
-from meta1g.smtps.policy import Policy, rejection
+from meta1g.smtps.policy import Decision, Policy, rejection
 from meta1g.smtps.setting import Setting
 from meta1g.smtps.trace import Client, HeaderScanner, received
 from meta1g.st.netfd import NetFd
@@ -55,6 +56,7 @@ class Session:
         self._machine = SmtpServer(setting.options, Tally(setting.tally_limits))
         self._policy = Policy(setting.policy_flags)
         self._ip = _client_ip(netfd)
+        self._checks = SessionChecks(setting.checks, setting.log, setting.options.hostname, self._ip)
         self._client_name = ""
         self._ta: Transaction | None = None
         self._se = ""
@@ -91,10 +93,13 @@ class Session:
             refusal = Reply(ack.code, ack.estat, ack.text) if ack.code else None
         except (LinkDown, TimedOut):
             refusal = replies.NO_QMGR
+        resolve = ""
         if refusal is None and setting.policy_flags.use_access:
             verdict = setting.smar.ask(CheckConnect(setting.policy_flags.wants, self._ip))
-            self._client_name = verdict.client_name
+            self._client_name, resolve = verdict.client_name, verdict.resolve
             refusal = self._policy.on_connect(verdict).reply
+        if refusal is None:
+            refusal = self._checks.on_connect(self._se, self._client_name, resolve)
         if refusal is None and not setting.allows_early_data and self._netfd.has_input():
             refusal = replies.EARLY_TALKER
         name = self._client_name or ("" if setting.policy_flags.use_access else "Hostname_Not_Determined")
@@ -161,7 +166,7 @@ class Session:
             ta = self._set.ids.take()
         except LinkDown:
             return replies.NO_QMGR
-        decision_reply = self._check_mail(asked.address)
+        decision_reply = self._checks.on_mail(ta, asked.address) or self._check_mail(asked.address)
         reply = decision_reply or replies.MAIL_OK
         if decision_reply is None and self._set.is_full:
             reply = replies.NO_SPACE
@@ -183,15 +188,21 @@ class Session:
         address = asked.address
         if address == b"postmaster":  # RFC 5321 4.5.1
             address += b"@" + self._set.options.hostname.encode("ascii", "replace")
-        verdict = self._set.smar.ask(self._rcpt_question(ta, address))
-        decision = self._policy.on_rcpt(asked.address, verdict)
-        reply = decision.reply or self._check_grey(ta, address, verdict) or replies.RCPT_OK
+        refusal = self._checks.on_rcpt(address)
+        decision = Decision(refusal) if refusal else self._judge_rcpt(ta, asked.address, address)
+        reply = decision.reply or replies.RCPT_OK
+        self._checks.on_rcpt_answered(reply)
         index = len(ta.rcpts)
         self._log(ta=ta.ta, rcpt=addr.bracketed(address), idx=index, stat=_stat(reply),
                   status="discarded" if decision.is_discarded else None)
         if reply.is_positive and not decision.is_discarded:
             ta.rcpts.append(Rcpt(index, address, b""))
         return reply
+
+    def _judge_rcpt(self, ta: Transaction, given: bytes, address: bytes) -> Decision:
+        verdict = self._set.smar.ask(self._rcpt_question(ta, address))
+        decision = self._policy.on_rcpt(given, verdict)
+        return decision if decision.reply else decision._replace(reply=self._check_grey(ta, address, verdict))
 
     def _rcpt_question(self, ta: Transaction, address: bytes) -> CheckRcpt:
         """Sender and client only where the answer depends on them, so that it can be kept."""
@@ -215,8 +226,9 @@ class Session:
     def _on_data(self) -> Reply:
         ta, setting = self._ta, self._set
         assert ta is not None
-        if ta.greylisted is not None:
-            return ta.greylisted
+        refusal = self._checks.on_data() or ta.greylisted
+        if refusal is not None:
+            return refusal
         if setting.is_full:
             return replies.NO_SPACE
         ta.incoming = Incoming(setting.store, ta.ta)
@@ -247,6 +259,8 @@ class Session:
             reply = replies.HEADER_TOO_LARGE
         if reply is None and facts.hops > self._set.hops_max:
             reply = replies.TOO_MANY_HOPS
+        if reply is None:
+            reply = self._checks.on_end(end.size, facts.hops, facts.message_id)
         if reply is None:
             reply = self._commit(ta, end, facts.hops)
         self._log(ta=ta.ta, msgid=facts.message_id or None, size=end.size, stat=_stat(reply))
