@@ -26,43 +26,24 @@ class Type(Enum):
 
 
 class Identifier(NamedTuple):
-    """What a name stands for, and the stage from which on it has a value."""
+    """What a name is, and the stage from which on it has a value."""
 
     type: Type
     stage: str
-    help: str
 
 
-_LATER: Final = "empty until AUTH and STARTTLS are there"
-IDENTIFIERS: Final[dict[str, Identifier]] = {
-    "alg_bits": Identifier(Type.NUMBER, "mail", f"longest key of the TLS cipher, in bits; {_LATER}: 0"),
-    "cipher_bits": Identifier(Type.NUMBER, "mail", f"key length of the TLS cipher in use, in bits; {_LATER}: 0"),
-    "message_size": Identifier(Type.NUMBER, "eom", "octets of the message"),
-    "session_rcpts_total": Identifier(Type.NUMBER, "mail", "recipients given in this session"),
-    "transaction_rcpts_ok": Identifier(Type.NUMBER, "rcpt", "recipients accepted in this transaction so far"),
-    "transaction_rcpts_total": Identifier(Type.NUMBER, "rcpt", "recipients given in this transaction"),
-    "transactions": Identifier(Type.NUMBER, "mail", "MAIL commands in this session, with this one"),
-    "auth_authen": Identifier(Type.STRING, "mail", f"who has authenticated; {_LATER}"),
-    "auth_author": Identifier(Type.STRING, "mail", f"on whose behalf; {_LATER}"),
-    "auth_type": Identifier(Type.STRING, "mail", f"AUTH mechanism; {_LATER}"),
-    "cert_issuer": Identifier(Type.STRING, "mail", f"DN of who signed the client's certificate; {_LATER}"),
-    "cert_subject": Identifier(Type.STRING, "mail", f"DN of the client's certificate; {_LATER}"),
-    "cipher": Identifier(Type.STRING, "mail", f"TLS cipher; {_LATER}"),
-    "client_ip": Identifier(Type.STRING, "connect", "address of the client"),
-    "client_name": Identifier(Type.STRING, "connect", "confirmed name of the client"),
-    "client_resolve": Identifier(Type.STRING, "connect", "what became of the lookup of its name"),
-    "cn_issuer": Identifier(Type.STRING, "mail", f"CN of who signed the client's certificate; {_LATER}"),
-    "cn_subject": Identifier(Type.STRING, "mail", f"CN of the client's certificate; {_LATER}"),
-    "hops": Identifier(Type.EITHER, "eom", "Received fields of the message"),
-    "hostname": Identifier(Type.STRING, "connect", "name of this server"),
-    "mail": Identifier(Type.STRING, "mail", "sender"),
-    "message_id": Identifier(Type.STRING, "eom", "Message-Id of the message"),
-    "rcpt": Identifier(Type.STRING, "rcpt", "recipient"),
-    "session_id": Identifier(Type.STRING, "connect", "id of the session"),
-    "tls_verify": Identifier(Type.STRING, "mail", f"what became of the check of its certificate; {_LATER}"),
-    "tls_version": Identifier(Type.STRING, "mail", f"version of TLS; {_LATER}"),
-    "transaction_id": Identifier(Type.STRING, "mail", "id of the transaction"),
+_NAMES: Final = {  # check(5) says what they are
+    (Type.STRING, "connect"): "client_ip client_name client_resolve hostname session_id",
+    (Type.STRING, "mail"): "mail transaction_id auth_authen auth_author auth_type cert_issuer cert_subject cipher "
+                           "cn_issuer cn_subject tls_verify tls_version",
+    (Type.NUMBER, "mail"): "transactions session_rcpts_total alg_bits cipher_bits",
+    (Type.STRING, "rcpt"): "rcpt",
+    (Type.NUMBER, "rcpt"): "transaction_rcpts_total transaction_rcpts_ok",
+    (Type.STRING, "eom"): "message_id",
+    (Type.NUMBER, "eom"): "message_size",
+    (Type.EITHER, "eom"): "hops",
 }
+IDENTIFIERS: Final = {name: Identifier(*key) for key, names in _NAMES.items() for name in names.split()}
 FUNCTIONS: Final = {"strcmp": Type.NUMBER, "strcasecmp": Type.NUMBER, "match": Type.CONDITION}  # of two strings
 ARITHMETIC: Final = frozenset(("+", "-", "*", "/"))
 

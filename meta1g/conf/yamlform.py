@@ -85,8 +85,8 @@ def _value(word: str, node: yaml.Node, name: str, errors: list[ConfError]) -> Va
         errors.append(ConfError(_at(node, name), "this is not UTF-8 text"))
         return None
     at = _at(node, name)
-    if node.style in ("'", '"') and word.lower() == "condition":  # whose mistakes are shown where they are
-        at = at._replace(column=at.column + 1)
+    if word.lower() == "condition":  # whose mistakes are shown where they are; in a block at least the line is right
+        at = at._replace(line=at.line + (node.style in ("|", ">")), column=at.column + (node.style in ("'", '"')))
     return Value(at, [str(node.value)], True)
 
 

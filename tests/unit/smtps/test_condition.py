@@ -93,6 +93,8 @@ def test_place_of_a_mistake_in_yaml() -> None:
             load_text(text, "f.yaml")
         column = text.split("\n")[2].index("=~") + 1
         assert str(caught.value) == f"f.yaml:3:{column}: condition: =~ needs strings, found string =~ number"
+    with pytest.raises(ConfErrors, match=r"f\.yaml:5:"):
+        load_text("smtps:\n  check mail:\n    condition: |\n      1 < 2 &&\n      mail =~ 1\n", "f.yaml")
 
 
 # Bounds
