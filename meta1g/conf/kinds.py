@@ -291,6 +291,16 @@ def ip(*, v4: bool = True, v6: bool = True) -> Kind:
     return Kind("IP address", read, quote)
 
 
+def _read_net(values: list[Value]) -> str:
+    try:
+        return str(ipaddress.ip_network(_read_string(values), strict=False))
+    except ValueError:
+        raise BadValue("expected an IP address or a net", "such as 192.0.2.1 or 192.0.2.0/24") from None
+
+
+NET: Final = Kind("IP address or net", _read_net, quote)
+
+
 def _read_address(values: list[Value]) -> str:
     text = _read_string(values)
     bare = text[1:-1] if text.startswith("<") and text.endswith(">") else text

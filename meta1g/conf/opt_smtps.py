@@ -10,6 +10,9 @@ from meta1g.conf.spec import named, opt, sub
 
 FLAGS_NOW = {
     "8bitmime": "offer 8BITMIME",
+    "smtputf8": "offer SMTPUTF8 (RFC 6531)",
+    "chunking": "offer CHUNKING, content by BDAT (RFC 3030)",
+    "dsn": "offer DSN, reports as the sender wants them (RFC 3461)",
     "access": "use the access map, and look up the client's name",
     "allow_data_before_greeting": "a client need not wait for the greeting",
     "allow_space_after_colon_for_MAIL_and_RCPT": "accept MAIL FROM: <a@b.c>",
@@ -32,6 +35,12 @@ FLAGS_PLANNED = {
     "serialize_accept": "one process accepts at a time",
 }
 _FLAGS = {**FLAGS_NOW, **FLAGS_PLANNED}
+_OFFERED = ("smtputf8", "chunking", "dsn")
+_VRFY = {
+    "cautious": "252, whoever it is",
+    "local": "ask SMAR: 250 or 550 for local users, 252 for others",
+    "off": "502",
+}
 _SASL = {
     "noplaintext": "no mechanisms that send the password in the clear",
     "noactive": "none that active attacks break",
@@ -151,7 +160,7 @@ class SmtpsConf:
     cdb_gid: int | None = opt("CDB_gid", kinds.count(), m1="3.10(2)", help="group of content files, that of SMTPC")
     dkim_signing: DkimConf | None = sub("DKIM_signing", DkimConf, m1="3.10(3)", planned=True, optional=True,
                                         help="DKIM signing")
-    flags: frozenset[str] = opt("flags", kinds.flags(*_FLAGS), frozenset(), m1="3.10(4), 8.5(2)",
+    flags: frozenset[str] = opt("flags", kinds.flags(*_FLAGS, on=_OFFERED), frozenset(_OFFERED), m1="3.10(4), 8.5(2)",
                                 help="features and checks", about=_FLAGS)
     greeting: str = opt("greeting", kinds.STRING, "", m1="3.10(5)", help="text of the greeting")
     id: int = opt("id", kinds.count(0, 254), 0, m1="3.10(6)", help="unique number of this server")
@@ -199,6 +208,16 @@ class SmtpsConf:
                                 help="waiting threads")
     module_timeout: int = opt("module_timeout", kinds.time(1), 60, m1="8.5(7)", help="wait for QMGR", source="meta1g")
     wait_for_smar: int = opt("wait_for_smar", kinds.time(1), 60, m1="8.5(9)", help="wait for SMAR", source="meta1g")
+    proxy_protocol_peers: tuple[str, ...] = opt(
+        "PROXY_protocol_peers", kinds.many(kinds.NET), (), m1="",
+        help="load balancers that send HAProxy's PROXY header, version 1 or 2, before the client's octets")
+    xclient_peers: tuple[str, ...] = opt("XCLIENT_peers", kinds.many(kinds.NET), (), m1="",
+                                         help="who may tell of other clients by XCLIENT and XFORWARD")
+    vrfy: str = opt("VRFY", kinds.enum(*_VRFY), "cautious", m1="", help="what VRFY is answered", about=_VRFY)
+    session_time_max: int = opt("session_time_max", kinds.time(), 4 * 3600, m1="",
+                                help="seconds a session may last, 0 for ever", source="meta1g")
+    data_rate_min: int = opt("data_rate_min", kinds.count(unit="octets a second"), 100, m1="",
+                             help="rate of content after its first minute, 0 for any", source="meta1g")
     check: tuple[CheckConf, ...] = named("check", CheckConf, m1="8.5.1", has_name=False,
                                          help="a check with a condition, see check(5)")
     log_level: int = opt("log_level", LOG_LEVEL, 9, m1="3.5", help="how much is logged")

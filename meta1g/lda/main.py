@@ -19,6 +19,7 @@ from meta1g.mta import logfmt
 from meta1g.proc.start import Started, start
 from meta1g.proc.stats import print_stats
 from meta1g.proto.smtp.command import Syntax
+from meta1g.proto.smtp.params import Offers
 from meta1g.proto.smtp.server import ServerOptions
 from meta1g.shim.safeio import Disk
 from meta1g.st.block import Blocking
@@ -50,7 +51,8 @@ def main(argv: list[str]) -> int:
     """Run the program; returns its exit code."""
     started = start("lda", argv)
     conf, log = started.conf, started.log
-    options = ServerOptions(started.hostname, conf.message_size_max, syntax=Syntax(is_lmtp=True))
+    options = ServerOptions(started.hostname, conf.message_size_max, Offers(offers_smtputf8=True),
+                            syntax=Syntax(is_lmtp=True, utf8=True))
     setting = Setting(options, _users(started), Maildirs(Disk(), started.config.queue_path(conf.maildir_base)),
                       Blocking(), conf.io_timeout, log)
 
@@ -64,7 +66,7 @@ def main(argv: list[str]) -> int:
     stop = Flag()
     for number in (signal.SIGTERM, signal.SIGINT):
         on_signal(number, stop.raise_)
-    acceptor = Acceptor(socket.socket(fileno=os.dup(0)), conf.threads_max, serve)
+    acceptor = Acceptor([socket.socket(fileno=os.dup(0))], conf.threads_max, serve)
     on_signal(signal.SIGUSR1, lambda: print_stats("lda", {"sessions": acceptor.active, "accepted": acceptor.accepted}))
     on_signal(signal.SIGUSR2, log.rewind)
     acceptor.start()

@@ -9,18 +9,8 @@ from meta1g.mta.errors import StoreError
 from meta1g.mta.reply import Reply
 from meta1g.proc.log import SESSION, Log
 from meta1g.proto.smtp import replies
-from meta1g.proto.smtp.server import (
-    Chunk,
-    Closed,
-    ContentEnd,
-    DataAsked,
-    Event,
-    MailAsked,
-    RcptAsked,
-    Reset,
-    ServerOptions,
-    SmtpServer,
-)
+from meta1g.proto.smtp.events import Chunk, Closed, ContentEnd, DataAsked, Event, MailAsked, RcptAsked, Reset, VrfyAsked
+from meta1g.proto.smtp.server import ServerOptions, SmtpServer
 from meta1g.proto.smtp.tally import Tally, TallyLimits
 from meta1g.st.block import Blocking
 from meta1g.st.netfd import NetFd
@@ -92,6 +82,8 @@ class Session:
             case ContentEnd():
                 machine.answer_each(self._deliver_all(event))
                 self._rcpts, self._pieces = [], []
+            case VrfyAsked():
+                machine.answer(replies.VRFY)
             case Reset():
                 self._rcpts, self._pieces = [], []
             case Closed():

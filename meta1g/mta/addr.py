@@ -84,6 +84,11 @@ def parse_mailbox(text: bytes, *, utf8: bool = False) -> bytes | None:
     return _plain_local(local) + b"@" + domain
 
 
+def is_mailbox(text: bytes) -> bool:
+    """Whether this is `user@domain`, or a local part alone."""
+    return parse_mailbox(text) is not None if b"@" in text else is_local_part(text)
+
+
 def _split_quoted(text: bytes) -> tuple[bytes, bytes]:
     if not text.startswith(b'"'):
         return split(text) if text.count(b"@") == 1 else (b"", b"")

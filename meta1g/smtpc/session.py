@@ -129,7 +129,8 @@ class Session:
 
     def _deliver(self, task: Deliver) -> None:
         rcpts = tuple(rcpt.address for rcpt in task.rcpts)
-        self._machine.begin(Envelope(task.mail, rcpts, task.size, task.is_8bit))
+        self._machine.begin(Envelope(task.mail, rcpts, task.size, task.is_8bit, task.is_utf8, task.mail_params,
+                                     tuple(rcpt.params for rcpt in task.rcpts)))
         while True:
             event = self._next()
             match event:

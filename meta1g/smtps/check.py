@@ -48,17 +48,17 @@ def read_checks(sections: Iterable[CheckConf]) -> Checks:
 class SessionChecks:
     """The facts of one session, and what the checks make of them: a reply, or None to go on."""
 
-    def __init__(self, checks: Checks, log: Log, hostname: str, client_ip: str) -> None:
+    def __init__(self, checks: Checks, log: Log, hostname: str) -> None:
         self._checks = checks
         self._log = log
-        self._facts = Facts(hostname=hostname.encode(), client_ip=client_ip.encode())
+        self._hostname = hostname.encode()
+        self._facts = Facts()
 
-    def on_connect(self, se: str, client_name: str, resolve: str) -> Reply | None:
-        """A client is there; name and `resolve` are those of SMAR's verdict, empty if it was not asked."""
-        facts = self._facts
-        facts.session_id = se.encode()
-        facts.client_name = client_name.removesuffix(".").lower().encode()
-        facts.client_resolve = resolve.encode()
+    def on_connect(self, se: str, client_ip: str, client_name: str, resolve: str) -> Reply | None:
+        """A client is there, or another one after XCLIENT; `resolve` is SMAR's, empty if it was not asked."""
+        self._facts = Facts(
+            session_id=se.encode(), hostname=self._hostname, client_ip=client_ip.encode(),
+            client_name=client_name.removesuffix(".").lower().encode(), client_resolve=resolve.encode())
         return self._run("connect")
 
     def on_mail(self, ta: str, address: bytes) -> Reply | None:

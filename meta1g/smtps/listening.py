@@ -11,14 +11,14 @@ _PASS_TIMEOUT: Final = 60.0  # seconds until MCP must have passed the socket
 _PORT: Final = 8000  # daemon_address without a port (M1 8.5 item 1)
 
 
-def listening_socket(started: Started, backlog: int) -> socket.socket:
-    """The socket to accept on. LinkDown if MCP does not pass one, OSError if an address can't be had."""
+def listening_sockets(started: Started, backlog: int) -> list[socket.socket]:
+    """The sockets to accept on. LinkDown if MCP does not pass one, OSError if an address can't be had."""
     mcp = started.mcp
     if mcp is not None and mcp.pass_fd_socket is not None:
-        return _receive(started.config.queue_path(mcp.pass_fd_socket))
+        return [_receive(started.config.queue_path(mcp.pass_fd_socket))]
     if mcp is not None and mcp.start_action == "accept" and stat.S_ISSOCK(os.fstat(0).st_mode):
-        return socket.socket(fileno=os.dup(0))
-    return _bind(started.conf.daemon_address[0] if started.conf.daemon_address else f":{_PORT}", backlog)
+        return [socket.socket(fileno=os.dup(0))]
+    return [_bind(address, backlog) for address in started.conf.daemon_address or (f":{_PORT}",)]
 
 
 def _receive(path: str) -> socket.socket:

@@ -7,6 +7,7 @@ Peers
 Files
     Writes CDB and the journal; nobody else does.
 """
+import ipaddress
 import os
 import signal
 import socket
@@ -29,7 +30,9 @@ from meta1g.proto.msg_ss import (
     Throttle,
     Welcome,
 )
+from meta1g.proto.smtp import replies
 from meta1g.proto.smtp.command import Syntax
+from meta1g.proto.smtp.params import Offers
 from meta1g.proto.smtp.server import ServerOptions
 from meta1g.proto.smtp.tally import TallyLimits
 from meta1g.shim.cdb import ContentDb
@@ -38,12 +41,12 @@ from meta1g.shim.safeio import Disk
 from meta1g.smtps import orders
 from meta1g.smtps.check import read_checks
 from meta1g.smtps.incoming import Store
-from meta1g.smtps.listening import listening_socket
+from meta1g.smtps.listening import listening_sockets
 from meta1g.smtps.peers import Ids, Qmgr, Smar
 from meta1g.smtps.policy import PolicyFlags
 from meta1g.smtps.session import Session
 from meta1g.smtps.setting import Setting, greeting_octets
-from meta1g.smtps.workers import Workers, inherited_socket
+from meta1g.smtps.workers import Workers, inherited_sockets
 from meta1g.st.block import Blocking
 from meta1g.st.listen import Acceptor
 from meta1g.st.netfd import NetFd
@@ -78,8 +81,8 @@ class Smtps:
         self._qmgr.link.on_up = self._announce
         self._qmgr.link.on_down = self._has_left.raise_  # without QMGR nothing can be settled
 
-    def run(self, sock: socket.socket, workers: Workers | None) -> int:
-        """Serve until a signal says stop; `workers` serve the same socket."""
+    def run(self, socks: list[socket.socket], workers: Workers | None) -> int:
+        """Serve until a signal says stop; `workers` serve the same sockets."""
         on_signal(signal.SIGTERM, self._stop.raise_)
         on_signal(signal.SIGINT, self._stop.raise_)
         on_signal(signal.SIGUSR1, self._print_stats)
@@ -89,7 +92,7 @@ class Smtps:
         self._qmgr.link.start()
         while not (self._has_ids.wait(1.0) and self._smar.link.wait_up(1.0)) and not self._stop.is_up:
             pass
-        self._acceptor = Acceptor(sock, self._limit, self._serve)
+        self._acceptor = Acceptor(socks, self._limit, self._serve, bytes(replies.BUSY))
         self._acceptor.on_trouble = lambda error: self._log.error(f"func=smtps, accept={error.strerror}")
         self._acceptor.start()
         if workers is not None:
@@ -160,6 +163,7 @@ class Smtps:
             "sessions": len(self._sessions),
             "sessions_most": acceptor.active_max if acceptor else 0,
             "accepted": acceptor.accepted if acceptor else 0,
+            "refused": acceptor.refused if acceptor else 0,
             "journal_flushes": store.batches,
             "journal_messages": store.entries,
             "smar_cache_hits": self._smar.hits,
@@ -192,10 +196,14 @@ def _setting(started: Started, ids: Ids, qmgr: Qmgr, smar: Smar, store: Store) -
     options = ServerOptions(
         hostname=started.hostname,
         size_max=conf.message_size_max,
-        offers_8bitmime="8bitmime" in flags,
+        offers=Offers(
+            offers_8bitmime="8bitmime" in flags, offers_smtputf8="smtputf8" in flags,
+            offers_chunking="chunking" in flags, offers_dsn="dsn" in flags),
+        answers_vrfy=conf.vrfy != "off",
         require_helo="require_ehlo_before_mail" in flags,
         soft_bounce="soft_bounce" in flags,
-        syntax=Syntax("allow_space_after_colon_for_mail_and_rcpt" in flags, "strict_ehlo_checks" in flags),
+        syntax=Syntax("allow_space_after_colon_for_mail_and_rcpt" in flags, "strict_ehlo_checks" in flags,
+                      utf8="smtputf8" in flags),
     )
     policy = PolicyFlags(
         use_access="access" in flags,
@@ -216,6 +224,9 @@ def _setting(started: Started, ids: Ids, qmgr: Qmgr, smar: Smar, store: Store) -
         hops_max=conf.hops_max,
         allows_early_data="allow_data_before_greeting" in flags,
         log=started.log, ids=ids, qmgr=qmgr, smar=smar, store=store,
+        session_time_max=conf.session_time_max, data_rate_min=conf.data_rate_min, vrfy=conf.vrfy,
+        proxies=tuple(map(ipaddress.ip_network, conf.proxy_protocol_peers)),
+        xclient_peers=tuple(map(ipaddress.ip_network, conf.xclient_peers)),
         checks=read_checks(conf.check),
     )
 
@@ -223,9 +234,9 @@ def _setting(started: Started, ids: Ids, qmgr: Qmgr, smar: Smar, store: Store) -
 def main(argv: list[str]) -> int:
     """Run the program; returns its exit code."""
     started = start("smtps", argv)
-    inherited = inherited_socket()
-    if inherited is not None:
+    inherited = inherited_sockets()
+    if inherited:
         return Smtps(started).run(inherited, None)
-    sock = listening_socket(started, started.conf.listen_queue)
+    socks = listening_sockets(started, started.conf.listen_queue)
     more = started.conf.processes - 1
-    return Smtps(started).run(sock, Workers(argv, sock, started.process, more, started.log) if more else None)
+    return Smtps(started).run(socks, Workers(argv, socks, started.process, more, started.log) if more else None)

@@ -1,36 +1,42 @@
 """One connection of a client: octets to the machine, its questions to policy and the other processes."""
+import ipaddress
 import time
 
 from meta1g import __version__
 from meta1g.mta import addr, logfmt
-from meta1g.mta.errors import LinkDown, StoreError
+from meta1g.mta.errors import LinkDown, RemoteProtocolError, StoreError
 from meta1g.mta.reply import Reply
 from meta1g.proc.log import DETAIL, SESSION
+from meta1g.proto import proxy
 from meta1g.proto.msg_ar import CheckConnect, CheckEhlo, CheckGrey, CheckMail, CheckRcpt, Verdict, Want
 from meta1g.proto.msg_ss import Rcpt, TaCommit
+from meta1g.proto.proxy import HEADER_MAX
 from meta1g.proto.smtp import replies
-from meta1g.proto.smtp.server import (
+from meta1g.proto.smtp.events import (
     Chunk,
     Closed,
     ContentEnd,
     DataAsked,
     Event,
     MailAsked,
+    ProxyAsked,
     RcptAsked,
     Reset,
-    SmtpServer,
-    State,
+    VrfyAsked,
 )
+from meta1g.proto.smtp.server import SmtpServer
 from meta1g.proto.smtp.tally import Tally
 from meta1g.smtps.check import SessionChecks
 from meta1g.smtps.incoming import Incoming
+from meta1g.smtps.pace import Pace
 from meta1g.smtps.policy import Decision, Policy, rejection
-from meta1g.smtps.setting import Setting
+from meta1g.smtps.setting import Setting, is_in
 from meta1g.smtps.trace import Client, HeaderScanner, received
 from meta1g.st.netfd import NetFd
-from meta1g.st.sched import Interrupted, TimedOut
+from meta1g.st.sched import Interrupted, TimedOut, now
 
 _READ_SIZE = 64 * 1024
+_PROXY_TIMEOUT = 10.0  # seconds for the PROXY header; the balancer sends it at once
 
 
 class Transaction:
@@ -39,12 +45,18 @@ class Transaction:
     def __init__(self, ta: str, asked: MailAsked) -> None:
         self.ta = ta
         self.mail = asked.address
-        self.is_8bit = asked.is_8bit
+        self.params = asked.params
         self.rcpts: list[Rcpt] = []
         self.incoming: Incoming | None = None
         self.scanner = HeaderScanner()
         self.error: Reply | None = None
         self.greylisted: Reply | None = None  # to be said at DATA
+        self.needs_utf8 = False
+
+    @property
+    def is_ascii(self) -> bool:
+        """Whether no address in it needs SMTPUTF8."""
+        return self.mail.isascii() and all(rcpt.address.isascii() for rcpt in self.rcpts)
 
 
 class Session:
@@ -55,8 +67,10 @@ class Session:
         self._set = setting
         self._machine = SmtpServer(setting.options, Tally(setting.tally_limits))
         self._policy = Policy(setting.policy_flags)
+        self._pace = Pace(setting.io_timeout, setting.session_time_max, setting.data_rate_min, now())
         self._ip = _client_ip(netfd)
-        self._checks = SessionChecks(setting.checks, setting.log, setting.options.hostname, self._ip)
+        self._machine.is_trusted = is_in(self._ip, setting.xclient_peers)
+        self._checks = SessionChecks(setting.checks, setting.log, setting.options.hostname)
         self._client_name = ""
         self._ta: Transaction | None = None
         self._se = ""
@@ -65,13 +79,17 @@ class Session:
     @property
     def is_in_content(self) -> bool:
         """Whether a transaction is so far that an orderly stop should let it end."""
-        return self.is_busy or self._machine.state is State.DATA
+        return self.is_busy or self._machine.is_in_content
 
     def run(self) -> None:
         """The whole session; returns when the connection may be closed."""
         reason = "error"
         try:
+            if is_in(self._ip, self._set.proxies):
+                self._unproxy()
             reason = self._greet() or self._dialog()
+        except RemoteProtocolError as error:
+            reason = str(error)
         except TimedOut:
             reason = self._last_words(replies.TIMEOUT)
         except Interrupted:
@@ -84,8 +102,21 @@ class Session:
                 self._set.qmgr.close_session(self._se, self._ip)
                 self._set.log.write(f"ss_se={self._se}, client_ip={self._ip}, status=end, reason={reason}", DETAIL)
 
-    def _greet(self) -> str | None:
-        """Greet the client; a reason if the session ends here."""
+    def _unproxy(self) -> None:
+        """Read a load balancer's PROXY header: from now on its client is the client. RemoteProtocolError."""
+        data, end = b"", now() + _PROXY_TIMEOUT
+        behind = None
+        while behind is None:
+            piece = self._netfd.read(HEADER_MAX, max(end - now(), 0.0))
+            if not piece:
+                raise RemoteProtocolError("connection closed in PROXY header")
+            data += piece
+            behind = proxy.parse(data)
+        self._ip = behind.ip or self._ip
+        self._machine.feed(behind.rest)
+
+    def _greet(self, name_said: str | None = None) -> str | None:
+        """Greet the client, whose name a trusted one may have said; a reason if the session ends here."""
         setting = self._set
         try:
             self._se = setting.ids.take()
@@ -96,11 +127,12 @@ class Session:
         resolve = ""
         if refusal is None and setting.policy_flags.use_access:
             verdict = setting.smar.ask(CheckConnect(setting.policy_flags.wants, self._ip))
-            self._client_name, resolve = verdict.client_name, verdict.resolve
+            self._client_name = verdict.client_name if name_said is None else name_said
+            resolve = verdict.resolve
             refusal = self._policy.on_connect(verdict).reply
         if refusal is None:
-            refusal = self._checks.on_connect(self._se, self._client_name, resolve)
-        if refusal is None and not setting.allows_early_data and self._netfd.has_input():
+            refusal = self._checks.on_connect(self._se, self._ip, self._client_name, resolve)
+        if refusal is None and not setting.allows_early_data and self._has_early_input:
             refusal = replies.EARLY_TALKER
         name = self._client_name or ("" if setting.policy_flags.use_access else "Hostname_Not_Determined")
         stat = refusal or 0
@@ -111,8 +143,12 @@ class Session:
         self._machine.greet(setting.greeting)
         return None
 
+    @property
+    def _has_early_input(self) -> bool:
+        return self._machine.has_input or self._netfd.has_input()
+
     def _dialog(self) -> str:
-        machine, netfd, timeout = self._machine, self._netfd, self._set.io_timeout
+        machine, netfd, timeout, pace = self._machine, self._netfd, self._set.io_timeout, self._pace
         while True:
             event = machine.next_event()
             if event is not None:
@@ -124,11 +160,17 @@ class Session:
             output = machine.take_output()
             if output:
                 netfd.write(output, timeout)
-            if self._set.is_stopping and machine.state is not State.DATA:
+                pace.command(now())
+            if self._set.is_stopping and not machine.is_in_content:
                 raise Interrupted
-            data = netfd.read(_READ_SIZE, timeout)
+            left = pace.left(now())
+            if left <= 0:
+                raise TimedOut
+            data = netfd.read(_READ_SIZE, left)
             if not data:
                 return "connection closed by client"
+            if machine.is_in_content:
+                pace.octets(len(data), now())
             machine.feed(data)
 
     def _handle(self, event: Event) -> Closed | None:
@@ -141,6 +183,10 @@ class Session:
                 return self._machine.answer(self._on_rcpt(event))
             case DataAsked():
                 return self._machine.answer(self._on_data())
+            case VrfyAsked():
+                self._machine.answer(self._on_vrfy(event.word))
+            case ProxyAsked():
+                return self._on_proxy(event)
             case ContentEnd():
                 self.is_busy = True
                 try:
@@ -158,8 +204,41 @@ class Session:
 
     def _on_helo(self, name: bytes) -> None:
         setting = self._set
+        if name.lower() == setting.options.hostname.lower().encode() and not self._may_be_us:
+            self._log(ta="", helo=name, status="Identity_Theft")  # M1 6.3.2
         if setting.policy_flags.use_access and setting.smar.may_have("ehlo"):
             self._policy.on_ehlo(setting.smar.ask(CheckEhlo(name)))
+
+    @property
+    def _may_be_us(self) -> bool:
+        """Whether the client may call itself by our name: it is on this machine, or trusted."""
+        return self._ip == "local" or ipaddress.ip_address(self._ip).is_loopback or self._policy.skips_mail_checks
+
+    def _on_vrfy(self, word: bytes) -> Reply:
+        """252, or what SMAR knows of a local address (RFC 5321 3.5.1)."""
+        address = word.strip(b"<> ")
+        if self._set.vrfy != "local" or not addr.is_mailbox(address):
+            return replies.VRFY
+        if b"@" not in address:
+            address += b"@" + self._set.options.hostname.encode("ascii", "replace")
+        verdict = self._set.smar.ask(CheckRcpt(0, "", b"", address))
+        if verdict.code or not verdict.is_local:
+            return replies.VRFY
+        return replies.KNOWN_USER if verdict.exists else replies.UNKNOWN_USER
+
+    def _on_proxy(self, asked: ProxyAsked) -> Closed | None:
+        """XFORWARD is noted; after XCLIENT the session begins anew with another client."""
+        said = {name: value or None for name, value in asked.attributes.items()}
+        self._set.log.write(logfmt.fields(
+            ss_se=self._se, client_ip=self._ip, status="xforward" if asked.is_for_log else "xclient", **said), SESSION)
+        closed = self._machine.answer(replies.OK)
+        if asked.is_for_log:
+            return closed
+        self._set.qmgr.close_session(self._se, self._ip)
+        self._ip = asked.attributes.get("ADDR") or self._ip
+        self._policy = Policy(self._set.policy_flags)
+        refusal = self._greet(asked.attributes.get("NAME"))
+        return None if refusal is None else Closed(Reply(421, "4.7.0", refusal))
 
     def _on_mail(self, asked: MailAsked) -> Reply:
         try:
@@ -196,7 +275,7 @@ class Session:
         self._log(ta=ta.ta, rcpt=addr.bracketed(address), idx=index, stat=_stat(reply),
                   status="discarded" if decision.is_discarded else None)
         if reply.is_positive and not decision.is_discarded:
-            ta.rcpts.append(Rcpt(index, address, b""))
+            ta.rcpts.append(Rcpt(index, address, asked.params))
         return reply
 
     def _judge_rcpt(self, ta: Transaction, given: bytes, address: bytes) -> Decision:
@@ -254,6 +333,7 @@ class Session:
         ta = self._ta
         assert ta is not None and ta.incoming is not None
         facts = ta.scanner.facts()
+        ta.needs_utf8 = ta.params.is_utf8 and not (facts.is_ascii and ta.is_ascii)
         reply = end.fault or ta.error
         if reply is None and ta.scanner.is_too_large:
             reply = replies.HEADER_TOO_LARGE
@@ -278,8 +358,8 @@ class Session:
         except StoreError as error:
             return self._store_trouble(error)
         ack = self._set.qmgr.commit(TaCommit(
-            now, hops, content.length, end.is_8bit, False, self._se, ta.ta, self._ip, ta.mail, b"",
-            tuple(ta.rcpts), (content,)))
+            now, hops, content.length, end.is_8bit, ta.needs_utf8, self._se, ta.ta, self._ip, ta.mail,
+            ta.params.onward, tuple(ta.rcpts), (content,)))
         self._set.store.release(content)
         if ack.code:
             # If the answer was lost QMGR may have the envelope, so the content stays for it to judge.
@@ -306,7 +386,7 @@ class Session:
 
     def _log(self, ta: str, **named: object) -> None:
         if self._set.log.wants(SESSION):
-            self._set.log.write(logfmt.fields(ss_se=self._se, ss_ta=ta, **named), SESSION)
+            self._set.log.write(logfmt.fields(ss_se=self._se, ss_ta=ta or None, **named), SESSION)
 
 
 def _stat(reply: Reply) -> object:

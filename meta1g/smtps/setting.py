@@ -1,4 +1,5 @@
 """What all sessions of one SMTP server share."""
+import ipaddress
 from dataclasses import dataclass, field
 
 from meta1g.proc.log import Log
@@ -10,10 +11,13 @@ from meta1g.smtps.peers import Ids, Qmgr, Smar
 from meta1g.smtps.policy import PolicyFlags
 from meta1g.smtps.trace import DateClock
 
+Net = ipaddress.IPv4Network | ipaddress.IPv6Network
+
 
 @dataclass(slots=True)
 class Setting:
-    """Configuration, peers and store; `io_timeout` in seconds, `greeting` complete with CRLF.
+    """Configuration, peers and store; times in seconds, `data_rate_min` in octets a second, `greeting` complete
+    with CRLF.
 
     `is_stopping` and `is_full` change while the process runs.
     """
@@ -30,10 +34,26 @@ class Setting:
     qmgr: Qmgr
     smar: Smar
     store: Store
+    session_time_max: float = 0.0
+    data_rate_min: float = 0.0
+    proxies: tuple[Net, ...] = ()  # they send a PROXY header first
+    xclient_peers: tuple[Net, ...] = ()
+    vrfy: str = "cautious"
     checks: Checks = field(default_factory=dict)
     dates: DateClock = field(default_factory=DateClock)
     is_stopping: bool = False
     is_full: bool = False
+
+
+def is_in(ip: str, nets: tuple[Net, ...]) -> bool:
+    """Whether an address belongs to one of these nets; a Unix socket's client (`local`) to none."""
+    if not nets:
+        return False
+    try:
+        address = ipaddress.ip_address(ip)
+    except ValueError:
+        return False
+    return any(address in net for net in nets)
 
 
 def greeting_octets(text: str, hostname: str, version: str) -> bytes:

@@ -23,12 +23,12 @@ def received(client: Client, host: str, version: str, protocol: str, ta: str, da
     """The complete field with CRLF, folded; `date` is in RFC 5322 form."""
     ip = f"IPv6:{client.ip}" if ":" in client.ip else client.ip
     name = f"{logfmt.clean(client.name.rstrip('.'))} " if client.name else ""
-    helo = client.helo.decode("ascii", "replace") or "unknown"
+    helo = client.helo.decode("utf-8", "replace") or "unknown"
     return (
         f"Received: from {helo} ({name}[{ip}])\r\n"
         f"\tby {host} (meta1g-{version}) with {protocol}\r\n"
         f"\tid {ta}; {date}\r\n"
-    ).encode("ascii", "replace")
+    ).encode("utf-8" if protocol.startswith("UTF8") else "ascii", "replace")  # RFC 6531 3.7.3
 
 
 class DateClock:
@@ -47,10 +47,11 @@ class DateClock:
 
 
 class HeaderFacts(NamedTuple):
-    """`hops` counts Received fields, `message_id` is for the log (empty if there is none)."""
+    """`hops` counts Received fields, `message_id` is for the log (empty if there is none); `is_ascii` the header."""
 
     hops: int
     message_id: bytes
+    is_ascii: bool
 
 
 class HeaderScanner:
@@ -78,4 +79,4 @@ class HeaderScanner:
     def facts(self) -> HeaderFacts:
         """What the header said."""
         found = _MESSAGE_ID.search(self._seen)
-        return HeaderFacts(len(_RECEIVED.findall(self._seen)), found[1] if found else b"")
+        return HeaderFacts(len(_RECEIVED.findall(self._seen)), found[1] if found else b"", self._seen.isascii())

@@ -1,6 +1,6 @@
-"""More processes on the same listening socket (M1 3.10 item 21, 9.3).
+"""More processes on the same listening sockets (M1 3.10 item 21, 9.3).
 
-The process that MCP started keeps the socket, serves like the others, and starts a worker
+The process that MCP started keeps the sockets, serves like the others, and starts a worker
 again when it ends. Workers end with it.
 """
 import os
@@ -23,9 +23,9 @@ _LOOK: Final = 0.5  # seconds between two looks at the workers
 class Workers:
     """`count` further processes with this one's command line `argv`."""
 
-    def __init__(self, argv: list[str], sock: socket.socket, first: int, count: int, log: Log) -> None:
+    def __init__(self, argv: list[str], socks: list[socket.socket], first: int, count: int, log: Log) -> None:
         self._argv = argv
-        self._sock = sock
+        self._socks = socks
         self._first = first
         self._log = log
         self._running: dict[int, subprocess.Popen[bytes]] = {}
@@ -62,15 +62,14 @@ class Workers:
 
     def _spawn(self, place: int) -> "subprocess.Popen[bytes]":
         number = self._first + place * NUMBER_STEP
-        fd = self._sock.fileno()
-        environment = {**os.environ, WORKER: str(fd)}
+        fds = [sock.fileno() for sock in self._socks]
+        environment = {**os.environ, WORKER: ",".join(map(str, fds))}
         environment.pop(VARIABLE, None)
         return subprocess.Popen(
-            [sys.argv[0], "smtps", *self._argv, "-i", str(number)], stdin=subprocess.DEVNULL, pass_fds=(fd,),
+            [sys.argv[0], "smtps", *self._argv, "-i", str(number)], stdin=subprocess.DEVNULL, pass_fds=fds,
             env=environment)
 
 
-def inherited_socket() -> socket.socket | None:
-    """The socket that this process got as a worker, None if it is none."""
-    text = os.environ.get(WORKER, "")
-    return socket.socket(fileno=int(text)) if text.isdigit() else None
+def inherited_sockets() -> list[socket.socket]:
+    """The sockets that this process got as a worker, none if it is none."""
+    return [socket.socket(fileno=int(text)) for text in os.environ.get(WORKER, "").split(",") if text.isdigit()]

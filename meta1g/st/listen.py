@@ -1,7 +1,7 @@
 """Accepting connections: a limit, a pause at trouble, and a stop that lets sessions finish."""
 import errno
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, Final
 
 import gevent
@@ -57,17 +57,21 @@ class _Worker:
 
 
 class Acceptor:
-    """Runs `serve(netfd)` in a green thread for every connection to `sock`; threads are used again.
+    """Runs `serve(netfd)` in a green thread for every connection to one of `socks`; threads are used again.
 
-    At most `limit` run at once; then connections wait in the kernel's queue.
+    At most `limit` run at once. Who comes then gets `refusal` and is closed; without one, and while
+    `set_limit` allows fewer for a time, connections wait in the kernel's queue.
     """
 
-    def __init__(self, sock: socket.socket, limit: int, serve: Callable[[NetFd], Any]) -> None:
-        sock.setblocking(False)
-        if sock.family != socket.AF_UNIX:
-            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)  # connections inherit it
-        self._sock = sock
-        self._limit = limit
+    def __init__(self, socks: Sequence[socket.socket], limit: int, serve: Callable[[NetFd], Any],
+                 refusal: bytes = b"") -> None:
+        for sock in socks:
+            sock.setblocking(False)
+            if sock.family != socket.AF_UNIX:
+                sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)  # connections inherit it
+        self._socks = socks
+        self._limit = self._most = limit
+        self._refusal = refusal
         self._serve = serve
         self._has_room = Flag()
         self._has_room.raise_()
@@ -76,18 +80,19 @@ class Acceptor:
         self.active = 0
         self.active_max = 0
         self.accepted = 0
+        self.refused = 0
         self.on_trouble: Callable[[OSError], Any] = lambda error: None
-        self._thread: Any = None
+        self._threads: list[Any] = []
         self._resting: list[_Worker] = []
 
     def start(self) -> None:
         """Begin to accept."""
-        self._thread = spawn(self._run)
+        self._threads = [spawn(self._run, sock) for sock in self._socks]
 
     def stop(self) -> None:
         """Accept no more; what runs goes on."""
-        if self._thread is not None:
-            self._thread.kill()
+        for thread in self._threads:
+            thread.kill()
 
     def wait_idle(self, timeout: float) -> bool:
         """Wait until no connection is served any more; False if some still are after `timeout`."""
@@ -96,28 +101,33 @@ class Acceptor:
     def set_limit(self, limit: int) -> None:
         """Serve at most so many at once from now on; 0 accepts none (M1 9.1)."""
         self._limit = limit
-        if self.active < limit:
+        if self.active < limit or self._refuses:
             self._has_room.raise_()
         else:
             self._has_room.lower()
 
-    def _run(self) -> None:
-        watcher = get_hub().loop.io(self._sock.fileno(), 1)
+    @property
+    def _refuses(self) -> bool:
+        """Whether who comes now is told to go away."""
+        return bool(self._refusal) and self._limit >= self._most <= self.active
+
+    def _run(self, sock: socket.socket) -> None:
+        watcher = get_hub().loop.io(sock.fileno(), 1)
         while True:
             self._has_room.wait(3600)
             get_hub().wait(watcher)
             for _ in range(_BURST):
-                if self.active >= self._limit:
+                if self.active >= self._limit and not self._refuses:
                     self._has_room.lower()
                     break
-                if not self._accept_one():
+                if not self._accept_one(sock):
                     break
             else:
                 gevent.sleep(0)
 
-    def _accept_one(self) -> bool:
+    def _accept_one(self, listener: socket.socket) -> bool:
         try:
-            sock, peer = self._sock.accept()
+            sock, peer = listener.accept()
         except OSError as error:
             if error.errno in _ABORTED:
                 return True
@@ -125,6 +135,9 @@ class Acceptor:
                 self.on_trouble(error)
                 gevent.sleep(_PAUSE)
             return False
+        if self._refuses:
+            self._refuse(sock)
+            return True
         self.accepted += 1
         self.active += 1
         self.active_max = max(self.active, self.active_max)
@@ -135,6 +148,15 @@ class Acceptor:
         else:
             _Worker(self, netfd)
         return True
+
+    def _refuse(self, sock: socket.socket) -> None:
+        """Say why, as far as that goes without waiting, and close."""
+        self.refused += 1
+        try:
+            sock.send(self._refusal, socket.MSG_DONTWAIT)
+        except OSError:
+            pass
+        sock.close()
 
     def keep(self, worker: _Worker) -> bool:
         """Let a worker that has nothing to do wait for the next connection; False if it had better end."""
@@ -155,7 +177,7 @@ class Acceptor:
         finally:
             netfd.close()
             self.active -= 1
-            if self.active < self._limit:
+            if self.active < self._limit or self._refuses:
                 self._has_room.raise_()
             if self.active == 0:
                 self._idle.raise_()

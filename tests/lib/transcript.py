@@ -28,7 +28,7 @@ def read(path: Path) -> tuple[list[Step], list[list[str]]]:
         mark, text = line[:2], line[3:]
         if mark == "= ":
             settings.append(line[2:].split())
-        elif mark in ("C:", "C-", "S:", "S~", "S!"):
+        elif mark in ("C:", "C-", "S:", "S~", "S*", "S!"):
             steps.append(Step(mark, _octets(text) + (b"\r\n" if mark == "C:" else b""), f"{path.name}:{number}"))
         elif line and not line.startswith("#"):
             raise ValueError(f"{path}:{number}: unknown mark {line!r}")
@@ -56,6 +56,9 @@ def play(steps: list[Step], send: Callable[[bytes], None], read_line: Callable[[
             send(pending)
             pending = b""
         line = read_line()
+        while step.mark == "S*" and line is not None and line[3:4] == b"-":
+            assert line.startswith(step.octets), f"{step.where}: expected {step.octets!r}..., got {line!r}"
+            line = read_line()
         if step.mark == "S!":
             assert line is None, f"{step.where}: the connection is open, got {line!r}"
         elif step.mark == "S:":

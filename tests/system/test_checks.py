@@ -29,7 +29,7 @@ NOW = "Rejected for now by the policy of this server, try again later"
 @pytest.fixture(scope="module")
 def instance() -> Iterator[Instance]:
     made = Instance("my.dom", user=other_user())
-    made.edit("flags = { 8bitmime", f"{CHECKS}  flags = {{ 8bitmime")
+    made.edit("flags = { 8bitmime", f"{CHECKS}  XCLIENT_peers = {{ 127.0.0.3 }}\n  flags = {{ 8bitmime")
     made.edit("map passwd { type = passwd; }", "map passwd { type = passwd; }\n  DNS { timeout = 1; retries = 0; "
               "nameservers = { 127.0.0.1 }; port = 9; }")
     (made.base / "etc" / "access").write_text("")
@@ -139,6 +139,25 @@ def test_end_of_message(instance: Instance) -> None:
     with pytest.raises(smtplib.SMTPServerDisconnected):
         smtp.noop()
     wait_for(instance, "status=check eom 3, action=abort")
+
+
+def test_chunks(instance: Instance) -> None:
+    """BDAT is DATA and final dot in one."""
+    for mail, rcpts, text, code in (("data", 3, "x", 550), ("a", 1, "x" * 2001, 550), ("a", 1, "x" * 1998, 250)):
+        with connect(instance) as smtp:
+            smtp.mail(f"{mail}@my.dom")
+            for name in ("root", "daemon", "bin")[:rcpts]:
+                smtp.rcpt(f"{name}@my.dom")
+            smtp.send(f"BDAT {len(text) + 2} LAST\r\n{text}\r\n")
+            assert smtp.getreply()[0] == code
+
+
+def test_client_behind_a_proxy(instance: Instance) -> None:
+    smtp = connect(instance, "127.0.0.3")
+    assert smtp.docmd("XCLIENT ADDR=192.0.2.9")[0] == 220
+    smtp.close()
+    smtp = connect(instance, "127.0.0.3")
+    assert smtp.docmd("XCLIENT ADDR=127.0.0.68") == (421, f"4.7.1 {POLICY}, closing".encode())
 
 
 def test_mistakes_stop_a_reload(instance: Instance) -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from meta1g.maps.m_socket import netstring
-from meta1g.proto.msg_ar import MapsReopened, Resolve
+from meta1g.proto.msg_ar import Resolve
 from meta1g.shim.mapfile import write_map
 from tests.lib.mapserver import Server
 from tests.lib.nameserver import Nameserver
@@ -79,8 +79,7 @@ def test_every_type(bench: Bench) -> None:
     for kind in FILES:
         bench.write(kind, b"new")
     bench.smar.process.send_signal(signal.SIGUSR1)
-    while not any(isinstance(message, MapsReopened) for message in client.others):
-        client.receive()
+    client.news(2)
     assert [alias(client, kind) for kind in FILES] == ["new"] * len(FILES)
 
     bench.redis.stop()

@@ -32,12 +32,18 @@ class Ask(Enum):
 
 
 class Envelope(NamedTuple):
-    """A transaction to send: `rcpts` are addresses, `size` in octets."""
+    """A transaction to send: `rcpts` are addresses, `size` in octets.
+
+    `params` and `rcpt_params` are the texts of DSN parameters that came with the mail (RFC 3461).
+    """
 
     mail: bytes
     rcpts: tuple[bytes, ...]
     size: int
     is_8bit: bool = False
+    is_utf8: bool = False
+    params: bytes = b""
+    rcpt_params: tuple[bytes, ...] = ()
 
 
 class Ready(NamedTuple):
@@ -80,6 +86,7 @@ class Bye(NamedTuple):
 Event = Ready | ContentWanted | Finished | Refused | Bye
 
 _TOO_LARGE: Final = Reply(552, "5.3.4", "Message is larger than the next server allows")
+_NO_UTF8: Final = Reply(553, "5.6.7", "The next server does not offer SMTPUTF8")  # RFC 6531 3.5
 _NO_REPLY: Final = Reply(451, "4.4.2", "Connection lost")
 
 
@@ -191,6 +198,10 @@ class SmtpClient:
             self._fail_rest(Ask.MAIL, _TOO_LARGE)
             self._finish()
             return
+        if envelope.is_utf8 and "SMTPUTF8" not in self.extensions:
+            self._fail_rest(Ask.MAIL, _NO_UTF8)
+            self._finish()
+            return
         self._say(Ask.MAIL, b"MAIL FROM:" + addr.bracketed(envelope.mail) + self._mail_params(envelope))
         if "PIPELINING" in self.extensions:
             self._say_rcpts()
@@ -224,8 +235,10 @@ class SmtpClient:
 
     def _say_rcpts(self) -> None:
         assert self._envelope is not None
+        params = self._envelope.rcpt_params if "DSN" in self.extensions else ()
         for at, rcpt in enumerate(self._envelope.rcpts):
-            self._say(Ask.RCPT, b"RCPT TO:" + addr.bracketed(rcpt), at)
+            more = b" " + params[at] if params and params[at] else b""
+            self._say(Ask.RCPT, b"RCPT TO:" + addr.bracketed(rcpt) + more, at)
 
     def _mail_params(self, envelope: Envelope) -> bytes:
         params = b""
@@ -233,6 +246,10 @@ class SmtpClient:
             params += b" SIZE=%d" % envelope.size
         if envelope.is_8bit and "8BITMIME" in self.extensions:
             params += b" BODY=8BITMIME"
+        if envelope.is_utf8:
+            params += b" SMTPUTF8"
+        if envelope.params and "DSN" in self.extensions:
+            params += b" " + envelope.params
         return params
 
     def _on_reply(self, ask: Ask, at: int, reply: Reply) -> None:

@@ -10,9 +10,10 @@ from meta1g.mta import addr, limits
 from meta1g.mta.reply import Reply
 from meta1g.proto.smtp import replies
 
-_PARAM: Final = re.compile(rb"([A-Za-z0-9][A-Za-z0-9\-]*)(?:=([!-<>-~]+))?")
+_PARAM: Final = re.compile(rb"([A-Za-z0-9][A-Za-z0-9\-]*)(?:=([!-<>-~\x80-\xff]+))?")  # 8 bit by RFC 6531 3.4
 _PATH: Final = re.compile(rb"<((?:[^<>\"]|\"(?:[^\"\\]|\\.)*\")*)>")
 _VISIBLE: Final = re.compile(rb"[ -~]*")
+_BDAT_DIGITS: Final = 20  # as SIZE has at most, RFC 1870 3
 _HELO_LENIENT: Final = re.compile(rb"[!-~]+")
 
 
@@ -22,6 +23,7 @@ class Syntax(NamedTuple):
     space_after_colon: bool = False
     strict_ehlo: bool = False
     is_lmtp: bool = False
+    utf8: bool = False  # SMTPUTF8 is offered
 
 
 class Helo(NamedTuple):
@@ -52,12 +54,19 @@ class Simple(NamedTuple):
     argument: bytes
 
 
-Command = Helo | Mail | Rcpt | Simple
+class Bdat(NamedTuple):
+    """BDAT: so many octets follow, the last ones of the content if `is_last` (RFC 3030)."""
+
+    size: int
+    is_last: bool
+
+
+Command = Helo | Mail | Rcpt | Bdat | Simple
 
 
 def parse_command(line: bytes, syntax: Syntax) -> Command | Reply:
     """The command in a line (without its CRLF), or the reply that says what is wrong with it."""
-    if not _VISIBLE.fullmatch(line.replace(b"\t", b" ")):
+    if not _is_readable(line, syntax):
         return replies.BAD_CHARACTER
     line = line.rstrip(b" \t")  # RFC 5321 4.1.1: tolerate trailing white space
     word, _, argument = line.partition(b" ")
@@ -70,6 +79,17 @@ def parse_command(line: bytes, syntax: Syntax) -> Command | Reply:
     if len(line) + 2 > limits.COMMAND_LINE and verb not in (b"MAIL", b"RCPT"):
         return replies.LINE_TOO_LONG
     return parse(verb, argument, syntax)
+
+
+def _is_readable(line: bytes, syntax: Syntax) -> bool:
+    if _VISIBLE.fullmatch(line.replace(b"\t", b" ")):
+        return True
+    if line.isascii() or not syntax.utf8:
+        return False
+    try:
+        return line.decode("utf-8").replace("\t", " ").isprintable()
+    except UnicodeDecodeError:
+        return False
 
 
 def _helo(verb: bytes, argument: bytes, syntax: Syntax) -> Command | Reply:
@@ -91,7 +111,7 @@ def _mail(verb: bytes, argument: bytes, syntax: Syntax) -> Command | Reply:
         return params
     if not path:
         return Mail(b"", params)
-    address = addr.parse_mailbox(path) if len(path) + 2 <= limits.PATH else None
+    address = addr.parse_mailbox(path, utf8=syntax.utf8) if len(path) + 2 <= limits.PATH else None
     return replies.BAD_SENDER if address is None else Mail(address, params)
 
 
@@ -104,7 +124,7 @@ def _rcpt(verb: bytes, argument: bytes, syntax: Syntax) -> Command | Reply:
         return params
     if path.lower() == b"postmaster":  # RFC 5321 4.1.1.3: the one address without a domain
         return Rcpt(b"postmaster", params)
-    address = addr.parse_mailbox(path) if len(path) + 2 <= limits.PATH else None
+    address = addr.parse_mailbox(path, utf8=syntax.utf8) if len(path) + 2 <= limits.PATH else None
     return replies.BAD_RECIPIENT if address is None else Rcpt(address, params)
 
 
@@ -140,6 +160,13 @@ def _params(words: list[bytes]) -> tuple[tuple[bytes, bytes], ...] | Reply:
     return tuple(found.items())
 
 
+def _bdat(verb: bytes, argument: bytes, syntax: Syntax) -> Command | Reply:
+    words = argument.upper().split()
+    if not words or not words[0].isdigit() or len(words[0]) > _BDAT_DIGITS or words[1:] not in ([], [b"LAST"]):
+        return replies.BAD_BDAT
+    return Bdat(int(words[0]), len(words) > 1)
+
+
 def _alone(verb: bytes, argument: bytes, syntax: Syntax) -> Command | Reply:
     return replies.NO_ARGUMENT if argument else Simple(verb, b"")
 
@@ -164,8 +191,11 @@ _VERBS: Final[dict[bytes, Callable[[bytes, bytes, Syntax], Command | Reply]]] = 
     b"NOOP": _any,
     b"HELP": _any,
     b"VRFY": _some,
+    b"BDAT": _bdat,
+    b"XCLIENT": _some,
+    b"XFORWARD": _some,
 }
 _NOT_IMPLEMENTED: Final = frozenset(
-    (b"EXPN", b"TURN", b"ETRN", b"SEND", b"SOML", b"SAML", b"STARTTLS", b"AUTH", b"BDAT")
+    (b"EXPN", b"TURN", b"ETRN", b"SEND", b"SOML", b"SAML", b"STARTTLS", b"AUTH")
 )
 _GREETINGS: Final = frozenset((b"EHLO", b"HELO", b"LHLO"))

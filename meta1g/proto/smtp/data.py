@@ -9,34 +9,60 @@ Rules
 """
 from typing import Final
 
-from meta1g.mta import limits
-
 _END: Final = b"\r\n.\r\n"
 
 
-class ContentReader:
-    """Octets after DATA in, the content out.
+class ContentFacts:
+    """What is known of content that has come so far: `size`, `is_8bit`, `has_bare_line_end`, `has_nul` and
+    `longest_line` (octets, CRLF not counted)."""
 
-    `feed` returns what may be passed on; when `is_done`, `rest` holds the octets behind
-    the final dot. The facts `size`, `is_8bit`, `has_bare_line_end` and `longest_line`
-    (octets, CRLF not counted, transparency dot counted) grow meanwhile.
-    """
-
-    __slots__ = ("_line", "_tail", "has_bare_line_end", "is_8bit", "is_done", "longest_line", "rest", "size")
+    __slots__ = ("_line", "has_bare_line_end", "has_nul", "is_8bit", "longest_line", "size")
 
     def __init__(self) -> None:
-        self._tail = b"\r\n"  # DATA's own line end: a dot may follow at once
-        self._line = -2
-        self.is_done = False
-        self.rest = b""
+        self._line = 0
         self.size = 0
         self.is_8bit = False
         self.has_bare_line_end = False
+        self.has_nul = False
         self.longest_line = 0
+
+    def _judge(self, piece: bytes) -> None:
+        self.size += len(piece)
+        if not self.is_8bit and not piece.isascii():
+            self.is_8bit = True
+        if not self.has_nul and b"\0" in piece:
+            self.has_nul = True
+        lines = piece.split(b"\r\n")
+        ends = len(lines) - 1
+        if piece.count(b"\n") != ends or piece.count(b"\r") != ends:
+            self.has_bare_line_end = True
+        if ends:
+            longest = max(self._line + len(lines[0]), max(map(len, lines)))
+            self._line = len(lines[-1])
+        else:
+            longest = self._line = self._line + len(piece)
+        self.longest_line = max(longest, self.longest_line)
+
+
+class ContentReader(ContentFacts):
+    """Octets after DATA in, the content out.
+
+    `feed` returns what may be passed on; when `is_done`, `rest` holds the octets behind
+    the final dot. The facts grow meanwhile; transparency dots count as octets.
+    """
+
+    __slots__ = ("_is_first", "_tail", "is_done", "rest")
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._tail = b"\r\n"  # DATA's own line end: a dot may follow at once
+        self._is_first = True
+        self.is_done = False
+        self.rest = b""
 
     def feed(self, data: bytes) -> bytes:
         """Take octets from the peer; return those that surely are content."""
-        first = self._line < 0
+        first = self._is_first
         buffer = self._tail + data
         end = buffer.find(_END)
         if end >= 0:
@@ -53,26 +79,46 @@ class ContentReader:
                 return b""
             piece, self._tail = buffer[:cut], buffer[cut:]
         if first:
-            self._line = 0
+            self._is_first = False
             piece = piece[2:]
         if piece:
             self._judge(piece)
         return piece
 
-    def _judge(self, piece: bytes) -> None:
-        self.size += len(piece)
-        if not self.is_8bit and not piece.isascii():
-            self.is_8bit = True
-        lines = piece.split(b"\r\n")
-        ends = len(lines) - 1
-        if piece.count(b"\n") != ends or piece.count(b"\r") != ends:
-            self.has_bare_line_end = True
-        if ends:
-            longest = max(self._line + len(lines[0]), max(map(len, lines)))
-            self._line = len(lines[-1])
-        else:
-            longest = self._line = self._line + len(piece)
-        self.longest_line = max(longest, self.longest_line)
+
+class ChunkReader(ContentFacts):
+    """Octets of BDAT in, content in wire form out: with a dot more where a line begins with one (RFC 3030)."""
+
+    __slots__ = ("_is_first", "_tail")
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._tail = b""
+        self._is_first = True
+
+    def feed(self, data: bytes) -> bytes:
+        """Take octets of a chunk; return those that can be passed on. A line end at the end waits for what follows."""
+        buffer = self._tail + data
+        keep = 2 if buffer.endswith(b"\r\n") else 1 if buffer.endswith(b"\r") else 0
+        piece, self._tail = buffer[: len(buffer) - keep], buffer[len(buffer) - keep:]
+        return self._out(piece)
+
+    def finish(self) -> bytes:
+        """The last octets; a line end is added if the content has none there."""
+        rest, self._tail = self._tail, b""
+        if rest != b"\r\n" and (self.size or rest):
+            rest += b"\r\n"
+        return self._out(rest)
+
+    def _out(self, piece: bytes) -> bytes:
+        if not piece:
+            return b""
+        self._judge(piece)
+        stuffed = piece.replace(b"\r\n.", b"\r\n..")
+        if self._is_first and stuffed.startswith(b"."):
+            stuffed = b"." + stuffed
+        self._is_first = False
+        return stuffed
 
 
 def stuff(content: bytes) -> bytes:
@@ -92,8 +138,3 @@ def unstuff(content: bytes) -> bytes:
     if content.startswith(b"."):
         content = content[1:]
     return content.replace(b"\r\n.", b"\r\n")
-
-
-def is_line_too_long(reader: ContentReader) -> bool:
-    """Whether a line is longer than we pass on."""
-    return reader.longest_line > limits.TEXT_LINE_LENIENT

@@ -1,4 +1,4 @@
-"""The SMTP server's side of a dialog, sans-I/O (RFC 5321, 1870, 2034, 2920, 6152).
+"""The SMTP server's side of a dialog, sans-I/O (RFC 5321, 1870, 2034, 2920, 3030, 3461, 6152, 6531, 9422).
 
 Rules
     Octets go in by `feed`; `next_event` returns what the caller must decide, None when
@@ -6,65 +6,35 @@ Rules
     calls `next_event` again. `take_output` returns what must be sent, in one piece.
     The machine itself answers what needs no decision: syntax, order, NOOP, RSET, HELP, VRFY.
     After `Closed` nothing more comes.
+    Octets of a BDAT that is refused are taken all the same, so that they are no commands.
 
 States
-    TRANSITIONS is the whole truth about the order of commands.
+    See `states.TRANSITIONS`.
 """
-from enum import Enum, auto
-from typing import Final, NamedTuple
+from typing import NamedTuple
 
 from meta1g.mta import limits
 from meta1g.mta.errors import LocalProtocolError
 from meta1g.mta.reply import Reply
-from meta1g.proto.smtp import replies
-from meta1g.proto.smtp.command import Helo, Mail, Rcpt, Simple, Syntax, parse_command
-from meta1g.proto.smtp.data import ContentReader
+from meta1g.proto.smtp import replies, xclient
+from meta1g.proto.smtp.command import Bdat, Command, Helo, Mail, Rcpt, Simple, Syntax, parse_command
+from meta1g.proto.smtp.data import ChunkReader, ContentReader
+from meta1g.proto.smtp.events import (
+    Chunk,
+    Closed,
+    ContentEnd,
+    DataAsked,
+    Event,
+    MailAsked,
+    ProxyAsked,
+    RcptAsked,
+    Reset,
+    VrfyAsked,
+)
+from meta1g.proto.smtp.input import Input
+from meta1g.proto.smtp.params import MailParams, Offers, ehlo_words, mail_params, rcpt_params
+from meta1g.proto.smtp.states import TRANSITIONS, Ev, State
 from meta1g.proto.smtp.tally import Tally
-
-
-class State(Enum):
-    """Where in the dialog the session is."""
-
-    START = auto()  # no EHLO yet
-    READY = auto()
-    MAIL = auto()
-    RCPT = auto()
-    DATA = auto()  # content is coming
-    CLOSED = auto()
-
-
-class Ev(Enum):
-    """Accepted commands that move the state."""
-
-    HELO = auto()
-    MAIL = auto()
-    RCPT = auto()
-    DATA = auto()
-    END = auto()  # of content
-    RSET = auto()
-    QUIT = auto()
-
-
-TRANSITIONS: Final[dict[tuple[State, Ev], State]] = {
-    (State.START, Ev.HELO): State.READY,
-    (State.READY, Ev.HELO): State.READY,
-    (State.MAIL, Ev.HELO): State.READY,
-    (State.RCPT, Ev.HELO): State.READY,
-    (State.START, Ev.MAIL): State.MAIL,  # unless require_EHLO_before_MAIL
-    (State.READY, Ev.MAIL): State.MAIL,
-    (State.MAIL, Ev.RCPT): State.RCPT,
-    (State.RCPT, Ev.RCPT): State.RCPT,
-    (State.RCPT, Ev.DATA): State.DATA,
-    (State.DATA, Ev.END): State.READY,
-    (State.START, Ev.RSET): State.START,
-    (State.READY, Ev.RSET): State.READY,
-    (State.MAIL, Ev.RSET): State.READY,
-    (State.RCPT, Ev.RSET): State.READY,
-    (State.START, Ev.QUIT): State.CLOSED,
-    (State.READY, Ev.QUIT): State.CLOSED,
-    (State.MAIL, Ev.QUIT): State.CLOSED,
-    (State.RCPT, Ev.QUIT): State.CLOSED,
-}
 
 
 class ServerOptions(NamedTuple):
@@ -72,59 +42,22 @@ class ServerOptions(NamedTuple):
 
     hostname: str
     size_max: int
-    offers_8bitmime: bool = True
+    offers: Offers = Offers()
     require_helo: bool = False
     soft_bounce: bool = False
+    answers_vrfy: bool = True  # with 252 or by asking; otherwise 502
     syntax: Syntax = Syntax()
 
 
-class MailAsked(NamedTuple):
-    """May this sender begin a transaction? `size` is the declared one, 0 if none."""
+class _Bdat:
+    """A chunk on its way: octets that are still to come, and the reply that it gets all the same if it is refused."""
 
-    address: bytes
-    size: int
-    is_8bit: bool
-    params: tuple[tuple[bytes, bytes], ...]
+    __slots__ = ("is_last", "left", "refusal", "size")
 
-
-class RcptAsked(NamedTuple):
-    """May mail go to this recipient?"""
-
-    address: bytes
-    params: tuple[tuple[bytes, bytes], ...]
-
-
-class DataAsked(NamedTuple):
-    """May the content come? Answer with START_DATA or an error."""
-
-
-class Chunk(NamedTuple):
-    """A piece of content; needs no answer."""
-
-    octets: bytes
-
-
-class ContentEnd(NamedTuple):
-    """The final dot: `fault` is the reply if the content can't be accepted as it is."""
-
-    size: int
-    is_8bit: bool
-    fault: Reply | None
-
-
-class Reset(NamedTuple):
-    """The transaction, if there was one, is void (RSET, EHLO, HELO); needs no answer."""
-
-    helo: Helo | None
-
-
-class Closed(NamedTuple):
-    """Send the output and close: QUIT was given or the peer asked for too much; `reply` says which."""
-
-    reply: Reply
-
-
-Event = MailAsked | RcptAsked | DataAsked | Chunk | ContentEnd | Reset | Closed
+    def __init__(self, command: Bdat) -> None:
+        self.left = self.size = command.size
+        self.is_last = command.is_last
+        self.refusal: Reply | None = None
 
 
 class SmtpServer:
@@ -134,14 +67,17 @@ class SmtpServer:
         self._options = options
         self._tally = tally
         self._state = State.START
-        self._input = b""
+        self._input = Input()
         self._output: list[bytes] = []
         self._pending: Event | None = None
         self._content: ContentReader | None = None
+        self._chunks: ChunkReader | None = None
+        self._bdat: _Bdat | None = None
         self._end: ContentEnd | None = None
+        self._mail = MailParams()
         self._rcpts_tried = 0
-        self._is_skipping = False
         self.helo: Helo | None = None
+        self.is_trusted = False  # may say XCLIENT and XFORWARD
 
     @property
     def state(self) -> State:
@@ -149,8 +85,15 @@ class SmtpServer:
         return self._state
 
     @property
+    def is_in_content(self) -> bool:
+        """Whether a message is coming."""
+        return self._state in (State.DATA, State.BDAT)
+
+    @property
     def protocol(self) -> str:
-        """The word for the Received field (M1 10.5, RFC 3848)."""
+        """The word for the Received field (M1 10.5, RFC 3848, RFC 6531 4.3)."""
+        if self._mail.is_utf8:
+            return "UTF8SMTP"
         return "ESMTP" if self.helo is not None and self.helo.is_ehlo else "SMTP"
 
     @property
@@ -160,7 +103,7 @@ class SmtpServer:
 
     def feed(self, data: bytes) -> None:
         """Octets from the client."""
-        self._input = self._input + data if self._input else data
+        self._input.feed(data)
 
     def take_output(self) -> bytes:
         """All replies since the last call."""
@@ -175,7 +118,7 @@ class SmtpServer:
         """End the session with this reply, whatever the state."""
         self._output.append(bytes(reply))
         self._state = State.CLOSED
-        self._input = b""
+        self._input = Input()
         return Closed(reply)
 
     def next_event(self) -> Event | None:
@@ -183,9 +126,17 @@ class SmtpServer:
         if self._pending is not None:
             raise LocalProtocolError(f"{self._pending} has not been answered")
         while self._state is not State.CLOSED:
+            if self._end is not None:
+                end, self._end = self._end, None
+                return self._ask(end)
             if self._state is State.DATA:
                 return self._next_content()
-            line = self._next_line()
+            if self._bdat is not None:
+                event = self._next_chunk(self._bdat)
+                if event is not None or self._bdat is not None:
+                    return event
+                continue
+            line = self._input.next_line()
             if line is None:
                 return None
             event = self._on_line(line)
@@ -209,6 +160,9 @@ class SmtpServer:
                     self._tally.rcpt_accepted()
                 elif reply.code >= 500:
                     over = self._tally.rcpt_refused()
+            case DataAsked(is_bdat=True):
+                self._begin_chunks(reply)
+                return None
             case DataAsked():
                 if self._input:
                     return self.close(replies.PIPELINING)
@@ -218,6 +172,10 @@ class SmtpServer:
             case ContentEnd():
                 self._move(Ev.END)
                 self._tally.transaction_ended(is_accepted=reply.is_positive)
+            case VrfyAsked():
+                pass
+            case ProxyAsked():
+                return self._answer_proxy(event, reply)
             case _:
                 raise LocalProtocolError("there is nothing to answer")
         self._put(reply)
@@ -248,64 +206,108 @@ class SmtpServer:
     # Content
 
     def _next_content(self) -> Event | None:
-        if self._end is not None:
-            end, self._end = self._end, None
-            return self._ask(end)
         content = self._content
         if content is None or not self._input:
             return None
-        data, self._input = self._input, b""
-        octets = content.feed(data)
+        octets = content.feed(self._input.take_all())
         if content.is_done:
-            self._input, self._content = content.rest, None
+            self._input.feed(content.rest)
+            self._content = None
             self._end = ContentEnd(content.size, content.is_8bit, self._fault(content))
         if octets and content.size <= self._options.size_max:
             return Chunk(octets)
-        return self._next_content()
+        return self.next_event()
 
-    def _fault(self, content: ContentReader) -> Reply | None:
-        if content.has_bare_line_end:
-            return replies.BARE_LINE_END
+    def _begin_chunks(self, reply: Reply) -> None:
+        """The first chunk may come, or it is refused, and with it the transaction."""
+        assert self._bdat is not None
+        if reply.is_positive:
+            self._move(Ev.BDAT)
+            self._chunks = ChunkReader()
+        else:
+            self._bdat.refusal = reply
+
+    def _next_chunk(self, bdat: _Bdat) -> Event | None:
+        """Octets of a chunk; when all have come, its reply, or with the last one the end of the content."""
+        take = self._input.take(bdat.left)
+        bdat.left -= len(take)
+        if bdat.refusal is not None:
+            return None if bdat.left else self._refuse_chunk(bdat.refusal)
+        chunks = self._chunks
+        assert chunks is not None
+        octets = chunks.feed(take) if take else b""
+        if not bdat.left:
+            self._bdat = None
+            if bdat.is_last:
+                octets += chunks.finish()
+                self._chunks = None
+                self._end = ContentEnd(chunks.size, chunks.is_8bit, self._fault(chunks))
+            else:
+                self._put(Reply(250, "2.0.0", f"{bdat.size} octets received"))
+        return Chunk(octets) if octets else None
+
+    def _refuse_chunk(self, reply: Reply) -> Event | None:
+        self._bdat = self._chunks = None
+        self._put(reply)
+        over = self._tally.bad_command()
+        if over is not None:
+            return self.close(over)
+        if self._state not in (State.RCPT, State.BDAT):
+            return None
+        self._move(Ev.END)  # what came before can't be completed any more
+        self._tally.transaction_ended(is_accepted=False)
+        return Reset(None)
+
+    def _on_bdat(self, command: Bdat) -> Event | None:
+        if not self._options.offers.offers_chunking:
+            return self._refuse(replies.NOT_IMPLEMENTED)
+        bdat = self._bdat = _Bdat(command)
+        if (self._state, Ev.BDAT) not in TRANSITIONS:
+            bdat.refusal = replies.NEED_MAIL if self._state is not State.MAIL else self._no_rcpt()
+        elif bdat.size + (self._chunks.size if self._chunks else 0) > self._options.size_max:
+            bdat.refusal = replies.TOO_LARGE
+        elif self._state is State.RCPT:
+            return self._ask(DataAsked(is_bdat=True))
+        return None
+
+    def _fault(self, content: ContentReader | ChunkReader) -> Reply | None:
+        if self._mail.body != b"BINARYMIME":
+            if content.has_bare_line_end:
+                return replies.BARE_LINE_END
+            if content.has_nul:
+                return replies.NUL
         if content.size > self._options.size_max:
             return replies.TOO_LARGE
-        if content.longest_line > limits.TEXT_LINE_LENIENT:
+        if content.longest_line > limits.TEXT_LINE_LENIENT and self._mail.body != b"BINARYMIME":
             return replies.CONTENT_LINE_TOO_LONG
         return None
 
     # Lines
 
-    def _next_line(self) -> bytes | Reply | None:
-        """The next line without CRLF, a reply for an impossible one, None if it is not complete."""
-        end = self._input.find(b"\n")
-        if end < 0:
-            if len(self._input) > limits.COMMAND_LINE_EXTENDED:
-                self._is_skipping, self._input = True, self._input[-1:]
-            return None
-        if end == 0 or self._input[end - 1] != 13:
-            # What follows a wrong line end up to the next right one may be a smuggled command.
-            after = self._input.find(b"\r\n", end)
-            self._input = self._input[after + 2:] if after >= 0 else b""
-            self._is_skipping = False
-            return replies.BAD_LINE_END
-        line, self._input = self._input[: end - 1], self._input[end + 1:]
-        if self._is_skipping or len(line) + 2 > limits.COMMAND_LINE_EXTENDED:
-            self._is_skipping = False
-            return replies.LINE_TOO_LONG
-        return line
-
     def _on_line(self, line: bytes | Reply) -> Event | None:
-        command = line if isinstance(line, Reply) else parse_command(line, self._options.syntax)
+        if self._state is State.BDAT and isinstance(line, bytes) and line[:4].upper() == b"DATA":
+            return self._refuse(replies.BDAT_UNDER_WAY)
+        command: Command | Reply = line if isinstance(line, Reply) else parse_command(line, self._options.syntax)
         match command:
             case Reply():
-                return self._refuse(command)
+                return self._on_bad_line(command)
             case Mail():
                 return self._on_mail(command)
             case Rcpt():
                 return self._on_rcpt(command)
             case Helo():
                 return self._on_helo(command)
+            case Bdat():
+                return self._on_bdat(command)
             case Simple():
                 return self._on_simple(command)
+
+    def _on_bad_line(self, reply: Reply) -> Event | None:
+        if reply is replies.BAD_BDAT:
+            if self._options.offers.offers_chunking:
+                return self.close(reply)
+            reply = replies.NOT_IMPLEMENTED
+        return self._refuse(reply)
 
     def _refuse(self, reply: Reply) -> Event | None:
         self._put(reply)
@@ -313,7 +315,7 @@ class SmtpServer:
         return self.close(over) if over is not None else None
 
     def _idle(self, reply: Reply) -> Event | None:
-        over = self._tally.nop_command(in_transaction=self._state in (State.MAIL, State.RCPT))
+        over = self._tally.nop_command(in_transaction=self._state in (State.MAIL, State.RCPT, State.BDAT))
         if over is not None:
             return self.close(over)
         self._put(reply)
@@ -324,15 +326,17 @@ class SmtpServer:
         if over is not None:
             return self.close(over)
         self.helo = helo
+        self._chunks = None
         self._move(Ev.HELO)
         options = self._options
+        words = [f"{options.hostname} Hi there"]
         if helo.is_ehlo:
-            words = [f"{options.hostname} Hi there", "PIPELINING", f"SIZE {options.size_max}"]
-            if options.offers_8bitmime:
-                words.append("8BITMIME")
-            self._output.append(bytes(Reply(250, "", "\n".join([*words, "ENHANCEDSTATUSCODES", "HELP"]))))
-        else:
-            self._output.append(bytes(Reply(250, "", f"{options.hostname} Hi there")))
+            most = self._tally.limits
+            words += ehlo_words(options.offers, options.size_max, rcpts_max=most.recipients_per_transaction,
+                                mails_max=most.transactions)
+            if self.is_trusted:
+                words += [f"XCLIENT {' '.join(xclient.XCLIENT)}", f"XFORWARD {' '.join(xclient.XFORWARD)}"]
+        self._output.append(bytes(Reply(250, "", "\n".join(words))))
         return Reset(helo)
 
     def _on_mail(self, mail: Mail) -> Event | None:
@@ -340,45 +344,36 @@ class SmtpServer:
             return self._refuse(replies.NEED_HELO)
         if (self._state, Ev.MAIL) not in TRANSITIONS:
             return self._refuse(replies.NESTED_MAIL)
-        asked = self._mail_params(mail)
-        if isinstance(asked, Reply):
-            return self._refuse(asked)
+        if mail.params and (self.helo is None or not self.helo.is_ehlo):
+            return self._refuse(replies.UNKNOWN_PARAMETER)
+        params = mail_params(mail.params, self._options.offers, self._options.size_max)
+        if isinstance(params, Reply):
+            return self._refuse(params)
+        if not mail.address.isascii() and not params.is_utf8:
+            return self._refuse(replies.NEED_SMTPUTF8)
         over = self._tally.transaction_began()
         if over is not None:
             return self.close(over)
         self._rcpts_tried = 0
-        return self._ask(asked)
-
-    def _mail_params(self, mail: Mail) -> MailAsked | Reply:
-        size, is_8bit = 0, False
-        if mail.params and (self.helo is None or not self.helo.is_ehlo):
-            return replies.UNKNOWN_PARAMETER
-        for keyword, value in mail.params:
-            if keyword == b"SIZE":
-                if not value.isdigit() or len(value) > 20:  # RFC 1870 3
-                    return replies.BAD_PARAMETER
-                size = int(value)
-                if size > self._options.size_max:
-                    return replies.TOO_LARGE
-            elif keyword == b"BODY" and self._options.offers_8bitmime:
-                if value.upper() not in (b"7BIT", b"8BITMIME"):
-                    return replies.BAD_PARAMETER
-                is_8bit = value.upper() == b"8BITMIME"
-            else:
-                return replies.UNKNOWN_PARAMETER
-        return MailAsked(mail.address, size, is_8bit, mail.params)
+        self._mail = params
+        return self._ask(MailAsked(mail.address, params))
 
     def _on_rcpt(self, rcpt: Rcpt) -> Event | None:
         if (self._state, Ev.RCPT) not in TRANSITIONS:
             return self._refuse(replies.NEED_MAIL)
-        if rcpt.params:
+        if not rcpt.address.isascii() and not self._mail.is_utf8:
+            return self._refuse(replies.NEED_SMTPUTF8)
+        if rcpt.params and (self.helo is None or not self.helo.is_ehlo):
             return self._refuse(replies.UNKNOWN_PARAMETER)
+        params = rcpt_params(rcpt.params, self._options.offers, is_utf8=self._mail.is_utf8)
+        if isinstance(params, Reply):
+            return self._refuse(params)
         self._rcpts_tried += 1
         limit = self._tally.rcpt_limit()
         if limit is not None:
             self._put(limit)
             return None
-        return self._ask(RcptAsked(rcpt.address, rcpt.params))
+        return self._ask(RcptAsked(rcpt.address, params))
 
     def _on_simple(self, command: Simple) -> Event | None:
         match command.verb:
@@ -391,18 +386,52 @@ class SmtpServer:
                 event = self._idle(replies.OK)
                 if event is not None:
                     return event
+                self._chunks = None
                 self._move(Ev.RSET)
                 return Reset(None)
             case b"NOOP":
                 return self._idle(replies.OK)
             case b"HELP":
                 return self._idle(replies.HELP)
+            case b"XCLIENT" | b"XFORWARD":
+                return self._on_proxy(command)
             case _:
-                return self._idle(replies.VRFY)
+                return self._on_vrfy(command.argument)
+
+    def _on_vrfy(self, word: bytes) -> Event | None:
+        if not self._options.answers_vrfy:
+            return self._refuse(replies.NOT_IMPLEMENTED)
+        over = self._tally.nop_command(in_transaction=self._state in (State.MAIL, State.RCPT, State.BDAT))
+        return self.close(over) if over is not None else self._ask(VrfyAsked(word))
+
+    def _on_proxy(self, command: Simple) -> Event | None:
+        is_for_log = command.verb == b"XFORWARD"
+        if not self.is_trusted:
+            return self._refuse(replies.NOT_TRUSTED)
+        if (self._state, Ev.PROXY) not in TRANSITIONS:
+            return self._refuse(replies.IN_TRANSACTION)
+        found = xclient.attributes(command.argument, xclient.XFORWARD if is_for_log else xclient.XCLIENT)
+        if isinstance(found, Reply):
+            return self._refuse(found)
+        return self._ask(ProxyAsked(found, is_for_log))
+
+    def _answer_proxy(self, event: ProxyAsked, reply: Reply) -> Closed | None:
+        """After XCLIENT the session begins anew, with a greeting that the caller sends (`greet`)."""
+        if reply.is_positive and not event.is_for_log:
+            self._move(Ev.PROXY)
+            self.helo = None
+            return None
+        self._put(reply)
+        return None
 
     def _on_data(self) -> Event | None:
+        if self._state is State.RCPT and self._mail.body == b"BINARYMIME":
+            return self._refuse(replies.NEED_BDAT)  # RFC 3030 3
         if (self._state, Ev.DATA) in TRANSITIONS:
             return self._ask(DataAsked())
         if self._state is not State.MAIL:
             return self._refuse(replies.NEED_MAIL)
-        return self._refuse(replies.NO_VALID_RCPT if self._rcpts_tried else replies.NEED_RCPT)
+        return self._refuse(self._no_rcpt())
+
+    def _no_rcpt(self) -> Reply:
+        return replies.NO_VALID_RCPT if self._rcpts_tried else replies.NEED_RCPT

@@ -23,7 +23,7 @@ class Tally:
     """One session's counts; each method returns the reply to end with when a limit is passed."""
 
     def __init__(self, limits: TallyLimits) -> None:
-        self._limits = limits
+        self.limits = limits
         self._bad = self._bad_in_ta = 0
         self._invalid = self._invalid_in_ta = 0
         self._nops_between = self._nops_in_ta = 0
@@ -34,7 +34,7 @@ class Tally:
         """A command that is unknown, malformed or out of order."""
         self._bad += 1
         self._bad_in_ta += 1
-        limits = self._limits
+        limits = self.limits
         is_over = self._bad > limits.bad_commands_per_session or self._bad_in_ta > limits.bad_commands_per_transaction
         return replies.TOO_MANY_BAD if is_over else None
 
@@ -43,7 +43,7 @@ class Tally:
         if in_transaction:
             self._nops_in_ta += 1
         self._nops_between += 1
-        limits = self._limits
+        limits = self.limits
         is_over = (
             self._nops_in_ta > limits.nop_commands_in_transaction
             or self._nops_between > limits.nop_commands_between_transactions
@@ -54,7 +54,7 @@ class Tally:
         """MAIL is about to be accepted."""
         self._bad_in_ta = self._invalid_in_ta = self._nops_in_ta = self._rcpts_in_ta = 0
         self._transactions += 1
-        return replies.TOO_MANY_TAS if self._transactions > self._limits.transactions else None
+        return replies.TOO_MANY_TAS if self._transactions > self.limits.transactions else None
 
     def transaction_ended(self, *, is_accepted: bool) -> None:
         """The final dot has been answered."""
@@ -64,9 +64,9 @@ class Tally:
 
     def rcpt_limit(self) -> Reply | None:
         """452 when one more recipient is too many (RFC 5321 4.5.3.1.10); the session goes on."""
-        if self._rcpts_in_ta >= self._limits.recipients_per_transaction:
+        if self._rcpts_in_ta >= self.limits.recipients_per_transaction:
             return replies.TOO_MANY_RCPTS
-        if self._rcpts >= self._limits.recipients_per_session:
+        if self._rcpts >= self.limits.recipients_per_session:
             return replies.TOO_MANY_RCPTS_SESSION
         return None
 
@@ -79,7 +79,7 @@ class Tally:
         """RCPT was answered with 5yz."""
         self._invalid += 1
         self._invalid_in_ta += 1
-        limits = self._limits
+        limits = self.limits
         is_over = (
             self._invalid > limits.invalid_addresses_per_session
             or self._invalid_in_ta > limits.invalid_addresses_per_transaction

@@ -28,7 +28,7 @@ def test_options_are_processed_in_order(conf: str) -> None:
 
 def test_server_options(conf: str) -> None:
     done = parse_args("smtps", ["-f", conf, "-N", "A", "-a", "-T", "x.y", "-T", "z"])
-    assert done.conf.flags == {"access"}
+    assert "access" in done.conf.flags
     assert done.trusted_domains == ("x.y", "z")
     assert done.process == 3
     assert parse_args("smtps", ["-i", "5"]).process == 5

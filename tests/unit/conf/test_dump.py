@@ -12,7 +12,7 @@ LEVELS = [
     (4, ["configuration file: none"], ["hostname"]),
     (5, ['hostname = "";  # default', '  greeting = "";  # default', "  # CDB_gid is not set",
          "  # tls { ... } is not set", "  # daemon_address is not set"], ["# flags:"]),
-    (6, ["  # flags: 8bitmime, access,"], []),
+    (6, ["  # flags: 8bitmime, smtputf8,"], []),
 ]
 
 

@@ -52,6 +52,18 @@ def test_pipelined_transaction() -> None:
     assert client.is_idle
 
 
+def test_extensions_that_a_message_needs() -> None:
+    envelope = Envelope(b"a@c", (b"b@d", b"e@f"), 100, True, True, b"RET=HDRS", (b"NOTIFY=NEVER", b""))
+    client = ready(*PIPELINING)
+    client.begin(envelope)
+    assert finish(client) == [(0, Ask.MAIL, 553), (1, Ask.MAIL, 553)]  # no SMTPUTF8
+    assert client.is_idle
+    client = ready(b"220 s\r\n", b"250-s\r\n250-PIPELINING\r\n250-SMTPUTF8\r\n250-DSN\r\n250 8BITMIME\r\n")
+    client.begin(envelope)
+    assert client.take_output() == (
+        b"MAIL FROM:<a@c> BODY=8BITMIME SMTPUTF8 RET=HDRS\r\nRCPT TO:<b@d> NOTIFY=NEVER\r\nRCPT TO:<e@f>\r\nDATA\r\n")
+
+
 def test_step_by_step_without_pipelining() -> None:
     client = ready(*PLAIN)
     client.begin(ENVELOPE)

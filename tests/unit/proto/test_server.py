@@ -8,26 +8,33 @@ from hypothesis import strategies as st
 from meta1g.mta.errors import LocalProtocolError
 from meta1g.proto.smtp import replies
 from meta1g.proto.smtp.command import Syntax
-from meta1g.proto.smtp.server import (
+from meta1g.proto.smtp.data import stuff
+from meta1g.proto.smtp.events import (
     Chunk,
     Closed,
     ContentEnd,
     DataAsked,
     MailAsked,
+    ProxyAsked,
     RcptAsked,
-    ServerOptions,
-    SmtpServer,
-    State,
+    Reset,
+    VrfyAsked,
 )
+from meta1g.proto.smtp.params import Offers
+from meta1g.proto.smtp.server import ServerOptions, SmtpServer
+from meta1g.proto.smtp.states import State
 from meta1g.proto.smtp.tally import Tally, TallyLimits
 from tests.lib import transcript
+
+OFFERS = Offers(offers_smtputf8=True, offers_chunking=True, offers_dsn=True)
+OPTIONS = ServerOptions("host.test", 1 << 20, OFFERS, syntax=Syntax(utf8=True))  # as a real server has them
 
 
 class Dialog:
     """A machine with the policy of the transcripts' README."""
 
     def __init__(self, options: ServerOptions | None = None, limits: TallyLimits | None = None) -> None:
-        self.machine = SmtpServer(options or ServerOptions("host.test", 1 << 20), Tally(limits or TallyLimits()))
+        self.machine = SmtpServer(options or OPTIONS, Tally(limits or TallyLimits()))
         self.machine.greet(b"220 host.test\r\n")
         self.content = b""
         self.messages: list[bytes] = []
@@ -57,6 +64,12 @@ class Dialog:
             case DataAsked():
                 self.content = b""
                 return machine.answer(replies.START_DATA)
+            case VrfyAsked():
+                return machine.answer(replies.VRFY)
+            case ProxyAsked():
+                return machine.answer(replies.OK)
+            case Reset():
+                self.content = b""
             case Chunk():
                 self.content += event.octets
             case ContentEnd():
@@ -76,7 +89,7 @@ class Dialog:
 
 
 def settings_of(words: list[list[str]]) -> tuple[ServerOptions, TallyLimits]:
-    options, limits = ServerOptions("host.test", 1 << 20), TallyLimits()
+    options, limits = OPTIONS, TallyLimits()
     for word in words:
         match word:
             case ["size", number]:
@@ -85,6 +98,8 @@ def settings_of(words: list[list[str]]) -> tuple[ServerOptions, TallyLimits]:
                 limits = limits._replace(**{name: int(number)})
             case ["flag", name] if name in Syntax._fields:
                 options = options._replace(syntax=options.syntax._replace(**{name: True}))
+            case ["flag", name] if name in Offers._fields:
+                options = options._replace(offers=options.offers._replace(**{name: True}))
             case ["flag", name]:
                 options = options._replace(**{name: True})
             case _:
@@ -126,6 +141,41 @@ def test_content_comes_out_as_it_went_in(lines: list[bytes], step: int) -> None:
     assert dialog.messages == [content]
     assert dialog.machine.state is State.READY
     assert dialog.lines[-1] == b"250 2.0.0 Ok"
+
+
+@given(LINES, st.lists(st.integers(0, 9), max_size=6), st.booleans(), st.integers(1, 9))
+def test_bdat_gives_what_data_would(lines: list[bytes], cuts: list[int], has_end: bool, step: int) -> None:
+    """Whatever the chunks: the same content in wire form as by DATA."""
+    text = b"\r\n".join(lines) + (b"\r\n" if has_end and lines else b"")
+    wire, at = b"", 0
+    for cut in cuts:
+        wire += b"BDAT %d\r\n%b" % (len(text[at:at + cut]), text[at:at + cut])
+        at += cut
+    wire += b"BDAT %d LAST\r\n%bNOOP\r\n" % (len(text[at:]), text[at:])
+    dialog = Dialog()
+    dialog.send(BEGIN.removesuffix(b"DATA\r\n"))
+    dialog.run()
+    for at in range(0, len(wire), step):
+        dialog.send(wire[at : at + step])
+        dialog.run()
+    assert dialog.messages == [stuff(text)]
+    assert dialog.machine.state is State.READY
+    assert [line[:3] for line in dialog.lines[-len(cuts) - 2:]] == [b"250"] * (len(cuts) + 2)
+
+
+@given(st.lists(st.sampled_from([
+    b"EHLO c\r\n", b"MAIL FROM:<a@c>\r\n", b"RCPT TO:<b@local.test>\r\n", b"RCPT TO:<nobody@local.test>\r\n",
+    b"BDAT 3\r\nabc", b"BDAT 0\r\n", b"BDAT 6 LAST\r\nQUIT\r\n", b"BDAT 2000000\r\n" + b"x" * 2_000_000, b"RSET\r\n",
+    b"DATA\r\n", b"NOOP\r\n", b"VRFY x\r\n", b"BDAT x\r\n"]), max_size=14))
+def test_octets_of_chunks_are_never_commands(parts: list[bytes]) -> None:
+    dialog = Dialog()
+    for part in parts:
+        if dialog.machine.state is State.DATA:
+            dialog.send(b"\r\n.\r\n")
+            dialog.run()
+        dialog.send(part)
+        dialog.run()
+    assert not any(line.startswith((b"221", b"500")) for line in dialog.lines)
 
 
 @given(st.binary(max_size=300))
@@ -207,3 +257,28 @@ def test_lmtp_answers_each_recipient() -> None:
     assert isinstance(dialog.machine.next_event(), ContentEnd)
     dialog.machine.answer_each([replies.OK, replies.NO_SPACE])
     assert dialog.machine.take_output() == bytes(replies.OK) + bytes(replies.NO_SPACE)
+
+
+def test_xclient_begins_anew_and_only_for_trusted_clients() -> None:
+    dialog = Dialog()
+    dialog.send(b"EHLO c\r\nXCLIENT ADDR=192.0.2.1\r\n")
+    dialog.run()
+    assert dialog.lines[-1].startswith(b"550 5.7.0")
+    assert not any(b"XCLIENT" in line for line in dialog.lines)
+    dialog.machine.is_trusted = True
+    dialog.send(b"EHLO c\r\nXFORWARD HELO=x\r\nXCLIENT NAME=\r\nXCLIENT NAME=a ADDR=::1\r\n")
+    dialog.run()
+    assert any(line.startswith(b"250-XCLIENT NAME ADDR") for line in dialog.lines)
+    assert [line[:3] for line in dialog.lines[-2:]] == [b"250", b"501"]
+    assert dialog.machine.state is State.START
+    dialog.send(b"MAIL FROM:<a@b>\r\nXCLIENT NAME=a\r\n")
+    dialog.run()
+    assert dialog.lines[-1].startswith(b"503")
+
+
+def test_protocol_for_received() -> None:
+    dialog = Dialog()
+    assert dialog.machine.protocol == "SMTP"
+    dialog.send("EHLO c\r\nMAIL FROM:<\u00e4@c> SMTPUTF8\r\n".encode())
+    dialog.run()
+    assert dialog.machine.protocol == "UTF8SMTP"

@@ -23,14 +23,14 @@ class Lines(Log):
 def session(*sections: tuple[str, str, str]) -> tuple[SessionChecks, list[str]]:
     log = Lines()
     checks = read_checks(CheckConf(*section) for section in sections)
-    return SessionChecks(checks, log, "my.dom", "192.0.2.1"), log.lines
+    return SessionChecks(checks, log, "my.dom"), log.lines
 
 
 def test_the_first_that_is_true_acts() -> None:
     checks, lines = session(
         ("mail", 'mail =~ "^a@"', "permfail"), ("rcpt", 'rcpt == "x@y.z"', "abort"),
         ("mail", 'mail =~ "@b"', "tempfail"), ("mail", 'mail =~ ""', "abort"))
-    assert checks.on_connect("S1", "", "") is None
+    assert checks.on_connect("S1", "192.0.2.1", "", "") is None
     assert checks.on_mail("T1", b"a@b") == replies.CHECK_PERMFAIL == Reply(
         550, "5.7.1", "Rejected by the policy of this server")
     assert checks.on_mail("T2", b"c@B") == replies.CHECK_TEMPFAIL
@@ -48,7 +48,7 @@ def test_the_first_that_is_true_acts() -> None:
 def test_no_value_is_false_and_logged() -> None:
     checks, lines = session(
         ("mail", "!(1 / (transactions - 1) > 0)", "abort"), ("mail", "transactions > 0", "tempfail"))
-    checks.on_connect("S1", "", "")
+    checks.on_connect("S1", "192.0.2.1", "", "")
     assert checks.on_mail("T1", b"") == replies.CHECK_TEMPFAIL
     assert lines[0] == "error ss_se=S1, ss_ta=T1, func=smtps, check=mail 1, status=division by zero; taken for false"
 
@@ -57,8 +57,8 @@ def test_client() -> None:
     condition = ('client_ip == "192.0.2.1" && client_name == "mx.my.dom" && client_resolve == "ok" '
                  '&& hostname == "my.dom" && session_id == "S1"')
     checks, lines = session(("connect", condition, "abort"))
-    assert checks.on_connect("S1", "", "") is None
-    assert checks.on_connect("S1", "MX.my.dom.", "ok") == replies.CHECK_ABORT
+    assert checks.on_connect("S1", "192.0.2.1", "", "") is None
+    assert checks.on_connect("S1", "192.0.2.1", "MX.my.dom.", "ok") == replies.CHECK_ABORT
     assert lines == ["ss_se=S1, status=check connect 1, action=abort"]
 
 
@@ -68,7 +68,7 @@ def test_counts() -> None:
                  "&& transaction_rcpts_ok == 1", "abort"),
         ("mail", "transactions == 3 && session_rcpts_total == 4", "abort"),
         ("eom", 'message_size == 9 && hops == 2 && message_id == "<i@d>" && rcpt == "b@x"', "tempfail"))
-    checks.on_connect("S1", "", "")
+    checks.on_connect("S1", "192.0.2.1", "", "")
     assert checks.on_mail("T1", b"a@x") is None
     for reply in (replies.RCPT_OK, replies.UNKNOWN_USER):
         assert checks.on_rcpt(b"a@x") is None

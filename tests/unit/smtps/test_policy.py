@@ -158,13 +158,13 @@ def test_header_facts_in_any_pieces(step: int) -> None:
     scanner = HeaderScanner()
     for at in range(0, len(HEADER), step):
         scanner.feed(HEADER[at : at + step])
-    assert scanner.facts() == (2, b"<id@x>")
+    assert scanner.facts() == (2, b"<id@x>", True)
 
 
 def test_header_limits() -> None:
     scanner = HeaderScanner()
     scanner.feed(b"\r\nReceived: body\r\n")
-    assert scanner.facts() == (0, b"")
+    assert scanner.facts() == (0, b"", True)
     scanner = HeaderScanner()
     scanner.feed(b"x" * (2 << 20))
     assert scanner.is_too_large

@@ -131,10 +131,11 @@ def test_blocking_call_lets_others_run_and_brings_its_error() -> None:
 class Server:
     """An acceptor whose sessions tell which thread serves them, and wait for a line."""
 
-    def __init__(self, limit: int) -> None:
+    def __init__(self, limit: int, refusal: bytes = b"") -> None:
         self.sock = socket.create_server(("127.0.0.1", 0))
         self.threads: list[Any] = []
-        self.acceptor = Acceptor(self.sock, limit, self.serve)
+        self.other = socket.create_server(("127.0.0.1", 0))
+        self.acceptor = Acceptor([self.sock, self.other], limit, self.serve, refusal)
         self.acceptor.start()
 
     def serve(self, netfd: NetFd) -> None:
@@ -172,6 +173,23 @@ def test_limit_holds_connections_back() -> None:
         client.write(b"x", 5)
     assert [client.read(10, 5) for client in clients] == [b"x"] * 4
     assert server.acceptor.active_max == 2
+
+
+def test_who_is_too_many_is_told_so() -> None:
+    server = Server(2, b"421 full")
+    clients = [connect(socket.AF_INET, sock.getsockname(), 5) for sock in (server.sock, server.other)]
+    while server.acceptor.active < 2:
+        sleep(0.01)
+    late = connect(socket.AF_INET, server.sock.getsockname(), 5)
+    assert (late.read(100, 5), late.read(100, 5)) == (b"421 full", b"")
+    server.acceptor.set_limit(1)  # for a time fewer are wanted: they wait
+    waits = connect(socket.AF_INET, server.sock.getsockname(), 5)
+    for client in (*clients, waits):
+        client.write(b"x", 5)
+    assert [client.read(10, 5) for client in (*clients, waits)] == [b"x"] * 3
+    server.acceptor.set_limit(2)
+    assert server.ask(b"again") == b"again"
+    assert server.acceptor.refused == 1
 
 
 def test_error_in_a_session_costs_only_that() -> None:

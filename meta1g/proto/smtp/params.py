@@ -1,0 +1,145 @@
+"""Parameters of MAIL and RCPT: which are offered, what they say, what goes on with the mail; pure.
+
+RFC 1870 (SIZE), 6152 and 3030 (BODY), 6531 (SMTPUTF8), 3461 (RET, ENVID, NOTIFY, ORCPT); XVERP (M1 3.10 item 4.16).
+"""
+import re
+from typing import Final, NamedTuple
+
+from meta1g.mta import limits
+from meta1g.mta.reply import Reply
+from meta1g.proto.smtp import replies
+
+Params = tuple[tuple[bytes, bytes], ...]
+
+_SIZE_DIGITS: Final = 20  # RFC 1870 3
+_ENVID_MAX: Final = 100  # RFC 3461 4.4
+_ORCPT_MAX: Final = 500  # RFC 3461 4.2
+_XTEXT: Final = re.compile(rb"(?:[!-*,-<>-~]|\+[0-9A-F]{2})*")  # RFC 3461 4
+_UTF8_TEXT: Final = re.compile(rb"(?:[!-*,-<>-\[\]-~]|\\x\{[0-9A-F]{2,6}\}|[\x80-\xff])*")  # RFC 6533 3
+_NOTIFY: Final = frozenset({b"SUCCESS", b"FAILURE", b"DELAY"})
+_BODIES: Final = {b"7BIT": "offers_8bitmime", b"8BITMIME": "offers_8bitmime", b"BINARYMIME": "offers_binarymime"}
+
+
+class Offers(NamedTuple):
+    """Extensions that the server offers beyond PIPELINING, SIZE and ENHANCEDSTATUSCODES."""
+
+    offers_8bitmime: bool = True
+    offers_smtputf8: bool = False
+    offers_chunking: bool = False
+    offers_binarymime: bool = False
+    offers_dsn: bool = False
+    offers_xverp: bool = False
+
+
+class MailParams(NamedTuple):
+    """What MAIL said: `size` in octets, 0 if it was not given; `onward` is the text of what goes on with the mail."""
+
+    size: int = 0
+    body: bytes = b""
+    is_utf8: bool = False
+    onward: bytes = b""
+
+
+def mail_params(params: Params, offers: Offers, size_max: int) -> MailParams | Reply:
+    """The parameters of MAIL, or the reply to a wrong one."""
+    found = MailParams()
+    onward = []
+    for keyword, value in params:
+        if keyword == b"SIZE":
+            if not value.isdigit() or len(value) > _SIZE_DIGITS:
+                return replies.BAD_PARAMETER
+            if int(value) > size_max:
+                return replies.TOO_LARGE
+            found = found._replace(size=int(value))
+        elif keyword == b"BODY" and (offers.offers_8bitmime or offers.offers_binarymime):
+            body = value.upper()
+            if body not in _BODIES or not getattr(offers, _BODIES[body]):
+                return replies.BAD_PARAMETER
+            found = found._replace(body=body)
+        elif keyword == b"SMTPUTF8" and offers.offers_smtputf8:
+            if value:
+                return replies.BAD_PARAMETER
+            found = found._replace(is_utf8=True)
+        elif _is_onward(keyword, offers):
+            if not _is_good(keyword, value):
+                return replies.BAD_PARAMETER
+            onward.append(keyword + (b"=" + value if value else b""))
+        else:
+            return replies.UNKNOWN_PARAMETER
+    return found._replace(onward=b" ".join(onward))
+
+
+def _is_onward(keyword: bytes, offers: Offers) -> bool:
+    return (offers.offers_dsn and keyword in (b"RET", b"ENVID")) or (offers.offers_xverp and keyword == b"XVERP")
+
+
+def _is_good(keyword: bytes, value: bytes) -> bool:
+    if keyword == b"RET":
+        return value.upper() in (b"FULL", b"HDRS")
+    if keyword == b"ENVID":
+        return 0 < len(value) <= _ENVID_MAX and _XTEXT.fullmatch(value) is not None
+    return not value or keyword != b"XVERP"
+
+
+def rcpt_params(params: Params, offers: Offers, *, is_utf8: bool) -> bytes | Reply:
+    """The text of RCPT's parameters that goes on with the mail, or the reply to a wrong one."""
+    onward = []
+    for keyword, value in params:
+        if not offers.offers_dsn or keyword not in (b"NOTIFY", b"ORCPT"):
+            return replies.UNKNOWN_PARAMETER
+        is_good = _is_notify(value) if keyword == b"NOTIFY" else _is_orcpt(value, is_utf8=is_utf8)
+        if not is_good:
+            return replies.BAD_PARAMETER
+        onward.append(keyword + b"=" + value)
+    return b" ".join(onward)
+
+
+def _is_notify(value: bytes) -> bool:
+    words = value.upper().split(b",")
+    return words == [b"NEVER"] or (_NOTIFY.issuperset(words) and len(set(words)) == len(words))
+
+
+def _is_orcpt(value: bytes, *, is_utf8: bool) -> bool:
+    kind, semicolon, address = value.partition(b";")
+    if not kind or not semicolon or not address or len(value) > _ORCPT_MAX:
+        return False
+    if kind.lower() == b"utf-8" and is_utf8:
+        return _UTF8_TEXT.fullmatch(address) is not None
+    return value.isascii() and _XTEXT.fullmatch(address) is not None
+
+
+def split_onward(text: bytes) -> dict[bytes, bytes]:
+    """The text of parameters that came with the mail, by keyword in upper case."""
+    found = {}
+    for word in text.split():
+        keyword, _, value = word.partition(b"=")
+        found[keyword.upper()] = value
+    return found
+
+
+def decode_xtext(value: bytes) -> bytes:
+    """The octets that xtext stands for (RFC 3461 4)."""
+    return re.sub(rb"\+([0-9A-F]{2})", lambda match: bytes([int(match[1], 16)]), value)
+
+
+def ehlo_words(offers: Offers, size_max: int, *, rcpts_max: int, mails_max: int) -> list[str]:
+    """The extensions as EHLO lists them; the limits are RFC 9422's RCPTMAX and MAILMAX."""
+    words = ["PIPELINING", f"SIZE {size_max}"]
+    if offers.offers_8bitmime:
+        words.append("8BITMIME")
+    if offers.offers_smtputf8:
+        words.append("SMTPUTF8")
+    if offers.offers_chunking:
+        words.append("CHUNKING")
+    if offers.offers_binarymime:
+        words.append("BINARYMIME")
+    if offers.offers_dsn:
+        words.append("DSN")
+    if offers.offers_xverp:
+        words.append("XVERP")
+    # RFC 9422 3.1: at most six digits
+    limited = [f"{name}={value}" for name, value in (("MAILMAX", mails_max), ("RCPTMAX", rcpts_max))
+               if value <= limits.LIMITS_VALUE]
+    if limited:
+        words.append(f"LIMITS {' '.join(limited)}")
+    return [*words, "ENHANCEDSTATUSCODES", "HELP"]

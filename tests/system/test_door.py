@@ -1,0 +1,262 @@
+"""The SMTP server's extensions and defences over real sockets, with real clients."""
+import contextlib
+import shutil
+import smtplib
+import socket
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.lib.instance import BIN, Instance, free_port, other_user, run
+from tests.lib.wait import until
+
+pytestmark = pytest.mark.system
+
+USER = "nobody"
+TO = f"{USER}@mail.test"
+HEAD = "PROXY_protocol_peers = { 127.0.0.20 }; XCLIENT_peers = { 127.0.0.21/32 }; VRFY = local;"
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[Instance]:
+    made = Instance("mail.test", user=other_user())
+    made.edit("flags = { 8bitmime", f"{HEAD}\n  flags = {{ 8bitmime")
+    with made:
+        yield made
+
+
+def arrived(server: Instance, count: int) -> list[bytes]:
+    """The messages that the user got since there were `count`, without what the mailer put before them."""
+    until(lambda: len(server.mail(USER)) > count, 20, "the message arrives")
+    found = sorted(server.mail(USER), key=lambda path: path.stat().st_mtime_ns)[count:]
+    return [path.read_bytes() for path in found]
+
+
+class Raw:
+    """A client that sends what it is told."""
+
+    def __init__(self, server: Instance, client: str = "127.0.0.1") -> None:
+        self.sock = socket.create_connection(("127.0.0.1", server.port), 20, source_address=(client, 0))
+        self._file = self.sock.makefile("rb")
+
+    def say(self, octets: bytes) -> str:
+        """Send and read one reply, its lines joined."""
+        self.sock.sendall(octets)
+        return self.read()
+
+    def read(self) -> str:
+        lines = []
+        while (line := self._file.readline()).endswith(b"\r\n"):
+            lines.append(line.decode().rstrip())
+            if line[3:4] != b"-":
+                break
+        return "\n".join(lines)
+
+    def __enter__(self) -> "Raw":
+        return self
+
+    def __exit__(self, *unused: object) -> None:
+        self.sock.close()
+
+
+def test_bdat(server: Instance) -> None:
+    before = len(server.mail(USER))
+    with Raw(server) as raw:
+        raw.read()
+        assert "CHUNKING" in raw.say(b"EHLO x\r\n")
+        raw.say(b"MAIL FROM:<> BODY=8BITMIME\r\n")
+        raw.say(f"RCPT TO:<{TO}>\r\n".encode())
+        assert raw.say(b"BDAT 17\r\nSubject: x\r\n\r\n.a\r") == "250 2.0.0 17 octets received"
+        assert raw.say(b"BDAT 1\r\n\n").startswith("250")
+        assert raw.say(b"DATA\r\n").startswith("503")
+        assert raw.say(b"BDAT 5 LAST\r\n.\r\n\xe4\xff").startswith("250 2.0.0 Ok, id S")
+        assert raw.say(b"BDAT 6 LAST\r\nQUIT\r\n").startswith("503")
+        assert raw.say(b"QUIT\r\n").startswith("221")
+    (message,) = arrived(server, before)
+    assert message.endswith(b"Subject: x\n\n.a\n.\n\xe4\xff\n")
+
+
+def test_utf8(server: Instance) -> None:
+    before = len(server.mail(USER))
+    with smtplib.SMTP("127.0.0.1", server.port, timeout=20) as smtp:
+        smtp.ehlo("x")
+        assert smtp.has_extn("smtputf8")
+        smtp.command_encoding = "utf-8"
+        assert smtp.docmd("MAIL FROM:<\u00e4@m\u00fcller.test>")[0] == 553
+        assert smtp.docmd("MAIL FROM:<> SMTPUTF8")[0] == 250
+        assert smtp.docmd(f"RCPT TO:<{TO}>")[0] == 250
+        assert smtp.data("Subject: \u00fcber\r\n\r\nx\r\n".encode())[0] == 250
+    (message,) = arrived(server, before)
+    assert "Subject: \u00fcber".encode() in message
+    assert b"with UTF8SMTP" in message
+
+
+def test_dsn_parameters_are_checked(server: Instance) -> None:
+    with smtplib.SMTP("127.0.0.1", server.port, timeout=20) as smtp:
+        smtp.ehlo("x")
+        assert smtp.docmd("MAIL FROM:<> RET=HDRS ENVID=a+2Bb")[0] == 250
+        assert smtp.docmd(f"RCPT TO:<{TO}> NOTIFY=SUCCESS,DELAY ORCPT=rfc822;a@b.c")[0] == 250
+        assert smtp.docmd(f"RCPT TO:<{TO}> NOTIFY=NEVER,DELAY")[0] == 501
+
+
+@pytest.mark.parametrize(("word", "code"), [
+    (USER, 250), (TO, 250), ("<nobody-there@mail.test>", 550), ("a@far.test", 252), ("a b", 252)])
+def test_vrfy(server: Instance, word: str, code: int) -> None:
+    with smtplib.SMTP("127.0.0.1", server.port, timeout=20) as smtp:
+        assert smtp.docmd("VRFY", word)[0] == code
+
+
+HEADERS = [
+    (b"PROXY TCP4 192.0.2.77 127.0.0.1 1234 25\r\n", "192.0.2.77"),
+    (b"\r\n\r\n\0\r\nQUIT\n\x21\x21\0\x24" + bytes.fromhex("20010db8") + bytes(11) + b"\7" + bytes(20), "2001:db8::7"),
+    (b"PROXY UNKNOWN\r\n", "127.0.0.20"),
+]
+
+
+@pytest.mark.parametrize(("header", "ip"), HEADERS)
+def test_proxy_protocol(server: Instance, header: bytes, ip: str) -> None:
+    with Raw(server, "127.0.0.20") as raw:
+        assert raw.say(header).startswith("220 ")
+        assert raw.say(b"QUIT\r\n").startswith("221")
+    until(lambda: f"client_ip={ip}" in server.log("smtps"), 10)
+
+
+def test_proxy_header_is_needed_from_peers_and_nonsense_from_others(server: Instance) -> None:
+    with Raw(server, "127.0.0.20") as raw:
+        assert raw.say(b"EHLO x\r\n") == ""
+    with Raw(server) as raw:
+        assert raw.say(b"PROXY TCP4 192.0.2.77 127.0.0.1 1234 25\r\n")[:3] in ("220", "554")
+
+
+def test_xclient(server: Instance) -> None:
+    with Raw(server, "127.0.0.21") as raw:
+        raw.read()
+        assert "XCLIENT NAME" in raw.say(b"EHLO x\r\n")
+        assert raw.say(b"XFORWARD NAME=far.test ADDR=192.0.2.5\r\n").startswith("250")
+        assert raw.say(b"XCLIENT NAME=far.test ADDR=192.0.2.66\r\n").startswith("220 ")
+        raw.say(b"EHLO x\r\n")
+        raw.say(b"MAIL FROM:<>\r\n")
+        assert raw.say(b"RCPT TO:<a@outside.test>\r\n").startswith("550")
+        before = len(server.mail(USER))
+        raw.say(f"RCPT TO:<{TO}>\r\n".encode())
+        raw.say(b"DATA\r\n")
+        assert raw.say(b"x\r\n.\r\n").startswith("250")
+    (message,) = arrived(server, before)
+    assert b"from x (far.test [192.0.2.66])" in message
+    with Raw(server) as raw:
+        raw.read()
+        assert "XCLIENT" not in raw.say(b"EHLO x\r\n")
+        assert raw.say(b"XCLIENT ADDR=192.0.2.66\r\n").startswith("550")
+
+
+def test_own_name_is_logged(server: Instance) -> None:
+    with Raw(server, "127.0.0.21") as raw:
+        raw.read()
+        raw.say(b"XCLIENT ADDR=192.0.2.99\r\n")
+        assert raw.say(b"EHLO mail.test\r\n").startswith("250")
+    until(lambda: "status=Identity_Theft" in server.log("smtps"), 10)
+
+
+def limited(extra: str) -> Instance:
+    made = Instance("mail.test", user=other_user())
+    made.edit("flags = { 8bitmime", f"{extra}\n  flags = {{ 8bitmime")
+    return made
+
+
+def test_full_server_says_so() -> None:
+    with limited("threads_max = 3;") as server, contextlib.ExitStack() as stack:
+        held = [stack.enter_context(Raw(server)) for _ in range(3)]
+        assert all(raw.read().startswith("220") for raw in held)
+        with Raw(server) as late:
+            assert late.read() == "421 4.3.2 Too many connections, try again later"
+        held[0].say(b"QUIT\r\n")
+        assert until(lambda: _greeting(server).startswith("220"), 10)
+
+
+def _greeting(server: Instance) -> str:
+    with Raw(server) as raw:
+        return raw.read()
+
+
+def test_time_is_bounded() -> None:
+    with limited("IO_timeout = 1s; session_time_max = 3s;") as server:
+        with Raw(server) as slow:
+            slow.read()
+            for octet in b"EHLO":  # it trickles, and is out of time all the same
+                slow.sock.sendall(bytes([octet]))
+                until(lambda: True, 1)
+            assert slow.read().startswith("421 4.4.2")
+        with Raw(server) as busy:
+            busy.read()
+            assert until(lambda: busy.say(b"NOOP\r\n").startswith("421"), 10)
+
+
+def test_two_addresses(tmp_path: Path) -> None:
+    """M1 8.5 item 1: a server without MCP's socket listens on all of daemon_address."""
+    ports = [free_port(), free_port()]
+    made = Instance("mail.test", user=other_user())
+    text = made.conf.read_text()
+    start = text.index("listen_socket", text.index("\nsmtps {"))
+    end = text.index("start_action = pass; pass_fd_socket = smtps/smtpsfd;", start)
+    addresses = ", ".join(f'"127.0.0.1:{port}"' for port in ports)
+    made.conf.write_text(text[:start] + f"daemon_address = {{ {addresses} }};\n  start_action = wait;"
+                         + text[end:].removeprefix("start_action = pass; pass_fd_socket = smtps/smtpsfd;"))
+    with made:
+        for port in ports:
+            with smtplib.SMTP("127.0.0.1", port, timeout=20) as smtp:
+                assert smtp.noop()[0] == 250
+
+
+BIG = 20 * 1024 * 1024
+TEXT = b"Subject: test\r\nFrom: a@mail.test\r\nTo: b@mail.test\r\n\r\n"
+BODIES = {
+    "plain": b"line\r\n.dot\r\n..dots\r\n\r\n.\r\nlast\r\n", "8 bit": b"gr\xfc\xdfe\r\n\xff\xfe\r\n",
+    "UTF-8": "gr\u00fc\u00dfe \u4f60\u597d\r\n".encode(),
+    "20 MB": b"x" * 998 + b"\r\n" + b"0123456789abcdef\r\n" * (BIG // 18),
+}
+
+
+@pytest.mark.peer
+@pytest.mark.parametrize("client", ["smtplib", "swaks", "curl", "msmtp"])
+@pytest.mark.parametrize("kind", BODIES)
+def test_clients(server: Instance, tmp_path: Path, client: str, kind: str) -> None:
+    """What each client sends arrives octet for octet."""
+    if client != "smtplib" and shutil.which(client) is None:
+        pytest.skip(f"{client} is not here")
+    before = len(server.mail(USER))
+    path = tmp_path / "message"
+    path.write_bytes(TEXT + BODIES[kind])
+    port = str(server.port)
+    match client:
+        case "smtplib":
+            with smtplib.SMTP("127.0.0.1", server.port, timeout=60) as smtp:
+                smtp.sendmail("", [TO], path.read_bytes(), ["BODY=8BITMIME"])
+        case "swaks":
+            run("swaks", "--server", f"127.0.0.1:{port}", "--from", "<>", "--to", TO, "--data", f"@{path}", "--silent")
+        case "curl":
+            run("curl", "-sS", f"smtp://127.0.0.1:{port}/x", "--mail-from", "", "--mail-rcpt", TO, "-T", path)
+        case "msmtp":
+            with path.open("rb") as file:
+                subprocess.run(["msmtp", "--host=127.0.0.1", f"--port={port}", "--from=root@mail.test", "--tls=off",
+                                "--auth=off", TO], stdin=file, check=True, timeout=60)
+    (message,) = arrived(server, before)
+    body = message[message.index(b"\n\n") + 2:]
+    expected = BODIES[kind].replace(b"\r\n", b"\n")
+    assert body.rstrip(b"\n") == expected.rstrip(b"\n")
+
+
+@pytest.mark.peer
+@pytest.mark.skipif(shutil.which("smtp-source") is None, reason="smtp-source is not here")
+@pytest.mark.parametrize("options", [[], ["-d"]])
+def test_smtp_source(server: Instance, options: list[str]) -> None:
+    """Postfix's client, with a connection for each message and with kept ones."""
+    before = len(server.mail(USER))
+    run("smtp-source", "-s", "5", "-m", "50", "-f", "root@mail.test", "-t", TO, *options, f"127.0.0.1:{server.port}")
+    until(lambda: len(server.mail(USER)) >= before + 50, 30)
+
+
+def test_lookup_knows_the_front_door(server: Instance) -> None:
+    done = run(BIN / "meta1g", "lookup", "-f", server.conf, "rcpt", TO)
+    assert "is_local=True" in done.stdout
