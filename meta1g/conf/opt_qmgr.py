@@ -168,7 +168,7 @@ class QmgrConf:
 
     aq_entries_max: int = opt("AQ_entries_max", kinds.count(16), 20000, m1="3.8(1)", source="meta1g",
                               help="recipients in the active queue; more than one transaction may have")
-    conf: PathValue = opt("conf", kinds.PATH, PathValue("qmgr_conf.db"), m1="3.8(2)", planned=True,
+    conf: PathValue = opt("conf", kinds.PATH, PathValue("qmgr_conf.db"), m1="3.8(2)",
                           help="configuration map")
     control_socket: PathValue = opt("control_socket", kinds.PATH, PathValue("ibdb/qmgr_control"), m1="3.8(3)",
                                     help="socket for qmgrctl", source="meta1g")

@@ -25,14 +25,14 @@ FLAGS_NOW = {
     "greylisting": "simple greylisting, by the client's address",
     "fullgreylisting": "greylisting by client, sender and recipient",
     "rcpt_conf": "look up smtps_rcpt_conf in the access map",
+    "background": "fork after start",
+    "serialize_accept": "one process accepts at a time",
 }
 FLAGS_PLANNED = {
     "lookup_session_conf": "look up smtps_session_conf in the access map",
     "smtps": "TLS from the first octet (RFC 8314)",
     "xverp": "offer XVERP",
     "prdr": "offer PRDR, an answer for each recipient after the final dot",
-    "background": "fork after start",
-    "serialize_accept": "one process accepts at a time",
 }
 _FLAGS = {**FLAGS_NOW, **FLAGS_PLANNED}
 _OFFERED = ("smtputf8", "chunking", "dsn")
@@ -202,10 +202,10 @@ class SmtpsConf:
                                           help="host:port to listen on without MCP")
     listen_queue: int = opt("listen_queue", kinds.count(1), 1024, m1="8.5(4)", help="length of listen(2)'s queue",
                             source="meta1g")
-    wait_threads_max: int = opt("wait_threads_max", kinds.count(1), 100, m1="8.5(5)", planned=True,
-                                help="waiting threads")
-    wait_threads_min: int = opt("wait_threads_min", kinds.count(1), 5, m1="8.5(6)", planned=True,
-                                help="waiting threads")
+    wait_threads_max: int = opt("wait_threads_max", kinds.count(1), 200, m1="8.5(5)",
+                                help="threads kept for the next clients", source="meta1g")
+    wait_threads_min: int = opt("wait_threads_min", kinds.count(), 5, m1="8.5(6)",
+                                help="threads made at the start", source="meta1g")
     module_timeout: int = opt("module_timeout", kinds.time(1), 60, m1="8.5(7)", help="wait for QMGR", source="meta1g")
     wait_for_smar: int = opt("wait_for_smar", kinds.time(1), 60, m1="8.5(9)", help="wait for SMAR", source="meta1g")
     proxy_protocol_peers: tuple[str, ...] = opt(

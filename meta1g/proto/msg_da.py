@@ -69,13 +69,15 @@ class Result(NamedTuple):
 class Delivered(NamedTuple):
     """All results of a task. `is_open`: the session can take another one.
 
-    `is_host` marks a failure of the host rather than of the message (M1 3.8.1).
+    `is_host` marks a failure of the host rather than of the message (M1 3.8.1). `has_dsn`: the server
+    takes over to report the recipients' success (RFC 3461).
     """
 
     session: int
     task: int
     is_open: bool
     is_host: bool
+    has_dsn: bool
     results: tuple[Result, ...]
 
 

@@ -45,11 +45,18 @@ class Throttle(NamedTuple):
     text: str
 
 
+class Names(NamedTuple):
+    """QMGR to SMTPS: whether it wants to know the names of clients before it lets them stay (M1 3.8.1)."""
+
+    are_wanted: bool
+
+
 class SeNew(NamedTuple):
-    """A client has connected; may it stay (M1 3.8 item 17)?"""
+    """A client has connected; may it stay (M1 3.8 item 17)? Its confirmed name, if QMGR wants names."""
 
     se: str
     client_ip: str
+    client_name: str
 
 
 class SeAck(NamedTuple):
@@ -168,4 +175,5 @@ class Rotate(NamedTuple):
 VOCABULARY: Final = Vocabulary({
     1: Welcome, 2: Throttle, 3: SeNew, 4: SeAck, 5: SeEnd, 6: TaCommit, 7: TaAck, 8: JournalOpen,
     9: Compose, 10: Composed, 11: Settle, 12: Settled, 13: Rotate, 14: Leaving, 15: Left,
+    16: Names,
 })

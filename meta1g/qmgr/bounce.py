@@ -1,4 +1,4 @@
-"""DSNs: which failures go into one, to whom; double bounces; pure (M1 3.8 items 5, 6, 10.6).
+"""DSNs: which failures and successes go into one, to whom; double bounces; pure (M1 3.8 items 5, 6, 10.6).
 
 Rules
     A DSN is a transaction from <>. A failed DSN goes to double_bounce_address, and if that
@@ -12,6 +12,7 @@ from meta1g.mta.ids import rcpt_id, ss_id
 from meta1g.proto import dsn
 from meta1g.proto.msg_da import Stage
 from meta1g.proto.msg_ss import Compose, Composed, Content
+from meta1g.proto.smtp.params import split_onward
 from meta1g.qmgr import aq, content, outcome, routing
 from meta1g.qmgr.effects import (
     BounceCleared,
@@ -74,11 +75,14 @@ def _compose(q: Qmgr, ta: Ta, failed: list[Rcpt], to: bytes, now: float, out: li
     peer = next(iter(q.smtps))
     name = ss_id(q.dsn_next, q.smtps[peer].process)  # a segment's name says whose it is
     q.dsn_next += 1
-    failures = [dsn.Failure(rcpt.address, rcpt.reply, Stage.NAMES[rcpt.stage]) for rcpt in failed]
-    frame = dsn.plain(q.settings.hostname, to, name, formatdate(now, localtime=True), failures)
+    reports = [dsn.Report(rcpt.address, rcpt.reply, "" if rcpt.is_success else Stage.NAMES[rcpt.stage])
+               for rcpt in failed]
+    frame = dsn.plain(q.settings.hostname, to, name, formatdate(now, localtime=True), reports)
+    wants_header = split_onward(ta.mail_params).get(b"RET", b"").upper() == b"HDRS" or all(
+        rcpt.is_success for rcpt in failed)  # RFC 3461 4.3, 6.2
     q.composing[name] = Composing(ta.ta, failed, to, peer, now)
     out.append(Tell(peer, Compose(
-        q.settings.dsn_header_only or not ta.mail, name, ta.ta, frame.head, frame.tail, (ta.content,))))
+        q.settings.dsn_header_only or not ta.mail or wants_header, name, ta.ta, frame.head, frame.tail, (ta.content,))))
 
 
 def on_composed(q: Qmgr, message: Composed, now: float, out: list[Effect]) -> None:

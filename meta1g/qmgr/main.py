@@ -6,12 +6,15 @@ Peers
 Files
     Writes IBDB and DEFEDB; removes CDB files and journal segments.
 """
+import itertools
 import os
 import random
 import signal
 import time
 from typing import Any
 
+from meta1g.mta.errors import StoreError
+from meta1g.mta.logfmt import fields
 from meta1g.proc.accounts import uids_of
 from meta1g.proc.hub import Batch, Hub
 from meta1g.proc.log import Log
@@ -20,6 +23,7 @@ from meta1g.proc.stats import print_stats
 from meta1g.proc.threads import block_signals, die_with_any_thread
 from meta1g.proto import msg_ar, msg_ctl, msg_da, msg_ss
 from meta1g.qmgr.decider import Decider
+from meta1g.qmgr.host_conf import ENTRIES_MAX, HostConf
 from meta1g.qmgr.on_ctl import status
 from meta1g.qmgr.opening import open_stores
 from meta1g.qmgr.recover import fill
@@ -27,6 +31,7 @@ from meta1g.qmgr.state import Qmgr, Settings
 from meta1g.qmgr.store import DefedbThread, IbdbThread
 from meta1g.shim import ibdb
 from meta1g.shim.cdb import ContentDb
+from meta1g.shim.mapdb import MapDb
 from meta1g.shim.safeio import Disk
 
 
@@ -83,6 +88,7 @@ class Process:
             checkpoint_delay=conf.defedb.delay_between_2_checkpoints,
             removes_logs="remove_unused_logfiles" in conf.defedb.flags)
         self._q = Qmgr(_settings(started), time.time(), random.random)
+        self._q.hosts = self._read_hosts()
         for line in fill(self._q, stores.found, time.time()):
             self._log.info(line.text)
         self._decider = Decider(self._q, self._log, self._ibdb_thread, self._defedb_thread, self._reload)
@@ -122,8 +128,27 @@ class Process:
             **status(self._q, time.time()), "ibdb_flushes": self._ibdb_thread.flushes,
             "ibdb_records": self._ibdb_thread.records, "defedb_transactions": self._defedb_thread.transactions})
 
+    def _read_hosts(self) -> HostConf:
+        """The configuration map; without one (its name is only a default) there are no entries. StoreError."""
+        conf = self._started.conf.conf
+        path = self._started.config.map_path(conf)
+        if not conf.is_explicit and not os.path.exists(path):
+            return HostConf({})
+        entries = dict(itertools.islice(MapDb(path).items(), ENTRIES_MAX + 1))
+        if len(entries) > ENTRIES_MAX:
+            raise StoreError("read", path, f"more than {ENTRIES_MAX} entries")
+        hosts = HostConf(entries)
+        for entry in hosts.wrong:
+            self._log.error(f"func=qmgr_conf, {fields(entry=entry)}, status=not a number")
+        return hosts
+
     def _reload(self) -> None:
-        """Maps of QMGR are read anew (M1 4.8); it has none before qmgr_conf comes."""
+        """Read the configuration map anew (M1 4.8); if that fails the old one stays."""
+        try:
+            self._q.hosts = self._read_hosts()
+        except StoreError as error:
+            self._log.error(f"func=qmgr_conf, status={error}")
+            return
         self._log.info("func=qmgr, status=reloaded")
 
 

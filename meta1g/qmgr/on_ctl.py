@@ -5,6 +5,7 @@ from dataclasses import asdict
 
 from meta1g.proto.msg_ar import Reopen
 from meta1g.proto.msg_ctl import Answer, Command
+from meta1g.proto.msg_ss import Names
 from meta1g.qmgr.effects import Effect, Tell
 from meta1g.qmgr.state import PeerKey, Qmgr, RState
 
@@ -46,6 +47,7 @@ def on_command(
             answer = Answer(False, json.dumps(status(q, now)))
         case "reload":
             reload()
+            out += [Tell(server, Names(q.hosts.wants_names)) for server in q.smtps]
             if q.smar is not None:
                 out.append(Tell(q.smar, Reopen(now), 0))
             answer = Answer(False, json.dumps({"reloaded": True}))

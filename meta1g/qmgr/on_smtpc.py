@@ -64,21 +64,22 @@ def _on_delivered(q: Qmgr, message: Delivered, now: float, out: list[Effect]) ->
     for rcpt in task.rcpts:
         result = results.get(rcpt.idx)
         is_good |= result is not None and result.code == 0
-        _on_result(q, ta, rcpt, task, result, now, out)
+        _on_result(q, ta, rcpt, task, result, now, out, reports=not message.has_dsn)
     if is_good:
         settings = q.settings
         q.occ.succeeded(_address(task.rcpts[0]), now, settings.initial_connections, settings.connections_max)
 
 
 def _on_result(
-    q: Qmgr, ta: Ta, rcpt: Rcpt, task: Task, result: Result | None, now: float, out: list[Effect]
+    q: Qmgr, ta: Ta, rcpt: Rcpt, task: Task, result: Result | None, now: float, out: list[Effect], *, reports: bool
 ) -> None:
     if result is None:
         outcome.failed(q, ta, rcpt, _UNKNOWN, now, out)
         return
     rcpt.stage = result.stage
     if result.code == 0:
-        outcome.delivered(q, ta, rcpt, task.began, now, out)
+        reply = Reply(250, result.estat or "2.0.0", result.text)
+        outcome.delivered(q, ta, rcpt, task.began, now, out, reply if reports else None)
     else:
         outcome.failed(q, ta, rcpt, Reply(result.code, result.estat, result.text), now, out)
 

@@ -4,6 +4,7 @@ from meta1g.proto.msg_ss import (
     Composed,
     JournalOpen,
     Leaving,
+    Names,
     SeAck,
     SeEnd,
     SeNew,
@@ -49,6 +50,8 @@ def on_welcome(q: Qmgr, peer: PeerKey, first: int, out: list[Effect]) -> None:
     if peer not in q.smtps:
         return
     out.append(Tell(peer, Welcome(first, first + IDS_PER_PROCESS - 1, q.settings.smtps_sessions_max)))
+    if q.hosts.wants_names:
+        out.append(Tell(peer, Names(True)))
     q.dsn_next = first + IDS_PER_PROCESS
     q.throttled_to = -1
     for ta in q.aq.values():
@@ -90,7 +93,9 @@ def on_message(q: Qmgr, peer: PeerKey, message: Message, tag: int, now: float, o
 
 def _on_session(q: Qmgr, peer: PeerKey, message: SeNew, tag: int, now: float, out: list[Effect]) -> None:
     settings = q.settings
-    refusal = q.icc.open(message.client_ip, now, settings.in_rate_max, settings.in_connections_max)
+    ip, name = message.client_ip, message.client_name
+    refusal = q.icc.open(ip, now, q.hosts.in_rate(ip, name, settings.in_rate_max),
+                         q.hosts.in_open(ip, name, settings.in_connections_max))
     if not refusal:
         q.counters.sessions += 1
         server = q.smtps[peer]

@@ -9,6 +9,7 @@ from meta1g.mta.ids import rcpt_id
 from meta1g.mta.reply import Reply
 from meta1g.proto.msg_da import Stage
 from meta1g.proto.msg_ss import Content
+from meta1g.proto.smtp.params import notifies
 from meta1g.qmgr import aq, content, retry
 from meta1g.qmgr.effects import Deferred, Effect, EndedThere, Gone, LogLine, Waits, WriteDefedb, WriteIbdb
 from meta1g.qmgr.state import Home, Qmgr, Rcpt, RState, Ta
@@ -18,12 +19,18 @@ from meta1g.shim.records import DeferredRcpt, DeferredTa, Outcome, RcptEnd
 EXPIRED = Reply(550, "5.4.7", "Message could not be delivered for too long")
 
 
-def delivered(q: Qmgr, ta: Ta, rcpt: Rcpt, began: float, now: float, out: list[Effect]) -> None:
-    """The next server has it."""
+def delivered(
+    q: Qmgr, ta: Ta, rcpt: Rcpt, began: float, now: float, out: list[Effect], reply: Reply | None = None
+) -> None:
+    """The next server has it. With its `reply` we are who reports that, if the sender wants it (RFC 3461 4.1)."""
     q.counters.delivered += 1
     out.append(LogLine(9, logfmt.fields(
         func="q_upd_rcpt_ok", rcpt_id=rcpt_id(ta.ta, rcpt.idx), rcpt=addr.bracketed(rcpt.address),
         xdelay=int(now - began), delay=int(now - ta.received))))
+    if reply is not None and rcpt.params and ta.mail and b"SUCCESS" in notifies(rcpt.params):
+        rcpt.reply, rcpt.state, rcpt.since = reply, RState.BOUNCING, now
+        _report_at(q, ta, now)
+        return
     finish(q, ta, rcpt, Outcome.DELIVERED, out)
 
 
@@ -108,16 +115,27 @@ def on_deferred(q: Qmgr, then: Deferred, out: list[Effect]) -> None:
 
 
 def bounce(q: Qmgr, ta: Ta, rcpt: Rcpt, reply: Reply, now: float, out: list[Effect]) -> None:
-    """It will never be delivered: the sender must hear of it (`bounce.send`)."""
+    """It will never be delivered: the sender must hear of it (`bounce.send_due`) unless he does not want to."""
     rcpt.reply = reply
-    rcpt.state, rcpt.since = RState.BOUNCING, now
     q.counters.bounced += 1
     out.append(LogLine(9, logfmt.fields(
         func="q_upd_rcpt_fail", rcpt_id=rcpt_id(ta.ta, rcpt.idx), rcpt=addr.bracketed(rcpt.address),
         delay=int(now - ta.received), where=Stage.NAMES[rcpt.stage], reply=reply)))
+    if rcpt.params and b"FAILURE" not in notifies(rcpt.params):
+        q.counters.discarded += 1
+        out.append(LogLine(9, logfmt.fields(
+            func="q_bounce", rcpt_id=rcpt_id(ta.ta, rcpt.idx), status="no report is wanted, message ends")))
+        finish(q, ta, rcpt, Outcome.DISCARDED, out)
+        return
+    rcpt.state, rcpt.since = RState.BOUNCING, now
+    _report_at(q, ta, now + q.settings.dsn_merge_delay)
+
+
+def _report_at(q: Qmgr, ta: Ta, when: float) -> None:
     if ta.ta not in q.bouncing:
         q.bouncing[ta.ta] = None
-        ta.bounce_at = now + q.settings.dsn_merge_delay
+        ta.bounce_at = when
+    ta.bounce_at = min(ta.bounce_at, when)
 
 
 def finish(q: Qmgr, ta: Ta, rcpt: Rcpt, how: int, out: list[Effect]) -> None:

@@ -15,6 +15,7 @@ from meta1g.mta.reply import Reply
 from meta1g.proto.msg_ar import Hop
 from meta1g.proto.msg_ss import Content, TaAck
 from meta1g.qmgr.edbc import Edbc
+from meta1g.qmgr.host_conf import HostConf
 from meta1g.qmgr.icc import Icc
 from meta1g.qmgr.occ import Occ
 
@@ -91,6 +92,11 @@ class Rcpt:
     is_warned: bool = False
     requeued: int = 0  # how often a session ended before its turn
     is_tried: bool = False  # IBDB has an attempt whose outcome it does not know
+
+    @property
+    def is_success(self) -> bool:
+        """Whether it was delivered, and only its report is left to be made."""
+        return self.state is RState.BOUNCING and self.reply.code < 300
 
 
 @dataclass(slots=True, eq=False)
@@ -223,6 +229,7 @@ class Qmgr:
     edbc: Edbc = field(default_factory=Edbc)
     occ: Occ = field(default_factory=Occ)
     icc: Icc = field(default_factory=Icc)
+    hosts: HostConf = field(default_factory=lambda: HostConf({}))
     iqdb: dict[str, Incoming] = field(default_factory=dict)
     aq: dict[str, Ta] = field(default_factory=dict)
     aq_rcpts: int = 0

@@ -213,7 +213,8 @@ class Session:
             code = 0 if answered.ask is Ask.DOT and reply.code // 100 == 2 else _failure_code(answered)
             results.append(Result(rcpt.idx, code, stage, reply.estat, reply.text))
             self._log_rcpt(task, rcpt.address, stage, code, reply)
-        self._set.report(Delivered(self.number, task.task, is_open, False, tuple(results)))
+        self._set.report(Delivered(self.number, task.task, is_open, False, "DSN" in self._machine.extensions,
+                                   tuple(results)))
 
     def _report_lost(self, lost: SessionLost) -> None:
         self._log(status="lost", where=Stage.NAMES[lost.stage], reply=lost.reply)
@@ -234,7 +235,7 @@ class Session:
         results = tuple(Result(rcpt.idx, reply.code, lost.stage, reply.estat, reply.text) for rcpt in task.rcpts)
         for rcpt in task.rcpts:
             self._log_rcpt(task, rcpt.address, lost.stage, reply.code, reply)
-        self._set.report(Delivered(self.number, task.task, False, True, results))
+        self._set.report(Delivered(self.number, task.task, False, True, False, results))
 
     def _quit(self) -> None:
         """Say QUIT; the reply matters to nobody (M1 8.6 item 3.3)."""

@@ -16,7 +16,7 @@ from typing import Any, Final
 
 from meta1g import __version__
 from meta1g.mta import logfmt
-from meta1g.proc.start import Started, start
+from meta1g.proc.start import WORKER, Started, start
 from meta1g.proc.stats import print_stats
 from meta1g.proto.msg_ar import Want
 from meta1g.proto.msg_ss import (
@@ -24,6 +24,7 @@ from meta1g.proto.msg_ss import (
     JournalOpen,
     Leaving,
     Left,
+    Names,
     Rotate,
     Segment,
     Settle,
@@ -53,6 +54,7 @@ from meta1g.st.netfd import NetFd
 from meta1g.st.sched import Flag, Thread, current, soon, spawn
 from meta1g.st.signals import on_signal
 
+_TURN_FILE: Final = "smtps/accept.lock"  # in the queue directory, in a folder of this process's user
 _SETTLE: Final = 20.0  # seconds that content gets to settle at an orderly stop
 _DRAIN: Final = 30.0  # seconds that transactions get to end at an orderly stop; MCP waits longer
 
@@ -92,7 +94,10 @@ class Smtps:
         self._qmgr.link.start()
         while not (self._has_ids.wait(1.0) and self._smar.link.wait_up(1.0)) and not self._stop.is_up:
             pass
-        self._acceptor = Acceptor(socks, self._limit, self._serve, bytes(replies.BUSY))
+        conf = self._started.conf
+        self._acceptor = Acceptor(
+            socks, self._limit, self._serve, bytes(replies.BUSY), idle_min=min(conf.wait_threads_min, self._limit),
+            idle_max=conf.wait_threads_max, turn_file=_TURN_FILE if "serialize_accept" in conf.flags else "")
         self._acceptor.on_trouble = lambda error: self._log.error(f"func=smtps, accept={error.strerror}")
         self._acceptor.start()
         if workers is not None:
@@ -135,10 +140,13 @@ class Smtps:
     def _on_qmgr(self, message: Any, tag: int) -> None:
         match message:
             case Welcome():
+                self._qmgr.wants_names = False  # unless it says so next
                 self._ids.allot(message.id_first, message.id_last)
                 self._has_ids.raise_()
             case Throttle():
                 self._throttle(message)
+            case Names():
+                self._qmgr.wants_names = message.are_wanted
             case Compose():
                 spawn(self._answer, orders.compose, message)
             case Settle():
@@ -234,6 +242,10 @@ def _setting(started: Started, ids: Ids, qmgr: Qmgr, smar: Smar, store: Store) -
 def main(argv: list[str]) -> int:
     """Run the program; returns its exit code."""
     started = start("smtps", argv)
+    if "background" in started.conf.flags and WORKER not in os.environ:  # M1 8.5 item 2.1
+        if os.fork():
+            os._exit(0)
+        os.setsid()
     inherited = inherited_sockets()
     if inherited:
         return Smtps(started).run(inherited, None)

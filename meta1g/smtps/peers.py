@@ -107,10 +107,11 @@ class Qmgr:
         self.link = Link(path, msg_ss.VOCABULARY, "smtps", process, log)
         self._timeout = timeout
         self._log = log
+        self.wants_names = False
 
-    def open_session(self, se: str, client_ip: str) -> msg_ss.SeAck:
+    def open_session(self, se: str, client_ip: str, client_name: str) -> msg_ss.SeAck:
         """May this client stay? LinkDown or TimedOut if QMGR can't be asked."""
-        ack: msg_ss.SeAck = self.link.call(msg_ss.SeNew(se, client_ip), self._timeout)
+        ack: msg_ss.SeAck = self.link.call(msg_ss.SeNew(se, client_ip, client_name), self._timeout)
         return ack
 
     def close_session(self, se: str, client_ip: str) -> None:

@@ -74,6 +74,7 @@ class Session:
         self._client_name = ""
         self._ta: Transaction | None = None
         self._se = ""
+        self._is_counted = False  # by QMGR
         self.is_busy = False
 
     @property
@@ -98,8 +99,8 @@ class Session:
             reason = f"{error.strerror}"
         finally:
             self._drop_transaction()
+            self._close_session()
             if self._se:
-                self._set.qmgr.close_session(self._se, self._ip)
                 self._set.log.write(f"ss_se={self._se}, client_ip={self._ip}, status=end, reason={reason}", DETAIL)
 
     def _unproxy(self) -> None:
@@ -118,20 +119,16 @@ class Session:
     def _greet(self, name_said: str | None = None) -> str | None:
         """Greet the client, whose name a trusted one may have said; a reason if the session ends here."""
         setting = self._set
+        is_late = not setting.qmgr.wants_names  # a client that is too many shall cost no DNS lookup
         try:
             self._se = setting.ids.take()
-            ack = setting.qmgr.open_session(self._se, self._ip)
-            refusal = Reply(ack.code, ack.estat, ack.text) if ack.code else None
-        except (LinkDown, TimedOut):
+            refusal = None if is_late else self._check_client(name_said)
+        except LinkDown:
             refusal = replies.NO_QMGR
-        resolve = ""
-        if refusal is None and setting.policy_flags.use_access:
-            verdict = setting.smar.ask(CheckConnect(setting.policy_flags.wants, self._ip))
-            self._client_name = verdict.client_name if name_said is None else name_said
-            resolve = verdict.resolve
-            refusal = self._policy.on_connect(verdict).reply
         if refusal is None:
-            refusal = self._checks.on_connect(self._se, self._ip, self._client_name, resolve)
+            refusal = self._open_session()
+        if refusal is None and is_late:
+            refusal = self._check_client(name_said)
         if refusal is None and not setting.allows_early_data and self._has_early_input:
             refusal = replies.EARLY_TALKER
         name = self._client_name or ("" if setting.policy_flags.use_access else "Hostname_Not_Determined")
@@ -142,6 +139,29 @@ class Session:
             return self._last_words(refusal)
         self._machine.greet(setting.greeting)
         return None
+
+    def _open_session(self) -> Reply | None:
+        """Have QMGR count the session; its refusal if there are too many."""
+        try:
+            ack = self._set.qmgr.open_session(self._se, self._ip, self._client_name)
+        except (LinkDown, TimedOut):
+            return replies.NO_QMGR
+        self._is_counted = not ack.code
+        return Reply(ack.code, ack.estat, ack.text) if ack.code else None
+
+    def _close_session(self) -> None:
+        if self._is_counted:
+            self._is_counted = False
+            self._set.qmgr.close_session(self._se, self._ip)
+
+    def _check_client(self, name_said: str | None) -> Reply | None:
+        """The access map's word on the client, if it is in use, and then the configuration's checks."""
+        refusal, resolve = None, ""
+        if self._set.policy_flags.use_access:
+            verdict = self._set.smar.ask(CheckConnect(self._set.policy_flags.wants, self._ip))
+            self._client_name = verdict.client_name if name_said is None else name_said
+            refusal, resolve = self._policy.on_connect(verdict).reply, verdict.resolve
+        return refusal or self._checks.on_connect(self._se, self._ip, self._client_name, resolve)
 
     @property
     def _has_early_input(self) -> bool:
@@ -234,7 +254,7 @@ class Session:
         closed = self._machine.answer(replies.OK)
         if asked.is_for_log:
             return closed
-        self._set.qmgr.close_session(self._se, self._ip)
+        self._close_session()
         self._ip = asked.attributes.get("ADDR") or self._ip
         self._policy = Policy(self._set.policy_flags)
         refusal = self._greet(asked.attributes.get("NAME"))

@@ -112,7 +112,7 @@ def test_nonsense_from_a_delivery_agent_strands_nobody(
     world.send(b"a@x.test")
     world.run()
     (task,) = world.q.tasks.values()
-    world.feed((world.smtpc, Delivered(task.session, task.number, True, is_host and not results, results), 0))
+    world.feed((world.smtpc, Delivered(task.session, task.number, True, is_host and not results, False, results), 0))
     world.silent.clear()
     world.run().sleep(100)
     assert len(world.delivered) == 1

@@ -264,16 +264,16 @@ def test_connection_limits_of_one_client(world: World) -> None:
     world._told = lambda peer, message, tag: (  # type: ignore[method-assign]
         answers.append(message) if isinstance(message, SeAck) else told(peer, message, tag))
     for n in range(11):
-        world.feed((world.smtps, SeNew(f"S{n}", "192.0.2.1"), n + 1))
+        world.feed((world.smtps, SeNew(f"S{n}", "192.0.2.1", ""), n + 1))
     assert [answer.code for answer in answers] == [0] * 10 + [421]
-    world.feed((world.smtps, SeEnd("S0", "192.0.2.1"), 0), (world.smtps, SeNew("S", "192.0.2.1"), 12))
+    world.feed((world.smtps, SeEnd("S0", "192.0.2.1"), 0), (world.smtps, SeNew("S", "192.0.2.1", ""), 12))
     assert answers[-1].code == 0
     for n in range(100):
-        world.feed((world.smtps, SeNew("", "192.0.2.2"), n), (world.smtps, SeEnd("", "192.0.2.2"), 0))
-    world.feed((world.smtps, SeNew("", "192.0.2.2"), 1))
+        world.feed((world.smtps, SeNew("", "192.0.2.2", ""), n), (world.smtps, SeEnd("", "192.0.2.2"), 0))
+    world.feed((world.smtps, SeNew("", "192.0.2.2", ""), 1))
     assert (answers[-1].code, "rate" in answers[-1].text) == (421, True)
     world.sleep(70)
-    world.feed((world.smtps, SeNew("", "192.0.2.2"), 1))
+    world.feed((world.smtps, SeNew("", "192.0.2.2", ""), 1))
     assert answers[-1].code == 0
 
 
@@ -386,7 +386,7 @@ def test_resolver_away_for_long(world: World) -> None:
 
 def test_connections_of_a_dead_server_are_forgotten(world: World) -> None:
     for n in range(10):
-        world.feed((world.smtps, SeNew(f"S{n}", "192.0.2.1"), 1))
+        world.feed((world.smtps, SeNew(f"S{n}", "192.0.2.1", ""), 1))
     assert world.q.icc.open("192.0.2.1", world.now, 1000, 10) == "open"
     world.disconnect(world.smtps)
     world.connect(world.smtps)
@@ -434,7 +434,7 @@ def test_expired(code: int, expected: bytes) -> None:
     (task,) = world.q.tasks.values()
     world.silent.clear()
     failure = (Result(0, code, Stage.GREETING, "", "no service"),)
-    world.feed((world.smtpc, Delivered(task.session, task.number, False, True, failure), 0))
+    world.feed((world.smtpc, Delivered(task.session, task.number, False, True, False, failure), 0))
     world.run().sleep(10)
     (dsn,) = world.composed.values()
     assert expected + b" <a@x.test>... no service\r\nduring GREETING" in dsn.head

@@ -129,6 +129,7 @@ class World:
         self.host_fails: Callable[[Hop], bool] = lambda hop: False
         self.hops: dict[int, Hop] = {}
         self.silent: set[Peer] = set()  # peers that do not answer
+        self.has_dsn = False  # what the servers that mail goes to offer
         self.crashes = 0
         self.is_torn = False  # the last recovery kept orphans
 
@@ -228,7 +229,7 @@ class World:
         return self
 
     def send(self, *rcpts: bytes, mail: bytes = b"from@host.test", server: Smtps | None = None,
-             is_large: bool = False) -> int:
+             is_large: bool = False, mail_params: bytes = b"", params: bytes = b"") -> int:
         """A transaction that SMTPS has on stable storage; its tag."""
         server = server or self.smtps
         self.counter += 1
@@ -244,8 +245,8 @@ class World:
         if server.open_segments != before:
             self._say(server, server.open_segments, 0)
         self._say(server, TaCommit(
-            self.now, 0, 10, False, False, "S" + "0" * 18, ta, "192.0.2.1", mail, b"",
-            tuple(Rcpt(idx, rcpt, b"") for idx, rcpt in enumerate(rcpts)), (place,)), tag)
+            self.now, 0, 10, False, False, "S" + "0" * 18, ta, "192.0.2.1", mail, mail_params,
+            tuple(Rcpt(idx, rcpt, params) for idx, rcpt in enumerate(rcpts)), (place,)), tag)
         return tag
 
     def _put_content(self, server: Smtps, ta: str, *, is_large: bool) -> Content:
@@ -420,7 +421,7 @@ class World:
         if message.is_new and self.host_fails(hop):
             self.sessions.discard(message.session)
             results = tuple(Result(r.idx, 451, Stage.CONNECT, "4.4.1", "refused") for r in message.rcpts)
-            self._put(peer, (peer, Delivered(message.session, message.task, False, True, results), 0))
+            self._put(peer, (peer, Delivered(message.session, message.task, False, True, False, results), 0))
             return
         results = []
         for rcpt in message.rcpts:
@@ -428,7 +429,7 @@ class World:
             if code == 0:
                 self.delivered.append((message.ta, message.mail, rcpt.address))
             results.append(Result(rcpt.idx, code, Stage.DOT if code == 0 else Stage.RCPT, "", "said so"))
-        self._put(peer, (peer, Delivered(message.session, message.task, True, False, tuple(results)), 0))
+        self._put(peer, (peer, Delivered(message.session, message.task, True, False, self.has_dsn, tuple(results)), 0))
 
     # Stores
 

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from tests.lib.instance import BIN, Instance, free_port, other_user, run
+from tests.lib.nameserver import Nameserver
 from tests.lib.wait import until
 
 pytestmark = pytest.mark.system
@@ -99,6 +100,17 @@ def test_dsn_parameters_are_checked(server: Instance) -> None:
         assert smtp.docmd("MAIL FROM:<> RET=HDRS ENVID=a+2Bb")[0] == 250
         assert smtp.docmd(f"RCPT TO:<{TO}> NOTIFY=SUCCESS,DELAY ORCPT=rfc822;a@b.c")[0] == 250
         assert smtp.docmd(f"RCPT TO:<{TO}> NOTIFY=NEVER,DELAY")[0] == 501
+
+
+def test_success_is_reported(server: Instance) -> None:
+    before = len(server.mail("root"))
+    with smtplib.SMTP("127.0.0.1", server.port, timeout=20) as smtp:
+        smtp.sendmail("root@mail.test", [TO], "Subject: x\n\nsecret text\n", rcpt_options=["NOTIFY=SUCCESS"])
+    until(lambda: len(server.mail("root")) > before, 20)
+    report = max(server.mail("root"), key=lambda path: path.stat().st_mtime_ns).read_text()
+    assert "Subject: Mail was delivered" in report
+    assert f"<{TO}>" in report
+    assert "secret" not in report
 
 
 @pytest.mark.parametrize(("word", "code"), [
@@ -207,6 +219,42 @@ def test_two_addresses(tmp_path: Path) -> None:
         for port in ports:
             with smtplib.SMTP("127.0.0.1", port, timeout=20) as smtp:
                 assert smtp.noop()[0] == 250
+
+
+def codes(server: Instance, client: str, count: int) -> list[str]:
+    """The codes of so many greetings, all connections open at once."""
+    with contextlib.ExitStack() as stack:
+        return [stack.enter_context(Raw(server, client)).read()[:3] for _ in range(count)]
+
+
+def test_connections_of_one_client_are_limited() -> None:
+    """M1 3.8 item 17, 3.8.1: open at once and a minute, for all, for a net, and by name; read anew by qmgrctl."""
+    made = Instance("mail.test", user=other_user())
+    with Nameserver({"5.0.0.127.in-addr.arpa PTR": "slow.dom.", "slow.dom A": "127.0.0.5"}) as ns:
+        made.edit("smar {", f"smar {{\n  DNS {{ nameservers = {{ 127.0.0.1 }}; port = {ns.address[1]}; }}")
+        made.edit("connections_max = 10000; connection_rate_max = 10000000;", "connections_max = 3;")
+        run(BIN / "meta1g", "createmap", "-F", made.base / "etc" / "qmgr_conf.db",
+            input="icm:127.0.0.2 1\nicr:127.0.0.3 2\nicc:slow.dom 0\n")
+        with made as server:
+            assert codes(server, "127.0.0.1", 5) == ["220"] * 3 + ["421"] * 2
+            assert codes(server, "127.0.0.2", 3) == ["220", "421", "421"]
+            until(lambda: codes(server, "127.0.0.2", 1) == ["220"], 10)
+            assert [codes(server, "127.0.0.3", 1) for _ in range(3)] == [["220"], ["220"], ["421"]]
+            assert codes(server, "127.0.0.5", 1) == ["421"]
+            run(BIN / "meta1g", "createmap", "-F", made.base / "etc" / "qmgr_conf.db", input="icm:127.0.0.5 2\n")
+            run(BIN / "meta1g", "qmgrctl", "-f", server.conf, "-r")
+            until(lambda: codes(server, "127.0.0.5", 3) == ["220", "220", "421"], 10)
+
+
+def test_processes_take_turns() -> None:
+    made = Instance("mail.test", user=other_user())
+    made.edit("flags = { 8bitmime", "processes = 2; wait_threads_min = 3; flags = { serialize_accept, 8bitmime")
+    with made as server:
+        before = len(server.mail(USER))
+        for _ in range(20):
+            server.send(TO, sender="")
+        assert len(arrived(server, before + 19)) == 1
+        assert (server.base / "spool" / "smtps" / "accept.lock").exists()
 
 
 BIG = 20 * 1024 * 1024

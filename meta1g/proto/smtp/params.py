@@ -17,6 +17,7 @@ _ORCPT_MAX: Final = 500  # RFC 3461 4.2
 _XTEXT: Final = re.compile(rb"(?:[!-*,-<>-~]|\+[0-9A-F]{2})*")  # RFC 3461 4
 _UTF8_TEXT: Final = re.compile(rb"(?:[!-*,-<>-\[\]-~]|\\x\{[0-9A-F]{2,6}\}|[\x80-\xff])*")  # RFC 6533 3
 _NOTIFY: Final = frozenset({b"SUCCESS", b"FAILURE", b"DELAY"})
+_UNLESS_TOLD: Final = frozenset({b"FAILURE", b"DELAY"})
 _BODIES: Final = {b"7BIT": "offers_8bitmime", b"8BITMIME": "offers_8bitmime", b"BINARYMIME": "offers_binarymime"}
 
 
@@ -115,6 +116,25 @@ def split_onward(text: bytes) -> dict[bytes, bytes]:
         keyword, _, value = word.partition(b"=")
         found[keyword.upper()] = value
     return found
+
+
+def notifies(params: bytes) -> frozenset[bytes]:
+    """When the sender wants a report of a recipient: of SUCCESS, FAILURE, DELAY, by the text of its parameters.
+
+    Without NOTIFY the server decides: failures, and delays if it does so at all (RFC 3461 4.1).
+    """
+    if not params:
+        return _UNLESS_TOLD
+    value = split_onward(params).get(b"NOTIFY")
+    return _UNLESS_TOLD if value is None else frozenset(value.upper().split(b",")) - {b"NEVER"}
+
+
+def for_members(params: bytes) -> bytes:
+    """The parameters of a recipient for an alias' members, whose success is not reported (RFC 3461 5.2.7)."""
+    found = split_onward(params)
+    if b"NOTIFY" in found:
+        found[b"NOTIFY"] = b",".join(sorted(notifies(params) - {b"SUCCESS"})) or b"NEVER"
+    return b" ".join(keyword + b"=" + value for keyword, value in found.items())
 
 
 def decode_xtext(value: bytes) -> bytes:

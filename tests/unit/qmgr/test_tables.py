@@ -1,6 +1,7 @@
 """Retry times, OCC, ICC, EDBC, the control socket's answers."""
 import json
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -10,6 +11,7 @@ from meta1g.proto.msg_ctl import Answer, Command
 from meta1g.proto.msg_ss import SeNew
 from meta1g.qmgr import retry
 from meta1g.qmgr.edbc import Edbc
+from meta1g.qmgr.host_conf import HostConf
 from meta1g.qmgr.icc import Icc
 from meta1g.qmgr.occ import TIMEOUT, Occ
 from meta1g.qmgr.on_ctl import status
@@ -77,6 +79,24 @@ def test_order_of_deferred() -> None:
     assert len(edbc) == 0
 
 
+HOSTS = HostConf({
+    b"icr:": b"100", b"icr:10.": b"5", b"icr:10.1.2.3": b"7", b"icm:": b"120", b"icm:2001:db8:": b"3",
+    b"icl:slow.dom": b"2", b"icl:.slow.dom": b"1", b"icc:Slow.dom": b"9", b"oci:": b"1", b"icm:10.": b"many"})
+
+
+@pytest.mark.parametrize(("ip", "name", "rate", "most"), [
+    ("10.1.2.3", "", 7, 120), ("10.1.2.4", "", 5, 120), ("192.0.2.1", "", 100, 120), ("2001:db8::1", "", 100, 3),
+    ("192.0.2.1", "slow.dom.", 2, 9), ("192.0.2.1", "a.slow.dom", 1, 120), ("10.1.2.4", "slow.dom", 2, 9),
+    ("local", "", 100, 120),
+])
+def test_limits_of_hosts(ip: str, name: str, rate: int, most: int) -> None:
+    """M1 3.8.1; the lower one counts where address and name have a limit."""
+    assert (HOSTS.in_rate(ip, name, 50), HOSTS.in_open(ip, name, 60)) == (rate, most)
+    assert HOSTS.wants_names
+    assert HOSTS.wrong == ["icm:10. many"]
+    assert (HostConf({}).in_rate(ip, name, 50), HostConf({}).wants_names) == (50, False)
+
+
 def test_control() -> None:
     world = World().begin()
     peer = Peer("control")
@@ -107,7 +127,7 @@ def test_status_counts_recipients_by_state() -> None:
 def test_a_bug_costs_one_item() -> None:
     """The handlers run into an error; it is named with its place, and the rest of the turn goes on."""
     world = World().begin()
-    world.feed((world.smtps, SeNew("S", "192.0.2.1"), 1), (Peer("smtps"), SeNew("S", "192.0.2.1"), 2))
+    world.feed((world.smtps, SeNew("S", "192.0.2.1", ""), 1), (Peer("smtps"), SeNew("S", "192.0.2.1", ""), 2))
     assert "bug=KeyError" in world.bugs[0]
     assert "at=_on_session" in world.bugs[0]
     world.bugs.clear()

@@ -1,7 +1,9 @@
 """Green threads: deadlines, slots, flags, blocking calls, the acceptor's workers."""
+import fcntl
 import socket
 import threading
 import time
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -190,6 +192,39 @@ def test_who_is_too_many_is_told_so() -> None:
     server.acceptor.set_limit(2)
     assert server.ask(b"again") == b"again"
     assert server.acceptor.refused == 1
+
+
+def test_threads_are_made_before_they_are_needed_and_kept() -> None:
+    sock = socket.create_server(("127.0.0.1", 0))
+    threads: list[Any] = []
+
+    def serve(netfd: Any) -> None:
+        threads.append(current()._greenlet)
+        netfd.write(netfd.read(10, 5), 5)
+
+    acceptor = Acceptor([sock], 10, serve, idle_min=2, idle_max=1)
+    acceptor.start()
+    clients = [connect(socket.AF_INET, sock.getsockname(), 5) for _ in range(3)]
+    while acceptor.active < 3:
+        sleep(0.01)
+    for client in clients:
+        client.write(b"x", 5)
+    assert [client.read(10, 5) for client in clients] == [b"x"] * 3
+    assert acceptor.wait_idle(5)
+    assert len(acceptor._resting) == 1
+
+
+def test_only_one_accepts_at_a_time(tmp_path: Path) -> None:
+    sock = socket.create_server(("127.0.0.1", 0))
+    path = tmp_path / "turn"
+    acceptor = Acceptor([sock], 10, lambda netfd: netfd.write(b"hello", 5), turn_file=str(path))
+    with path.open() as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        acceptor.start()
+        client = connect(socket.AF_INET, sock.getsockname(), 5)
+        with pytest.raises(TimedOut):
+            client.read(10, 0.05)
+    assert client.read(10, 5) == b"hello"
 
 
 def test_error_in_a_session_costs_only_that() -> None:

@@ -1,0 +1,102 @@
+"""Which reports a sender gets, as RFC 3461's parameters ask for them."""
+import pytest
+
+from tests.flow.world import World, default_route, target
+
+LATER, NEVER = 450, 550
+
+
+def world() -> World:
+    made = World().begin()
+    made.result = lambda deliver, address: NEVER if address.startswith(b"bad") else 0
+    return made
+
+
+@pytest.mark.parametrize(("params", "reported"), [
+    (b"", True), (b"NOTIFY=FAILURE", True), (b"NOTIFY=success,failure", True), (b"NOTIFY=NEVER", False),
+    (b"NOTIFY=SUCCESS", False), (b"NOTIFY=DELAY", False), (b"ORCPT=rfc822;a@b", True),
+])
+def test_failure(params: bytes, reported: bool) -> None:
+    play = world()
+    play.send(b"bad@x.test", params=params)
+    play.run().sleep(30)
+    assert bool(play.composed) is reported
+    assert any("no report is wanted" in line for line in play.log) is not reported
+    play.check_empty()
+
+
+@pytest.mark.parametrize("has_dsn", [True, False])
+def test_success_is_reported_unless_the_next_server_does_so(has_dsn: bool) -> None:
+    play = world()
+    play.has_dsn = has_dsn
+    play.send(b"good@x.test", b"bad@x.test", params=b"NOTIFY=SUCCESS")
+    play.run().sleep(30)
+    assert len(play.delivered) == (1 if has_dsn else 2)
+    if not has_dsn:
+        (report,) = play.composed.values()
+        assert report.header_only
+        assert b"Subject: Mail was delivered" in report.head
+        assert b"250 2.0.0 <good@x.test>... said so" in report.head
+        assert b"bad@x.test" not in report.head
+    play.check_empty()
+
+
+def test_success_and_failure() -> None:
+    play = world()
+    play.send(b"good@x.test", b"bad@x.test", params=b"NOTIFY=SUCCESS,FAILURE")
+    play.run().sleep(30)
+    heads = b"".join(report.head for report in play.composed.values())
+    assert b"250 2.0.0 <good@x.test>" in heads
+    assert b"550 <bad@x.test>" in heads
+    play.check_empty()
+
+
+def test_success_of_deferred_mail_and_after_a_crash() -> None:
+    play = world()
+    play.result = lambda deliver, address: LATER if play.now < 1_000_100 else 0
+    play.send(b"late@x.test", params=b"NOTIFY=SUCCESS")
+    play.run().sleep(10)
+    play.crash(loss=lambda disk: disk.lose_power(0.0))
+    for peer in play.peers[:2] + play.peers[3:]:
+        play.connect(peer)
+    play.run().sleep(1000, 10)
+    assert [rcpt for _, _, rcpt in play.delivered] == [b"late@x.test", b"from@host.test"]
+    assert len(play.composed) == 1
+    play.check_empty()
+
+
+def test_nobody_is_told_about_mail_from_nobody() -> None:
+    play = world()
+    play.send(b"good@x.test", mail=b"", params=b"NOTIFY=SUCCESS")
+    play.run().sleep(30)
+    assert not play.composed
+    play.check_empty()
+
+
+@pytest.mark.parametrize(("params", "whole"), [
+    (b"", True), (b"RET=FULL", True), (b"RET=HDRS", False), (b"ret=hdrs", False)])
+def test_how_much_comes_back(params: bytes, whole: bool) -> None:
+    play = world()
+    play.send(b"bad@x.test", mail_params=params)
+    play.run().sleep(30)
+    (report,) = play.composed.values()
+    assert report.header_only is not whole
+
+
+def test_parameters_go_on_to_servers_and_members() -> None:
+    play = world()
+    owner = target(b"c@x.test", "192.0.2.7", sender=b"owner-list@host.test")
+    play.route = lambda address: {
+        b"one@host.test": (target(b"a@x.test", "192.0.2.7"),),
+        b"two@host.test": (target(b"a@x.test", "192.0.2.7"), target(b"b@x.test", "192.0.2.7")),
+        b"list@host.test": (owner,),
+    }.get(address, default_route(address))
+    params = b"NOTIFY=SUCCESS,FAILURE ORCPT=rfc822;x@y"
+    play.has_dsn = True
+    for name in (b"one", b"two", b"list"):
+        play.send(name + b"@host.test", params=params, mail_params=b"ENVID=1")
+        play.run().sleep(10)
+    found = [(rcpt.address, rcpt.params) for deliver in play.delivers for rcpt in deliver.rcpts]
+    members = b"NOTIFY=FAILURE ORCPT=rfc822;x@y"
+    assert found == [(b"a@x.test", params), (b"a@x.test", members), (b"b@x.test", members), (b"c@x.test", b"")]
+    assert {deliver.mail_params for deliver in play.delivers} == {b"ENVID=1"}
