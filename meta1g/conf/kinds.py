@@ -204,7 +204,6 @@ def _read_dns_domain(values: list[Value]) -> str:
 
 DOMAIN: Final = Kind("string", _read_domain, quote)
 DNS_DOMAIN: Final = Kind("string", _read_dns_domain, quote)
-CONDITION: Final = Kind("condition", lambda values: _one(values).text, lambda text: text)
 PATH: Final = Kind("path", lambda v: PathValue(_read_string(v), True), lambda value: quote(value.text))
 
 

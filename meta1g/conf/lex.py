@@ -4,9 +4,9 @@ from typing import Final, NamedTuple
 
 from meta1g.conf.errors import ConfError, Position
 
-_BLANK: Final = re.compile(r"(?:\s+|#[^\n]*|/\*.*?\*/)+", re.DOTALL)
+BLANK: Final = re.compile(r"(?:\s+|#[^\n]*|/\*.*?\*/)+", re.DOTALL)
 _WORD: Final = re.compile(r"(?:(?!/\*)[^\s;,{}=\"#])+")
-_STRING: Final = re.compile(r'"((?:[^"\\\n]|\\.)*)"')  # on one line, as in C (M1 3.2.1)
+STRING: Final = re.compile(r'"((?:[^"\\\n]|\\.)*)"')  # on one line, as in C (M1 3.2.1)
 _NO_TEXT: Final = re.compile("[\0\ud800-\udfff]")  # octets that are no UTF-8 are read as surrogates
 _ESCAPES: Final = {"n": "\n", "r": "\r", "t": "\t"}
 
@@ -46,7 +46,7 @@ class Lexer:
         found: list[Token] = []
         at, text = 0, self._text
         while True:
-            blank = _BLANK.match(text, at)
+            blank = BLANK.match(text, at)
             if blank:
                 at = blank.end()
             if at >= len(text):
@@ -74,25 +74,27 @@ class Lexer:
         return Token("word", match[0], at), match.end()
 
     def _string(self, at: int) -> tuple[Token | None, int]:
-        match = _STRING.match(self._text, at)
+        match = STRING.match(self._text, at)
         if match is None:
             self._error(at, "string is not closed on its line", 'end it with "; adjacent strings are joined')
             end = self._text.find("\n", at)
             line = self._text[at : len(self._text) if end < 0 else end]
             return Token("string", "", at), at + len(line.rstrip().removesuffix(";"))
-        return Token("string", re.sub(r"\\(.)", _unescape, match[1]), at), match.end()
+        return Token("string", unescape(match[1]), at), match.end()
 
     def _condition(self, at: int) -> tuple[Token, int]:
         """The raw text between `==` and its `;` (M1 8.5.1)."""
-        end = at + 2
+        blank = BLANK.match(self._text, at + 2)
+        begin = end = blank.end() if blank else at + 2
         while end < len(self._text) and self._text[end] != ";":
-            match = _STRING.match(self._text, end)
+            match = STRING.match(self._text, end) or BLANK.match(self._text, end)
             end = match.end() if match else end + 1
-        return Token("condition", self._text[at + 2 : end].strip(), at), end
+        return Token("condition", self._text[begin:end].rstrip(), begin), end
 
     def _error(self, at: int, message: str, hint: str = "") -> None:
         self.errors.append(ConfError(self.position(at), message, hint))
 
 
-def _unescape(match: re.Match[str]) -> str:
-    return _ESCAPES.get(match[1], match[1])
+def unescape(text: str) -> str:
+    """What a string's inside stands for (M1 3.2.1)."""
+    return re.sub(r"\\(.)", lambda match: _ESCAPES.get(match[1], match[1]), text)

@@ -61,7 +61,8 @@ _TAIL: Final = """.SH SEE ALSO
 .BR smconf (8),
 .BR mailertable (5),
 .BR access (5),
-.BR aliases (5)
+.BR aliases (5),
+.BR check (5)
 """
 
 

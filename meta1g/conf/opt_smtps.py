@@ -2,6 +2,7 @@
 from dataclasses import dataclass
 
 from meta1g.conf import kinds
+from meta1g.conf.condition import CONDITION
 from meta1g.conf.kinds import PathValue
 from meta1g.conf.opt_global import LOG_LEVEL, LogConf
 from meta1g.conf.opt_tls import VIOLATIONS, SocketConf, TlsConf
@@ -145,7 +146,7 @@ class CheckConf:
     """A check with a condition; its name is the stage."""
 
     name: str = ""
-    condition: str = opt("condition", kinds.CONDITION, "", m1="8.5.1(2)", help="when", required=True)
+    condition: str = opt("condition", CONDITION, "", m1="8.5.1(2)", help="when", required=True)
     action: str = opt("action", kinds.enum(*VIOLATIONS), "", m1="8.5.1(1)", help="what then", required=True,
                       about=VIOLATIONS)
 
@@ -217,7 +218,7 @@ class SmtpsConf:
                                 help="seconds a session may last, 0 for ever", source="meta1g")
     data_rate_min: int = opt("data_rate_min", kinds.count(unit="octets a second"), 100, m1="",
                              help="rate of content after its first minute, 0 for any", source="meta1g")
-    check: tuple[CheckConf, ...] = named("check", CheckConf, m1="8.5.1", planned=True, has_name=False,
-                                         help="a check with a condition")
+    check: tuple[CheckConf, ...] = named("check", CheckConf, m1="8.5.1", has_name=False,
+                                         help="a check with a condition, see check(5)")
     log_level: int = opt("log_level", LOG_LEVEL, 9, m1="3.5", help="how much is logged")
     log: LogConf | None = sub("log", LogConf, m1="3.5", optional=True, help="syslog")

@@ -2,14 +2,14 @@
 import dataclasses
 from typing import Any
 
+from meta1g.conf.condition import ConditionError, parse, place
 from meta1g.conf.errors import ConfError, Position
+from meta1g.conf.expression import IDENTIFIERS, STAGES, too_early
 from meta1g.conf.opt_qmgr import QmgrConf
 from meta1g.conf.opt_smar import MAP_OPTIONS, MapConf, SmarConf
 from meta1g.conf.opt_smtps import SmtpsConf
 from meta1g.conf.parse import Option, Section
 from meta1g.conf.spec import joined
-
-STAGES = ("connect", "mail", "rcpt", "data", "eom")
 
 
 def check_section(section: Section, conf: Any, errors: list[ConfError]) -> None:
@@ -20,11 +20,9 @@ def check_section(section: Section, conf: Any, errors: list[ConfError]) -> None:
         _check_smar(section, conf, errors)
     elif isinstance(conf, SmtpsConf):
         _check_dkim(section, conf, errors)
-        for check in (e for e in section.entries if isinstance(e, Section) and e.keyword.lower() == "check"):
-            if check.name not in STAGES:
-                found = check.name or "none"
-                errors.append(ConfError(check.at, f"section check needs a stage as its name, found {found}",
-                                        f"one of {', '.join(STAGES)}"))
+        for entry in section.entries:
+            if isinstance(entry, Section) and entry.keyword.lower() == "check":
+                _check_stage(entry, errors)
 
 
 def _check_qmgr(section: Section, conf: QmgrConf, errors: list[ConfError]) -> None:
@@ -41,6 +39,27 @@ def _check_qmgr(section: Section, conf: QmgrConf, errors: list[ConfError]) -> No
         complain("smtpc", "initial_connections is greater than connections_max")
     if conf.iqdb.hash_table_entries <= conf.iqdb.cache_entries_max:
         complain("IQDB", "hash_table_entries must be greater than cache_entries_max")
+
+
+def _check_stage(section: Section, errors: list[ConfError]) -> None:
+    """A check's name is a stage, and its condition asks for nothing that comes later (M1 8.5.1)."""
+    if section.name not in STAGES:
+        errors.append(ConfError(section.at, f"section check needs a stage as its name, found {section.name or 'none'}",
+                                f"one of {', '.join(STAGES)}"))
+        return
+    for option in section.entries:
+        if not isinstance(option, Option) or option.name.lower() != "condition" or not option.is_condition:
+            continue
+        try:
+            tree = parse(option.values[0].text)
+        except ConditionError:
+            continue  # which has been said
+        for name in too_early(tree, section.name):
+            *others, last = STAGES[STAGES.index(IDENTIFIERS[name.name].stage):]
+            needed = f"{', '.join(others)} or {last}" if others else last
+            errors.append(ConfError(place(option.values[0], name.offset),
+                                    f"condition: {name.name} has no value yet in check {section.name}",
+                                    f"it needs check {needed}"))
 
 
 def _check_dkim(section: Section, conf: SmtpsConf, errors: list[ConfError]) -> None:

@@ -84,7 +84,10 @@ def _value(word: str, node: yaml.Node, name: str, errors: list[ConfError]) -> Va
     if not is_text(str(node.value)):
         errors.append(ConfError(_at(node, name), "this is not UTF-8 text"))
         return None
-    return Value(_at(node, name), [str(node.value)], True)
+    at = _at(node, name)
+    if word.lower() == "condition":  # whose mistakes are shown where they are; in a block at least the line is right
+        at = at._replace(line=at.line + (node.style in ("|", ">")), column=at.column + (node.style in ("'", '"')))
+    return Value(at, [str(node.value)], True)
 
 
 def _add(section: Section, at: Position, word: str, node: yaml.Node, name: str, errors: list[ConfError]) -> None:

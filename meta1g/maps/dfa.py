@@ -9,7 +9,7 @@ Rules
 """
 from typing import Final
 
-from meta1g.maps.posix import Automaton, Condition
+from meta1g.mta.posix import Automaton, Condition
 
 CELLS_MAX: Final = 10_000  # states in sets and ways between sets that are kept: 2 MB; usual regexes need hundreds
 _END: Final = -1  # in place of an octet: the key ends

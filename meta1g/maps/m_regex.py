@@ -13,8 +13,8 @@ from typing import Final, NamedTuple
 
 from meta1g.maps.dfa import Matcher
 from meta1g.maps.map import NOT_FOUND, Found, PermFail, Result, TempFail
-from meta1g.maps.posix import RegexError, parse
 from meta1g.mta import limits
+from meta1g.mta.posix import RegexError, parse
 
 _KEY_MAX: Final = limits.COMMAND_LINE_EXTENDED  # octets: no address that SMTP lets in is longer
 

@@ -40,6 +40,7 @@ from meta1g.shim.cdb import ContentDb
 from meta1g.shim.journal import JournalWriter
 from meta1g.shim.safeio import Disk
 from meta1g.smtps import orders
+from meta1g.smtps.check import read_checks
 from meta1g.smtps.incoming import Store
 from meta1g.smtps.listening import listening_sockets
 from meta1g.smtps.peers import Ids, Qmgr, Smar
@@ -250,6 +251,7 @@ def _setting(started: Started, ids: Ids, qmgr: Qmgr, smar: Smar, store: Store) -
         session_time_max=conf.session_time_max, data_rate_min=conf.data_rate_min, vrfy=conf.vrfy,
         proxies=tuple(map(ipaddress.ip_network, conf.proxy_protocol_peers)),
         xclient_peers=tuple(map(ipaddress.ip_network, conf.xclient_peers)),
+        checks=read_checks(conf.check),
     )
 
 

@@ -26,9 +26,10 @@ from meta1g.proto.smtp.events import (
 )
 from meta1g.proto.smtp.server import SmtpServer
 from meta1g.proto.smtp.tally import Tally
+from meta1g.smtps.check import SessionChecks
 from meta1g.smtps.incoming import Incoming
 from meta1g.smtps.pace import Pace
-from meta1g.smtps.policy import Policy, rejection
+from meta1g.smtps.policy import Decision, Policy, rejection
 from meta1g.smtps.setting import Setting, is_in
 from meta1g.smtps.trace import Client, HeaderScanner, received
 from meta1g.st.netfd import NetFd
@@ -69,6 +70,7 @@ class Session:
         self._pace = Pace(setting.io_timeout, setting.session_time_max, setting.data_rate_min, now())
         self._ip = _client_ip(netfd)
         self._machine.is_trusted = is_in(self._ip, setting.xclient_peers)
+        self._checks = SessionChecks(setting.checks, setting.log, setting.options.hostname)
         self._client_name = ""
         self._ta: Transaction | None = None
         self._se = ""
@@ -153,12 +155,13 @@ class Session:
             self._set.qmgr.close_session(self._se, self._ip)
 
     def _check_client(self, name_said: str | None) -> Reply | None:
-        """The access map's word on the client, if it is in use."""
-        if not self._set.policy_flags.use_access:
-            return None
-        verdict = self._set.smar.ask(CheckConnect(self._set.policy_flags.wants, self._ip))
-        self._client_name = verdict.client_name if name_said is None else name_said
-        return self._policy.on_connect(verdict).reply
+        """The access map's word on the client, if it is in use, and then the configuration's checks."""
+        refusal, resolve = None, ""
+        if self._set.policy_flags.use_access:
+            verdict = self._set.smar.ask(CheckConnect(self._set.policy_flags.wants, self._ip))
+            self._client_name = verdict.client_name if name_said is None else name_said
+            refusal, resolve = self._policy.on_connect(verdict).reply, verdict.resolve
+        return refusal or self._checks.on_connect(self._se, self._ip, self._client_name, resolve)
 
     @property
     def _has_early_input(self) -> bool:
@@ -262,7 +265,7 @@ class Session:
             ta = self._set.ids.take()
         except LinkDown:
             return replies.NO_QMGR
-        decision_reply = self._check_mail(asked.address)
+        decision_reply = self._checks.on_mail(ta, asked.address) or self._check_mail(asked.address)
         reply = decision_reply or replies.MAIL_OK
         if decision_reply is None and self._set.is_full:
             reply = replies.NO_SPACE
@@ -284,15 +287,21 @@ class Session:
         address = asked.address
         if address == b"postmaster":  # RFC 5321 4.5.1
             address += b"@" + self._set.options.hostname.encode("ascii", "replace")
-        verdict = self._set.smar.ask(self._rcpt_question(ta, address))
-        decision = self._policy.on_rcpt(asked.address, verdict)
-        reply = decision.reply or self._check_grey(ta, address, verdict) or replies.RCPT_OK
+        refusal = self._checks.on_rcpt(address)
+        decision = Decision(refusal) if refusal else self._judge_rcpt(ta, asked.address, address)
+        reply = decision.reply or replies.RCPT_OK
+        self._checks.on_rcpt_answered(reply)
         index = len(ta.rcpts)
         self._log(ta=ta.ta, rcpt=addr.bracketed(address), idx=index, stat=_stat(reply),
                   status="discarded" if decision.is_discarded else None)
         if reply.is_positive and not decision.is_discarded:
             ta.rcpts.append(Rcpt(index, address, asked.params))
         return reply
+
+    def _judge_rcpt(self, ta: Transaction, given: bytes, address: bytes) -> Decision:
+        verdict = self._set.smar.ask(self._rcpt_question(ta, address))
+        decision = self._policy.on_rcpt(given, verdict)
+        return decision if decision.reply else decision._replace(reply=self._check_grey(ta, address, verdict))
 
     def _rcpt_question(self, ta: Transaction, address: bytes) -> CheckRcpt:
         """Sender and client only where the answer depends on them, so that it can be kept."""
@@ -316,8 +325,9 @@ class Session:
     def _on_data(self) -> Reply:
         ta, setting = self._ta, self._set
         assert ta is not None
-        if ta.greylisted is not None:
-            return ta.greylisted
+        refusal = self._checks.on_data() or ta.greylisted
+        if refusal is not None:
+            return refusal
         if setting.is_full:
             return replies.NO_SPACE
         ta.incoming = Incoming(setting.store, ta.ta)
@@ -349,6 +359,8 @@ class Session:
             reply = replies.HEADER_TOO_LARGE
         if reply is None and facts.hops > self._set.hops_max:
             reply = replies.TOO_MANY_HOPS
+        if reply is None:
+            reply = self._checks.on_end(end.size, facts.hops, facts.message_id)
         if reply is None:
             reply = self._commit(ta, end, facts.hops)
         self._log(ta=ta.ta, msgid=facts.message_id or None, size=end.size, stat=_stat(reply))

@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from meta1g.proc.log import Log
 from meta1g.proto.smtp.server import ServerOptions
 from meta1g.proto.smtp.tally import TallyLimits
+from meta1g.smtps.check import Checks
 from meta1g.smtps.incoming import Store
 from meta1g.smtps.peers import Ids, Qmgr, Smar
 from meta1g.smtps.policy import PolicyFlags
@@ -38,6 +39,7 @@ class Setting:
     proxies: tuple[Net, ...] = ()  # they send a PROXY header first
     xclient_peers: tuple[Net, ...] = ()
     vrfy: str = "cautious"
+    checks: Checks = field(default_factory=dict)
     dates: DateClock = field(default_factory=DateClock)
     is_stopping: bool = False
     is_full: bool = False

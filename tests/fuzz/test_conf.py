@@ -88,7 +88,7 @@ def written(kind: Kind, low: int = 0) -> st.SearchStrategy[str]:
         "word": st.sampled_from(kind.words or ("x",)), "IP address": st.ip_addresses().map('"{}"'.format),
         "host:port": st.just('":25"'), "port": st.integers(1, 65535).map(str),
         "mail address": st.sampled_from(['"<a@b.c>"', '"a@b.c"']),
-        "condition": st.sampled_from(['mail =~ "a;b"', "hops > 3", '!(rcpt == "x") && (1 < 2)']),
+        "condition": st.sampled_from(['mail =~ "a;b"', "hops > 3", '!(rcpt == "x\\n") && (1 < 2)', "1 < 2 # ;\n"]),
     }[kind.name]
 
 

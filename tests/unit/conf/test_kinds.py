@@ -4,6 +4,7 @@ from typing import Any
 import pytest
 
 from meta1g.conf import kinds
+from meta1g.conf.condition import CONDITION
 from meta1g.conf.kinds import BadValue, Kind, PathValue
 from meta1g.conf.lex import Lexer
 from meta1g.conf.parse import Option, Value, parse
@@ -43,7 +44,7 @@ GOOD: list[tuple[Kind, list[Value], Any]] = [
     (kinds.many(kinds.STRING), [], ()), (kinds.count(0, 0o777, write=kinds.octal), value("022"), 18),
     (kinds.count(0, 0o777, write=kinds.octal), value("0"), 0), (kinds.count(write=hex), value("0xFF00"), 65280),
     (kinds.PATH, value("/x/y"), PathValue("/x/y", True)), (kinds.PORT, value("25"), 25),
-    (kinds.power_of_two(2, 64), value("32"), 32), (kinds.CONDITION, value("a == b"), "a == b"),
+    (kinds.power_of_two(2, 64), value("32"), 32), (CONDITION, value("hops==0x10"), "hops == 16"),
 ]
 
 

@@ -13,7 +13,7 @@ from meta1g.maps import dfa
 from meta1g.maps.dfa import Matcher
 from meta1g.maps.m_regex import RegexMap, parse_line
 from meta1g.maps.map import NOT_FOUND, Found, PermFail, TempFail
-from meta1g.maps.posix import RegexError, parse
+from meta1g.mta.posix import RegexError, parse
 
 MANUAL = b"""\
 /bounce-[0-9]+-[0-9]+@/ei error:550 5.7.1 no numbered bounces
@@ -107,6 +107,7 @@ def test_caseless() -> None:
     (b"[[:foo:]]", "unknown class"),
     (b"[[.space.]]", "unknown element"), (b"[b-a]", "bad range"), (b"a{2", "no }"), (b"a{x}", "no number"),
     (b"a{}", "no number"), (b"a{3,2}", "3,2"), (b"a{256}", "at most 255"), (b"*a", "nothing to repeat"),
+    (b"a" + b"*" * 900, "repetitions of repetitions"),
     (b"(*a)", "nothing to repeat"), (b"a|*b", "nothing to repeat"), (b"^*", "nothing to repeat"),
     (b"a\\", "last backslash"),
     (b"(a)\\1", "back-references"), (b"\\d", r"write \[0-9\]"), (b"\\n", "no meaning"),

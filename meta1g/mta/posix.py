@@ -13,7 +13,7 @@ from enum import Enum
 from typing import Final, NamedTuple
 
 STEPS_MAX: Final = 2000  # states of an automaton: a step of the slowest match takes a third of a millisecond
-_DEPTH_MAX: Final = 50  # nested parentheses
+_DEPTH_MAX: Final = 50  # nested parentheses, and repetitions of repetitions: functions here call themselves
 _REPEAT_MAX: Final = 255  # POSIX: RE_DUP_MAX
 _ALL: Final = frozenset(range(256))
 _CLASSES: Final = {
@@ -116,7 +116,7 @@ class _Parser:
     """Reads tokens: one octet, or a backslash and one, and in brackets all of them."""
 
     def __init__(self, text: bytes, is_extended: bool, is_caseless: bool) -> None:
-        self.text, self.at, self.depth = text, 0, 0
+        self.text, self.at, self.depth, self.stacked = text, 0, 0, 0
         self.is_extended, self.is_caseless = is_extended, is_caseless
 
     def operator(self) -> bytes:
@@ -150,11 +150,17 @@ class _Parser:
             operator = self.operator()
             if operator == b"|" or (operator == b")" and (self.depth or not self.is_extended)):
                 break
-            part = self.part(is_first=not parts)
-            while self.operator() in (b"*", b"+", b"?", b"{") and not self.is_plain(part, parts):
-                part = Repeat(part, *self.times())
-            parts.append(part)
+            parts.append(self.repeated(self.part(is_first=not parts), parts))
         return parts[0] if len(parts) == 1 else Row(tuple(parts))
+
+    def repeated(self, part: Node, before: list[Node]) -> Node:
+        found = part
+        while self.operator() in (b"*", b"+", b"?", b"{") and not self.is_plain(part, before):
+            self.stacked += found is not part
+            if self.stacked > _DEPTH_MAX:
+                raise RegexError(f"more than {_DEPTH_MAX} repetitions of repetitions")
+            found = Repeat(found, *self.times())
+        return found
 
     def is_plain(self, part: Node, before: list[Node]) -> bool:
         """Whether a * comes behind ^ at the beginning of a basic one, and stands for itself."""
