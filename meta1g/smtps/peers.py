@@ -1,4 +1,5 @@
 """Typed calls to QMGR and SMAR, with what to say when they do not answer."""
+from collections.abc import Hashable
 from typing import Any, Final
 
 from meta1g.mta import addr
@@ -36,7 +37,7 @@ class Smar:
         self.link.on_message = self._on_message
         self._timeout = timeout
         self._log = log
-        self._cache: dict[Question | bytes, tuple[float, Verdict]] = {}
+        self._cache: dict[Hashable, tuple[float, Verdict]] = {}
         self._tags = {"*"}
         self.hits = 0
         self.misses = 0
@@ -50,9 +51,11 @@ class Smar:
 
         A verdict that holds for a recipient's whole domain is asked for once.
         """
-        domain = addr.split(question.address)[1].lower() if isinstance(question, CheckRcpt) else b""
-        widest: Question | bytes = domain or question
-        cached = self._cache.get(widest) or self._cache.get(question)
+        key: Hashable = (type(question), question)  # equal tuples of two classes are equal
+        widest = key
+        if isinstance(question, CheckRcpt):
+            widest = question.wants, addr.split(question.address)[1].lower()
+        cached = self._cache.get(widest) or self._cache.get(key)
         if cached is not None and cached[0] > now():
             self.hits += 1
             return cached[1]
@@ -65,7 +68,7 @@ class Smar:
         if not 400 <= verdict.code < 500 and not verdict.resolve.startswith("temp"):
             if len(self._cache) >= _CACHE_MAX:
                 self._cache.clear()
-            self._cache[widest if verdict.for_domain else question] = (now() + _CACHE_SECONDS, verdict)
+            self._cache[widest if verdict.for_domain else key] = (now() + _CACHE_SECONDS, verdict)
         return verdict
 
     def _on_message(self, message: Any, tag: int) -> None:

@@ -3,7 +3,7 @@ import pytest
 
 from meta1g.mta.errors import LinkDown
 from meta1g.proc.log import Log
-from meta1g.proto.msg_ar import Action, CheckRcpt, MapsReopened, Verdict
+from meta1g.proto.msg_ar import Action, CheckGrey, CheckRcpt, MapsReopened, Verdict, Want
 from meta1g.smtps.peers import UNAVAILABLE, Question, Smar
 
 RELAY = Verdict(Action.RELAY, False, False, True, True, 0, "", "", "", "")
@@ -17,7 +17,7 @@ class Resolver(Smar):
         self.asked: list[bytes] = []
 
         def call(question: Question, timeout: float) -> Verdict:
-            assert isinstance(question, CheckRcpt)
+            assert isinstance(question, CheckRcpt | CheckGrey)
             self.asked.append(question.address)
             if question.address not in answers:
                 raise LinkDown("gone")
@@ -25,9 +25,9 @@ class Resolver(Smar):
 
         self.link.call = call  # type: ignore[method-assign]
 
-    def rcpt(self, address: bytes) -> Verdict:
+    def rcpt(self, address: bytes, wants: int = Want.ACCESS) -> Verdict:
         """The verdict on a recipient."""
-        return self.ask(CheckRcpt(True, "192.0.2.1", b"", address))
+        return self.ask(CheckRcpt(wants, "192.0.2.1", b"", address))
 
 
 def test_verdict_for_a_domain_is_asked_for_once() -> None:
@@ -36,6 +36,16 @@ def test_verdict_for_a_domain_is_asked_for_once() -> None:
     assert smar.rcpt(b"a@sub.x.test") == UNAVAILABLE
     assert smar.asked == [b"a@x.test", b"a@sub.x.test"]
     assert (smar.hits, smar.misses) == (1, 2)
+
+
+def test_one_question_does_not_answer_another() -> None:
+    """VRFY asks without the access map; greylisting's question looks like RCPT's."""
+    smar = Resolver({b"a@x.test": RELAY, b"b@y.test": RELAY._replace(for_domain=False)})
+    smar.rcpt(b"a@x.test", 0)
+    smar.rcpt(b"a@x.test")
+    smar.rcpt(b"b@y.test")
+    smar.ask(CheckGrey(True, "192.0.2.1", b"", b"b@y.test"))
+    assert smar.asked == [b"a@x.test", b"a@x.test", b"b@y.test", b"b@y.test"]
 
 
 @pytest.mark.parametrize("code", [0, 550])
