@@ -301,7 +301,9 @@ class Session:
     def _judge_rcpt(self, ta: Transaction, given: bytes, address: bytes) -> Decision:
         verdict = self._set.smar.ask(self._rcpt_question(ta, address))
         decision = self._policy.on_rcpt(given, verdict)
-        return decision if decision.reply else decision._replace(reply=self._check_grey(ta, address, verdict))
+        if decision.reply or decision.is_discarded:
+            return decision
+        return decision._replace(reply=self._check_grey(ta, address, verdict))
 
     def _rcpt_question(self, ta: Transaction, address: bytes) -> CheckRcpt:
         """Sender and client only where the answer depends on them, so that it can be kept."""
