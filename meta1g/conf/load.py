@@ -13,7 +13,7 @@ from meta1g.conf.opt_mcp import McpConf
 from meta1g.conf.opt_qmgr import DsnConf, QmgrConf
 from meta1g.conf.opt_smar import SmarConf
 from meta1g.conf.opt_smtpc import LdaConf, SmtpcConf
-from meta1g.conf.opt_smtps import SmtpsConf
+from meta1g.conf.opt_smtps import FeaturesConf, SmtpsConf
 from meta1g.conf.parse import Option, Section, parse
 from meta1g.conf.rules import check_section
 from meta1g.conf.service_rules import check_service, check_together
@@ -24,6 +24,7 @@ MODULES: Final[dict[str, Any]] = {
 }
 PLANNED_FLAGS: Final[dict[Any, tuple[str, ...]]] = {
     SmtpsConf: tuple(opt_smtps.FLAGS_PLANNED),
+    FeaturesConf: opt_smtps.FEATURES_PLANNED,
     SmtpcConf: tuple(opt_smtpc.FLAGS_PLANNED),
     DsnConf: tuple(opt_qmgr.DSN_PLANNED),
 }
@@ -226,9 +227,11 @@ def _planned(conf: Any, prefix: str = "") -> list[str]:
             continue
         if item.is_planned:
             found.append(prefix + item.name)
-        elif isinstance(item, Sub) and not item.is_repeated:
-            found += _planned(value, f"{prefix}{item.name} ")
+        elif isinstance(item, Sub):
+            for part in value if item.is_repeated else (value,):
+                found += _planned(part, f"{prefix}{item.name} ")
         elif field_name == "flags":
             planned = {flag.lower(): flag for flag in PLANNED_FLAGS.get(type(conf), ())}
-            found += [f"{prefix}flags {planned[flag]}" for flag in sorted(value) if flag in planned]
+            added = sorted(value - getattr(default, field_name))
+            found += [f"{prefix}flags {planned[flag]}" for flag in added if flag in planned]
     return found

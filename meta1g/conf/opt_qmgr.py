@@ -195,7 +195,7 @@ class QmgrConf:
                                help="time until the second try; it doubles with each")
     smtpc: ToSmtpc = sub("smtpc", ToSmtpc, m1="3.8(16)", help="outgoing connections")
     smtps: ToSmtps = sub("smtps", ToSmtps, m1="3.8(17)", help="incoming connections")
-    verp: VerpConf | None = sub("VERP", VerpConf, m1="3.8(18)", planned=True, optional=True, help="VERP")
+    verp: VerpConf = sub("VERP", VerpConf, m1="3.8(18)", help="senders that name the recipient, VERP")
     wait_for_client: int = opt("wait_for_client", kinds.time(), 4, m1="3.8(19)", planned=True, source="MeTA1's example",
                                help="wait for a client to become available")
     wait_for_server: int = opt("wait_for_server", kinds.time(), 4, m1="3.8(20)", planned=True, source="MeTA1's example",

@@ -24,17 +24,19 @@ FLAGS_NOW = {
     "delay_greylisting_error_until_DATA": "greylisting refuses at DATA",
     "greylisting": "simple greylisting, by the client's address",
     "fullgreylisting": "greylisting by client, sender and recipient",
+    "lookup_session_conf": "look up smtps_session_conf in the access map",
     "rcpt_conf": "look up smtps_rcpt_conf in the access map",
+    "xverp": "offer XVERP: mail has a sender of its own for each recipient",
     "background": "fork after start",
     "serialize_accept": "one process accepts at a time",
 }
 FLAGS_PLANNED = {
-    "lookup_session_conf": "look up smtps_session_conf in the access map",
     "smtps": "TLS from the first octet (RFC 8314)",
-    "xverp": "offer XVERP",
     "prdr": "offer PRDR, an answer for each recipient after the final dot",
 }
+FEATURES_PLANNED = ("starttls",)
 _FLAGS = {**FLAGS_NOW, **FLAGS_PLANNED}
+_OFFERS = ("8bitmime", "smtputf8", "chunking", "dsn", "xverp")
 _OFFERED = ("smtputf8", "chunking", "dsn")
 _VRFY = {
     "cautious": "252, whoever it is",
@@ -59,7 +61,7 @@ _MATCH = {
     "generic_lookup": "as M1 3.12.1 says",
     "implicitly_match_detail": "the same, and user@domain matches user+detail@domain, too",
 }
-_FEATURES = {"starttls": "offer STARTTLS"}
+_FEATURES = {"starttls": "offer STARTTLS", **{flag: FLAGS_NOW[flag] for flag in _OFFERS}}
 _CANONICAL = kinds.enum("simple", "relaxed")
 
 
@@ -136,9 +138,9 @@ class FeaturesConf:
     """A class of session features."""
 
     name: str = ""
-    flags: frozenset[str] = opt("flags", kinds.flags(*_FEATURES, on=("starttls",)), frozenset({"starttls"}),
-                                m1="3.10(25)", help="features", about=_FEATURES)
-    tls: TlsConf | None = sub("tls", TlsConf, m1="3.10(25)", optional=True, help="TLS options")
+    flags: frozenset[str] = opt("flags", kinds.flags(*_FEATURES, on=tuple(_FEATURES)), frozenset(_FEATURES),
+                                m1="3.10(25)", help="which of the server's features the class has", about=_FEATURES)
+    tls: TlsConf | None = sub("tls", TlsConf, m1="3.10(25)", planned=True, optional=True, help="TLS options")
 
 
 @dataclass(frozen=True)
@@ -196,7 +198,7 @@ class SmtpsConf:
     transactions_max: int = opt("transactions_max", kinds.count(1), 100_000, m1="3.10(23)",
                                 help="transactions in a session", source="meta1g")
     tls: TlsConf | None = sub("tls", TlsConf, m1="3.10(24)", planned=True, optional=True, help="STARTTLS")
-    session_features: tuple[FeaturesConf, ...] = named("session_features", FeaturesConf, m1="3.10(25)", planned=True,
+    session_features: tuple[FeaturesConf, ...] = named("session_features", FeaturesConf, m1="3.10(25)",
                                                        help="classes of features")
     daemon_address: tuple[str, ...] = opt("daemon_address", kinds.many(kinds.LISTEN, 1, 16), (), m1="8.5(1)",
                                           help="host:port to listen on without MCP")

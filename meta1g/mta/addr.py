@@ -111,6 +111,13 @@ def unquote_local(local: bytes) -> bytes:
     return local
 
 
+def quote_local(name: bytes) -> bytes:
+    """The local part that stands for a mailbox name: quoted if it is no dot-string; undoes `unquote_local`."""
+    if _DOT_STRING_UTF8.fullmatch(name):
+        return name
+    return b'"' + re.sub(rb'(["\\\\])', rb"\\\1", name) + b'"'
+
+
 def split_detail(local: bytes, delimiters: bytes) -> tuple[bytes, bytes, bytes]:
     """User, delimiter and detail of a local part (M1 3.9.2 item 2).
 

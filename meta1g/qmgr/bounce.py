@@ -1,8 +1,8 @@
 """DSNs: which failures and successes go into one, to whom; double bounces; pure (M1 3.8 items 5, 6, 10.6).
 
 Rules
-    A DSN is a transaction from <>. A failed DSN goes to double_bounce_address, and if that
-    fails too it ends: there are no loops.
+    A DSN is a transaction from <> to the envelope sender that the recipients' mail had.
+    A failed DSN goes to double_bounce_address, and if that fails too it ends: there are no loops.
     The recipients a DSN is about end in the same IBDB write in which the DSN begins.
 """
 from email.utils import formatdate
@@ -13,7 +13,7 @@ from meta1g.proto import dsn
 from meta1g.proto.msg_da import Stage
 from meta1g.proto.msg_ss import Compose, Composed, Content
 from meta1g.proto.smtp.params import split_onward
-from meta1g.qmgr import aq, content, outcome, routing
+from meta1g.qmgr import aq, content, outcome, routing, verp
 from meta1g.qmgr.effects import (
     BounceCleared,
     Bounced,
@@ -40,11 +40,14 @@ def send_due(q: Qmgr, now: float, out: list[Effect]) -> None:
         if now < ta.compose_at or (aq.is_active(ta) and now < ta.bounce_at):
             continue
         failed = [rcpt for rcpt in ta.rcpts.values() if rcpt.state is RState.BOUNCING]
-        failed = [rcpt for rcpt in failed if id(rcpt) not in busy][: q.settings.dsn_errors_max]
+        failed = [rcpt for rcpt in failed if id(rcpt) not in busy]
         if not failed:
             del q.bouncing[name]
             continue
-        to = _addressee(q, ta)
+        sender = verp.sender_of(q.settings.verp, ta, failed[0])
+        failed = [rcpt for rcpt in failed if verp.sender_of(q.settings.verp, ta, rcpt) == sender]
+        failed = failed[: q.settings.dsn_errors_max]
+        to = sender or _second_addressee(q, ta)
         if to is None:
             _end_double_bounce(q, ta, failed, out)
         elif not q.smtps or not q.dsn_next:
@@ -53,9 +56,8 @@ def send_due(q: Qmgr, now: float, out: list[Effect]) -> None:
             _compose(q, ta, failed, to, now, out)
 
 
-def _addressee(q: Qmgr, ta: Ta) -> bytes | None:
-    if ta.mail:
-        return ta.mail
+def _second_addressee(q: Qmgr, ta: Ta) -> bytes | None:
+    """Who hears of mail that has no sender; None if not even he can be reached."""
     double = q.settings.double_bounce_address
     if any(rcpt.address == double for rcpt in ta.rcpts.values()):
         return None

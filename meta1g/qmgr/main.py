@@ -27,7 +27,7 @@ from meta1g.qmgr.host_conf import ENTRIES_MAX, HostConf
 from meta1g.qmgr.on_ctl import status
 from meta1g.qmgr.opening import open_stores
 from meta1g.qmgr.recover import fill
-from meta1g.qmgr.state import Qmgr, Settings
+from meta1g.qmgr.state import Qmgr, Settings, Verp
 from meta1g.qmgr.store import DefedbThread, IbdbThread
 from meta1g.shim import ibdb
 from meta1g.shim.cdb import ContentDb
@@ -45,6 +45,7 @@ def _settings(started: Started) -> Settings:
         retry_delay_max=conf.retry_delay_max,
         queue_return=conf.queue_return.default,
         double_bounce_address=(conf.double_bounce_address or f"doublebounce@{started.hostname}").encode(),
+        verp=Verp(conf.verp.when, conf.verp.delimiter1.encode(), conf.verp.delimiter2.encode()),
         dsn_merge_delay=conf.dsn_handling.merge_delay_max,
         dsn_errors_max=conf.dsn_handling.errors_per_dsn_max,
         dsn_header_only="header_only" in conf.dsn_handling.flags,

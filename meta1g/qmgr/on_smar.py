@@ -2,7 +2,7 @@
 from meta1g.mta.reply import Reply
 from meta1g.proto.msg_ar import Hop, Resolved, Target
 from meta1g.proto.smtp.params import for_members
-from meta1g.qmgr import aq, outcome, routing, sched
+from meta1g.qmgr import aq, outcome, routing, sched, verp
 from meta1g.qmgr.effects import Effect, Expanded, WriteDefedb, WriteIbdb
 from meta1g.qmgr.state import Home, Qmgr, Rcpt, RState, Ta
 from meta1g.shim.defedb import Change
@@ -48,7 +48,7 @@ def _expand(q: Qmgr, ta: Ta, rcpt: Rcpt, targets: tuple[Target, ...], now: float
     for target in targets:
         # a list with an owner has reports of its own; the sender's wishes end there (RFC 3461 5.2.7)
         params = b"" if target.has_sender else rcpt.params if len(targets) == 1 else for_members(rcpt.params)
-        heir = Rcpt(ta.next_idx, target.address, params, target.sender if target.has_sender else rcpt.sender,
+        heir = Rcpt(ta.next_idx, target.address, params, verp.sender_of_member(q.settings.verp, ta, rcpt, target),
                     is_expanded=True, home=rcpt.home, state=RState.EXPANDED, since=now)
         ta.next_idx += 1
         aq.add_rcpt(q, ta, heir)

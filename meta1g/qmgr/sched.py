@@ -13,7 +13,7 @@ from meta1g.mta.ids import rcpt_id
 from meta1g.mta.reply import Reply
 from meta1g.proto.msg_ar import Protocol
 from meta1g.proto.msg_da import CloseSession, DaRcpt, Deliver
-from meta1g.qmgr import outcome
+from meta1g.qmgr import outcome, verp
 from meta1g.qmgr.effects import Attempted, Effect, LogLine, Tell, WriteIbdb
 from meta1g.qmgr.occ import Address
 from meta1g.qmgr.state import DaSession, Qmgr, Rcpt, RState, Site, Ta, Task
@@ -41,7 +41,7 @@ def make_ready(q: Qmgr, ta: Ta, rcpt: Rcpt, now: float, out: list[Effect]) -> No
     site = q.sites.get(key)
     if site is None:
         site = q.sites[key] = Site(key, hop)
-    site.waiting.setdefault((ta.ta, rcpt.sender), []).append(rcpt)
+    site.waiting.setdefault((ta.ta, verp.sender_of(q.settings.verp, ta, rcpt)), []).append(rcpt)
     q.ready[key] = None
 
 
@@ -87,9 +87,8 @@ def _give_one(q: Qmgr, site: Site, now: float, out: list[Effect]) -> bool:
         site.waiting[name, sender] = rest
     else:
         del site.waiting[name, sender]
-    ta = q.aq[name]
     q.next_number += 1
-    task = Task(q.next_number, session.number, name, ta.mail if sender is None else sender, part, now,
+    task = Task(q.next_number, session.number, name, sender, part, now,
                 is_new=session.done == 0)
     q.tasks[task.number] = task
     session.task, session.done, session.since = task.number, session.done + 1, now
@@ -124,7 +123,7 @@ def deliver(q: Qmgr, number: int, out: list[Effect]) -> None:
         (ta.content,), (q.sites[session.site].hop,) if task.is_new else ())))
 
 
-def _gathered(q: Qmgr, site: Site, now: float) -> Iterator[tuple[str, bytes | None]]:
+def _gathered(q: Qmgr, site: Site, now: float) -> Iterator[tuple[str, bytes]]:
     """Keys of what waits at a site and will not grow: no more recipients of the message are about to come."""
     for key, rcpts in site.waiting.items():
         if q.aq[key[0]].unrouted == 0 or now - rcpts[0].since >= GATHER_MAX:

@@ -41,6 +41,14 @@ class RState(IntEnum):
     EXPANDED = 5  # came out of an alias; waits for its record
 
 
+class Verp(NamedTuple):
+    """When and how recipients get senders of their own (M1 3.8 item 18); `when` is empty for on demand."""
+
+    when: str = ""
+    delimiter1: bytes = b"+"
+    delimiter2: bytes = b"="
+
+
 class Settings(NamedTuple):
     """The options that the decider needs (M1 3.8, 8.3); times in seconds, sizes in octets."""
 
@@ -50,6 +58,7 @@ class Settings(NamedTuple):
     retry_delay_max: float
     queue_return: float
     double_bounce_address: bytes
+    verp: Verp
     dsn_merge_delay: float
     dsn_errors_max: int
     dsn_header_only: bool
@@ -141,7 +150,7 @@ class Site:
 
     key: SiteKey
     hop: Hop
-    waiting: dict[tuple[str, bytes | None], list[Rcpt]] = field(default_factory=dict)
+    waiting: dict[tuple[str, bytes], list[Rcpt]] = field(default_factory=dict)
     idle: deque[int] = field(default_factory=deque)
     open: int = 0
 

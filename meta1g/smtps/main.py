@@ -204,8 +204,9 @@ def _store(started: Started) -> Store:
 
 
 def _wants(conf: Any) -> int:
-    """What SMAR is asked for (M1 3.10 items 4.2, 4.9, 22)."""
+    """What SMAR is asked for (M1 3.10 items 4.2, 4.9, 4.11, 22)."""
     wants = Want.ACCESS * ("access" in conf.flags)
+    wants |= Want.SESSION_CONF * ("lookup_session_conf" in conf.flags)
     wants |= Want.RCPT_CONF * ("rcpt_conf" in conf.flags)
     protected = conf.protected_recipients
     if protected is None:
@@ -220,9 +221,7 @@ def _setting(started: Started, ids: Ids, qmgr: Qmgr, smar: Smar, store: Store) -
     options = ServerOptions(
         hostname=started.hostname,
         size_max=conf.message_size_max,
-        offers=Offers(
-            offers_8bitmime="8bitmime" in flags, offers_smtputf8="smtputf8" in flags,
-            offers_chunking="chunking" in flags, offers_dsn="dsn" in flags),
+        offers=_offers(flags),
         answers_vrfy=conf.vrfy != "off",
         require_helo="require_ehlo_before_mail" in flags,
         soft_bounce="soft_bounce" in flags,
@@ -251,8 +250,15 @@ def _setting(started: Started, ids: Ids, qmgr: Qmgr, smar: Smar, store: Store) -
         session_time_max=conf.session_time_max, data_rate_min=conf.data_rate_min, vrfy=conf.vrfy,
         proxies=tuple(map(ipaddress.ip_network, conf.proxy_protocol_peers)),
         xclient_peers=tuple(map(ipaddress.ip_network, conf.xclient_peers)),
+        classes={features.name: _offers(flags & features.flags) for features in conf.session_features},
         checks=read_checks(conf.check),
     )
+
+
+def _offers(flags: frozenset[str]) -> Offers:
+    return Offers(
+        offers_8bitmime="8bitmime" in flags, offers_smtputf8="smtputf8" in flags, offers_chunking="chunking" in flags,
+        offers_dsn="dsn" in flags, offers_xverp="xverp" in flags)
 
 
 def main(argv: list[str]) -> int:

@@ -3,6 +3,7 @@ import ipaddress
 import time
 
 from meta1g import __version__
+from meta1g.conf.errors import ConfErrors
 from meta1g.mta import addr, logfmt
 from meta1g.mta.errors import LinkDown, RemoteProtocolError, StoreError
 from meta1g.mta.reply import Reply
@@ -26,6 +27,7 @@ from meta1g.proto.smtp.events import (
 )
 from meta1g.proto.smtp.server import SmtpServer
 from meta1g.proto.smtp.tally import Tally
+from meta1g.smtps import session_conf
 from meta1g.smtps.check import SessionChecks
 from meta1g.smtps.incoming import Incoming
 from meta1g.smtps.pace import Pace
@@ -160,8 +162,19 @@ class Session:
         if self._set.policy_flags.use_access:
             verdict = self._set.smar.ask(CheckConnect(self._set.policy_flags.wants, self._ip))
             self._client_name = verdict.client_name if name_said is None else name_said
-            refusal, resolve = self._policy.on_connect(verdict).reply, verdict.resolve
+            refusal, resolve = self._policy.on_connect(verdict).reply or self._configure(verdict.conf), verdict.resolve
         return refusal or self._checks.on_connect(self._se, self._ip, self._client_name, resolve)
+
+    def _configure(self, conf: str) -> Reply | None:
+        """Give the session the features that an entry of the access map wants it to have (M1 3.10 item 25)."""
+        try:
+            offers = session_conf.offers_of(conf, self._set.classes) if conf else None
+        except ConfErrors as error:
+            self._set.log.error(logfmt.fields(
+                func="smtps", tag="smtps_session_conf", value=conf, status=f"{error}"))
+            return replies.ENTRY_BAD
+        self._machine.offer(offers or self._set.options.offers)
+        return None
 
     @property
     def _has_early_input(self) -> bool:

@@ -1,8 +1,10 @@
 """What all sessions of one SMTP server share."""
 import ipaddress
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from meta1g.proc.log import Log
+from meta1g.proto.smtp.params import Offers
 from meta1g.proto.smtp.server import ServerOptions
 from meta1g.proto.smtp.tally import TallyLimits
 from meta1g.smtps.check import Checks
@@ -39,6 +41,7 @@ class Setting:
     proxies: tuple[Net, ...] = ()  # they send a PROXY header first
     xclient_peers: tuple[Net, ...] = ()
     vrfy: str = "cautious"
+    classes: Mapping[str, Offers] = field(default_factory=dict)  # of session_features
     checks: Checks = field(default_factory=dict)
     dates: DateClock = field(default_factory=DateClock)
     is_stopping: bool = False

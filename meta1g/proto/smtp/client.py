@@ -15,6 +15,7 @@ from typing import Final, NamedTuple
 from meta1g.mta import addr, limits
 from meta1g.mta.errors import LocalProtocolError, RemoteProtocolError
 from meta1g.mta.reply import Reply, parse_reply_text
+from meta1g.proto.smtp.params import dsn_of_mail
 
 
 class Ask(Enum):
@@ -249,7 +250,7 @@ class SmtpClient:
         if envelope.is_utf8:
             params += b" SMTPUTF8"
         if envelope.params and "DSN" in self.extensions:
-            params += b" " + envelope.params
+            params += dsn_of_mail(envelope.params)
         return params
 
     def _on_reply(self, ask: Ask, at: int, reply: Reply) -> None:

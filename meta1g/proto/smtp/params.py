@@ -18,6 +18,7 @@ _XTEXT: Final = re.compile(rb"(?:[!-*,-<>-~]|\+[0-9A-F]{2})*")  # RFC 3461 4
 _UTF8_TEXT: Final = re.compile(rb"(?:[!-*,-<>-\[\]-~]|\\x\{[0-9A-F]{2,6}\}|[\x80-\xff])*")  # RFC 6533 3
 _NOTIFY: Final = frozenset({b"SUCCESS", b"FAILURE", b"DELAY"})
 _UNLESS_TOLD: Final = frozenset({b"FAILURE", b"DELAY"})
+_DSN: Final = (b"RET", b"ENVID")
 _BODIES: Final = {b"7BIT": "offers_8bitmime", b"8BITMIME": "offers_8bitmime", b"BINARYMIME": "offers_binarymime"}
 
 
@@ -71,7 +72,7 @@ def mail_params(params: Params, offers: Offers, size_max: int) -> MailParams | R
 
 
 def _is_onward(keyword: bytes, offers: Offers) -> bool:
-    return (offers.offers_dsn and keyword in (b"RET", b"ENVID")) or (offers.offers_xverp and keyword == b"XVERP")
+    return (offers.offers_dsn and keyword in _DSN) or (offers.offers_xverp and keyword == b"XVERP")
 
 
 def _is_good(keyword: bytes, value: bytes) -> bool:
@@ -116,6 +117,11 @@ def split_onward(text: bytes) -> dict[bytes, bytes]:
         keyword, _, value = word.partition(b"=")
         found[keyword.upper()] = value
     return found
+
+
+def dsn_of_mail(text: bytes) -> bytes:
+    """The parameters of MAIL that a server with DSN is told, each after a space (RFC 3461 5.2)."""
+    return b"".join(b" " + word for word in text.split() if word.partition(b"=")[0].upper() in _DSN)
 
 
 def notifies(params: bytes) -> frozenset[bytes]:

@@ -38,7 +38,7 @@ from meta1g.proto.smtp.tally import Tally
 
 
 class ServerOptions(NamedTuple):
-    """What the server offers and allows, the same for all its sessions."""
+    """What the server offers and allows, to all sessions that nothing else is said about."""
 
     hostname: str
     size_max: int
@@ -100,6 +100,10 @@ class SmtpServer:
     def has_input(self) -> bool:
         """Whether octets wait to be looked at."""
         return bool(self._input)
+
+    def offer(self, offers: Offers) -> None:
+        """What this session is offered from the next EHLO on."""
+        self._options = self._options._replace(offers=offers)
 
     def feed(self, data: bytes) -> None:
         """Octets from the client."""
