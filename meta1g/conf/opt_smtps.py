@@ -12,6 +12,7 @@ FLAGS_NOW = {
     "8bitmime": "offer 8BITMIME",
     "smtputf8": "offer SMTPUTF8 (RFC 6531)",
     "chunking": "offer CHUNKING, content by BDAT (RFC 3030)",
+    "binarymime": "with chunking, offer BINARYMIME; such mail bounces where the next server does not",
     "dsn": "offer DSN, reports as the sender wants them (RFC 3461)",
     "access": "use the access map, and look up the client's name",
     "allow_data_before_greeting": "a client need not wait for the greeting",
@@ -36,7 +37,7 @@ FLAGS_PLANNED = {
 }
 FEATURES_PLANNED = ("starttls",)
 _FLAGS = {**FLAGS_NOW, **FLAGS_PLANNED}
-_OFFERS = ("8bitmime", "smtputf8", "chunking", "dsn", "xverp")
+_OFFERS = ("8bitmime", "smtputf8", "chunking", "binarymime", "dsn", "xverp")
 _OFFERED = ("smtputf8", "chunking", "dsn")
 _VRFY = {
     "cautious": "252, whoever it is",

@@ -51,8 +51,8 @@ def main(argv: list[str]) -> int:
     """Run the program; returns its exit code."""
     started = start("lda", argv)
     conf, log = started.conf, started.log
-    options = ServerOptions(started.hostname, conf.message_size_max, Offers(offers_smtputf8=True),
-                            syntax=Syntax(is_lmtp=True, utf8=True))
+    offers = Offers(offers_smtputf8=True, offers_chunking=True, offers_binarymime=True)
+    options = ServerOptions(started.hostname, conf.message_size_max, offers, syntax=Syntax(is_lmtp=True, utf8=True))
     setting = Setting(options, _users(started), Maildirs(Disk(), started.config.queue_path(conf.maildir_base)),
                       Blocking(), conf.io_timeout, log)
 

@@ -80,11 +80,13 @@ def _compose(q: Qmgr, ta: Ta, failed: list[Rcpt], to: bytes, now: float, out: li
     reports = [dsn.Report(rcpt.address, rcpt.reply, "" if rcpt.is_success else Stage.NAMES[rcpt.stage])
                for rcpt in failed]
     frame = dsn.plain(q.settings.hostname, to, name, formatdate(now, localtime=True), reports)
-    wants_header = split_onward(ta.mail_params).get(b"RET", b"").upper() == b"HDRS" or all(
-        rcpt.is_success for rcpt in failed)  # RFC 3461 4.3, 6.2
+    wishes = split_onward(ta.mail_params)
+    header_only = (
+        q.settings.dsn_header_only or not ta.mail or wishes.get(b"RET", b"").upper() == b"HDRS"
+        or all(rcpt.is_success for rcpt in failed)  # RFC 3461 4.3, 6.2
+        or b"BODY" in wishes)  # binary content could not go by DATA
     q.composing[name] = Composing(ta.ta, failed, to, peer, now)
-    out.append(Tell(peer, Compose(
-        q.settings.dsn_header_only or not ta.mail or wants_header, name, ta.ta, frame.head, frame.tail, (ta.content,))))
+    out.append(Tell(peer, Compose(header_only, name, ta.ta, frame.head, frame.tail, (ta.content,))))
 
 
 def on_composed(q: Qmgr, message: Composed, now: float, out: list[Effect]) -> None:

@@ -1,6 +1,7 @@
 """One session with a server: connect, talk, report each task's results (M1 3.11, 8.6)."""
 import socket
 from collections import deque
+from collections.abc import Iterable, Iterator
 
 from meta1g.mta import addr, logfmt
 from meta1g.mta.errors import CorruptRecord, RemoteProtocolError, StoreError
@@ -12,6 +13,7 @@ from meta1g.proto.msg_da import Deliver, Delivered, Result, SessionEnded, Stage
 from meta1g.proto.smtp.client import (
     Answered,
     Ask,
+    ChunkWanted,
     ContentWanted,
     Envelope,
     Finished,
@@ -19,6 +21,7 @@ from meta1g.proto.smtp.client import (
     Refused,
     SmtpClient,
 )
+from meta1g.proto.smtp.data import unstuffed
 from meta1g.smtpc.setting import Setting
 from meta1g.st.netfd import NetFd, connect
 from meta1g.st.sched import Flag, TimedOut
@@ -27,7 +30,8 @@ _READ_SIZE = 32 * 1024
 _IDLE_CHECK = 3600.0  # QMGR ends idle sessions; this is only a bound
 _STAGES = {
     Ask.GREETING: Stage.GREETING, Ask.EHLO: Stage.EHLO, Ask.HELO: Stage.EHLO, Ask.MAIL: Stage.MAIL,
-    Ask.RCPT: Stage.RCPT, Ask.DATA: Stage.DATA, Ask.DOT: Stage.DOT, Ask.RSET: Stage.MAIL, Ask.QUIT: Stage.SESSION,
+    Ask.RCPT: Stage.RCPT, Ask.DATA: Stage.DATA, Ask.CHUNK: Stage.CONTENT, Ask.DOT: Stage.DOT, Ask.RSET: Stage.MAIL,
+    Ask.QUIT: Stage.SESSION,
 }
 _MYSELF = Reply(550, "5.4.6", "Server greets with our own name: mail would loop")
 
@@ -131,11 +135,14 @@ class Session:
         rcpts = tuple(rcpt.address for rcpt in task.rcpts)
         self._machine.begin(Envelope(task.mail, rcpts, task.size, task.is_8bit, task.is_utf8, task.mail_params,
                                      tuple(rcpt.params for rcpt in task.rcpts)))
+        chunks = _until_last(unstuffed(self._set.pieces(task.ta, task.content[0])))
         while True:
             event = self._next()
             match event:
                 case ContentWanted():
                     self._send_content(task)
+                case ChunkWanted():
+                    self._send_chunk(task, chunks)
                 case Finished():
                     self._done += 1
                     self._report(task, event, is_open=True)
@@ -154,10 +161,20 @@ class Session:
                 last = piece
             self._write(last + self._dot())
         except (StoreError, CorruptRecord) as error:
-            # Without the final dot the server must forget what it got (RFC 5321 4.1.1.4).
-            setting.log.error(f"da_se={self._name}, ss_ta={task.ta}, where=content, status={logfmt.clean(error)}")
-            code, estat = (554, "5.6.0") if isinstance(error, CorruptRecord) else (451, "4.3.0")
-            raise SessionLost(Reply(code, estat, "Message content could not be read"), Stage.CONTENT) from None
+            raise self._unreadable(task, error) from None
+
+    def _send_chunk(self, task: Deliver, chunks: Iterator[tuple[bytes, bool]]) -> None:
+        try:
+            octets, is_last = next(chunks)
+        except (StoreError, CorruptRecord) as error:
+            raise self._unreadable(task, error) from None
+        self._machine.send_chunk(octets, is_last=is_last)
+
+    def _unreadable(self, task: Deliver, error: Exception) -> SessionLost:
+        """Without the final dot, or the last chunk, the server must forget what it got (RFC 5321 4.1.1.4)."""
+        self._set.log.error(f"da_se={self._name}, ss_ta={task.ta}, where=content, status={logfmt.clean(error)}")
+        code, estat = (554, "5.6.0") if isinstance(error, CorruptRecord) else (451, "4.3.0")
+        return SessionLost(Reply(code, estat, "Message content could not be read"), Stage.CONTENT)
 
     def _dot(self) -> bytes:
         self._machine.end_content()
@@ -258,6 +275,16 @@ class Session:
     def _log(self, **named: object) -> None:
         if self._set.log.wants(SESSION):
             self._set.log.write(logfmt.fields(da_se=self._name, **named), SESSION)
+
+
+def _until_last(pieces: Iterable[bytes]) -> Iterator[tuple[bytes, bool]]:
+    """Each piece, and whether it is the last."""
+    before = b""
+    for piece in pieces:
+        if before:
+            yield before, False
+        before = piece
+    yield before, True
 
 
 def _failure_code(answered: Answered) -> int:

@@ -258,6 +258,7 @@ def _setting(started: Started, ids: Ids, qmgr: Qmgr, smar: Smar, store: Store) -
 def _offers(flags: frozenset[str]) -> Offers:
     return Offers(
         offers_8bitmime="8bitmime" in flags, offers_smtputf8="smtputf8" in flags, offers_chunking="chunking" in flags,
+        offers_binarymime="binarymime" in flags and "chunking" in flags,
         offers_dsn="dsn" in flags, offers_xverp="xverp" in flags)
 
 

@@ -14,7 +14,7 @@ pytestmark = pytest.mark.system
 def server() -> Iterator[Instance]:
     made = Instance("mail.test", user=other_user())
     made.edit("flags = { 8bitmime", "session_features plain { flags = { -chunking, -smtputf8, -xverp } }\n"
-              "  flags = { lookup_session_conf, xverp, 8bitmime")
+              "  flags = { lookup_session_conf, xverp, binarymime, 8bitmime")
     (made.base / "etc" / "access").write_text("")
     made.add("access", "smtps_session_conf:127.0.0.10 session_feature = plain;\n"
                        "smtps_se_conf:localhost. session_feature = plain;\n"
@@ -34,7 +34,7 @@ def offered(server: Instance, client: str) -> set[str]:
 def test_features_of_a_session(server: Instance) -> None:
     most = offered(server, "127.0.0.1")
     assert {"chunking", "smtputf8", "xverp", "dsn", "8bitmime"} <= most
-    assert most - offered(server, "127.0.0.10") == {"chunking", "smtputf8", "xverp"}
+    assert most - offered(server, "127.0.0.10") == {"chunking", "smtputf8", "xverp", "binarymime"}
 
 
 @pytest.mark.parametrize(("client", "says"), [
@@ -61,6 +61,24 @@ def test_a_list_that_is_marked(server: Instance) -> None:
     server.send("list@mail.test", sender="root@mail.test")
     until(lambda: len(server.mail("nobody")) > before, 20)
     assert sender_of_last(server, "nobody") == "root+nobody=mail.test@mail.test"
+
+
+BINARY = b"Subject: b\r\nContent-Transfer-Encoding: binary\r\n\r\n.\0\n.\xff\r" + bytes(range(256)) * 2000 + b"\r\n"
+
+
+def test_binary_content(server: Instance) -> None:
+    before = len(server.mail("nobody"))
+    with smtplib.SMTP("127.0.0.1", server.port, timeout=20) as smtp:
+        smtp.ehlo("x")
+        assert smtp.docmd("MAIL FROM:<root@mail.test> BODY=BINARYMIME")[0] == 250
+        assert smtp.docmd("RCPT TO:<nobody@mail.test>")[0] == 250
+        assert smtp.docmd("DATA")[0] == 503
+        for piece, last in ((BINARY[:90], ""), (BINARY[90:], " LAST")):
+            smtp.send(f"BDAT {len(piece)}{last}\r\n".encode() + piece)
+            assert smtp.getreply()[0] == 250
+    until(lambda: len(server.mail("nobody")) > before, 20)
+    newest = max(server.mail("nobody"), key=lambda path: path.stat().st_mtime_ns)
+    assert newest.read_bytes().endswith(BINARY.replace(b"\r\n", b"\n"))
 
 
 def sender_of_last(server: Instance, user: str) -> str:

@@ -15,7 +15,7 @@ from typing import Final, NamedTuple
 from meta1g.mta import addr, limits
 from meta1g.mta.errors import LocalProtocolError, RemoteProtocolError
 from meta1g.mta.reply import Reply, parse_reply_text
-from meta1g.proto.smtp.params import dsn_of_mail
+from meta1g.proto.smtp.params import dsn_of_mail, split_onward
 
 
 class Ask(Enum):
@@ -27,6 +27,7 @@ class Ask(Enum):
     MAIL = auto()
     RCPT = auto()
     DATA = auto()
+    CHUNK = auto()
     DOT = auto()
     QUIT = auto()
     RSET = auto()
@@ -46,6 +47,11 @@ class Envelope(NamedTuple):
     params: bytes = b""
     rcpt_params: tuple[bytes, ...] = ()
 
+    @property
+    def is_binary(self) -> bool:
+        """Whether only BDAT can carry it (RFC 3030 3)."""
+        return split_onward(self.params).get(b"BODY") == b"BINARYMIME" if self.params else False
+
 
 class Ready(NamedTuple):
     """The server has answered EHLO, LHLO or HELO: transactions may begin."""
@@ -55,6 +61,10 @@ class Ready(NamedTuple):
 
 class ContentWanted(NamedTuple):
     """Send the content now, then call `end_content`."""
+
+
+class ChunkWanted(NamedTuple):
+    """Call `send_chunk` with the first or the next piece of the content."""
 
 
 class Answered(NamedTuple):
@@ -84,10 +94,11 @@ class Bye(NamedTuple):
     reply: Reply
 
 
-Event = Ready | ContentWanted | Finished | Refused | Bye
+Event = Ready | ContentWanted | ChunkWanted | Finished | Refused | Bye
 
 _TOO_LARGE: Final = Reply(552, "5.3.4", "Message is larger than the next server allows")
 _NO_UTF8: Final = Reply(553, "5.6.7", "The next server does not offer SMTPUTF8")  # RFC 6531 3.5
+_NO_BINARY: Final = Reply(554, "5.6.3", "The next server does not offer BINARYMIME")  # RFC 3030 3
 _NO_REPLY: Final = Reply(451, "4.4.2", "Connection lost")
 
 
@@ -203,8 +214,12 @@ class SmtpClient:
             self._fail_rest(Ask.MAIL, _NO_UTF8)
             self._finish()
             return
+        if envelope.is_binary and not {"BINARYMIME", "CHUNKING"} <= self.extensions.keys():
+            self._fail_rest(Ask.MAIL, _NO_BINARY)
+            self._finish()
+            return
         self._say(Ask.MAIL, b"MAIL FROM:" + addr.bracketed(envelope.mail) + self._mail_params(envelope))
-        if "PIPELINING" in self.extensions:
+        if "PIPELINING" in self.extensions and not envelope.is_binary:
             self._say_rcpts()
             self._say(Ask.DATA, b"DATA")
             self._data_sent = True
@@ -212,6 +227,18 @@ class SmtpClient:
     def end_content(self) -> None:
         """The content has been sent: send the final dot."""
         self._output.append(b".\r\n")
+        self._await_end()
+
+    def send_chunk(self, octets: bytes, *, is_last: bool) -> None:
+        """Send octets of the content, which is not in wire form, as one BDAT (RFC 3030 2)."""
+        self._output.append(b"BDAT %d%b\r\n" % (len(octets), b" LAST" if is_last else b""))
+        self._output.append(octets)
+        if is_last:
+            self._await_end()
+        else:
+            self._awaited.append((Ask.CHUNK, 0))
+
+    def _await_end(self) -> None:
         if self._is_lmtp:
             self._awaited.extend((Ask.DOT, at) for at in self._accepted)
         else:
@@ -245,7 +272,9 @@ class SmtpClient:
         params = b""
         if "SIZE" in self.extensions and envelope.size:
             params += b" SIZE=%d" % envelope.size
-        if envelope.is_8bit and "8BITMIME" in self.extensions:
+        if envelope.is_binary:
+            params += b" BODY=BINARYMIME"
+        elif envelope.is_8bit and "8BITMIME" in self.extensions:
             params += b" BODY=8BITMIME"
         if envelope.is_utf8:
             params += b" SMTPUTF8"
@@ -268,6 +297,8 @@ class SmtpClient:
                 self._on_rcpt(at, reply)
             case Ask.DATA:
                 self._on_data(reply)
+            case Ask.CHUNK:
+                self._on_chunk(reply)
             case Ask.DOT:
                 self._on_dot(at, reply)
             case Ask.QUIT:
@@ -311,7 +342,9 @@ class SmtpClient:
             self._results[at] = Answered(at, Ask.RCPT, reply)
         if self._data_sent or self._awaited:
             return
-        if self._accepted:
+        if self._accepted and self._envelope is not None and self._envelope.is_binary:
+            self._queue.append(ChunkWanted())
+        elif self._accepted:
             self._say(Ask.DATA, b"DATA")
         else:
             self._reset()
@@ -327,6 +360,13 @@ class SmtpClient:
             return
         bad = reply if not reply.is_positive else Reply(451, "4.5.0", f"Unexpected reply to DATA: {reply}")
         self._fail_rest(Ask.DATA, bad)
+        self._reset()
+
+    def _on_chunk(self, reply: Reply) -> None:
+        if reply.is_positive:
+            self._queue.append(ChunkWanted())
+            return
+        self._fail_rest(Ask.CHUNK, reply)
         self._reset()
 
     def _on_dot(self, at: int, reply: Reply) -> None:

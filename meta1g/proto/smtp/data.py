@@ -7,6 +7,7 @@ Rules
     Octets come out as received, transparency dots included (RFC 5321 4.5.2): that is the
     form of CDB and of the next transfer.
 """
+from collections.abc import Iterable, Iterator
 from typing import Final
 
 _END: Final = b"\r\n.\r\n"
@@ -99,7 +100,7 @@ class ChunkReader(ContentFacts):
     def feed(self, data: bytes) -> bytes:
         """Take octets of a chunk; return those that can be passed on. A line end at the end waits for what follows."""
         buffer = self._tail + data
-        keep = 2 if buffer.endswith(b"\r\n") else 1 if buffer.endswith(b"\r") else 0
+        keep = _held_back(buffer)
         piece, self._tail = buffer[: len(buffer) - keep], buffer[len(buffer) - keep:]
         return self._out(piece)
 
@@ -138,3 +139,21 @@ def unstuff(content: bytes) -> bytes:
     if content.startswith(b"."):
         content = content[1:]
     return content.replace(b"\r\n.", b"\r\n")
+
+
+def unstuffed(pieces: Iterable[bytes]) -> Iterator[bytes]:
+    """What `unstuff` makes of content that comes in pieces, wherever they begin and end."""
+    tail, is_first = b"", True
+    for piece in pieces:
+        if is_first and piece:
+            piece, is_first = piece.removeprefix(b"."), False
+        buffer = tail + piece
+        keep = _held_back(buffer)
+        tail = buffer[len(buffer) - keep:]
+        yield buffer[: len(buffer) - keep].replace(b"\r\n.", b"\r\n")
+    yield tail
+
+
+def _held_back(buffer: bytes) -> int:
+    """How many octets at the end may be part of a line end with a dot behind it."""
+    return 2 if buffer.endswith(b"\r\n") else 1 if buffer.endswith(b"\r") else 0

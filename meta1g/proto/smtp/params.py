@@ -58,6 +58,8 @@ def mail_params(params: Params, offers: Offers, size_max: int) -> MailParams | R
             if body not in _BODIES or not getattr(offers, _BODIES[body]):
                 return replies.BAD_PARAMETER
             found = found._replace(body=body)
+            if body == b"BINARYMIME":
+                onward.append(b"BODY=BINARYMIME")
         elif keyword == b"SMTPUTF8" and offers.offers_smtputf8:
             if value:
                 return replies.BAD_PARAMETER

@@ -9,6 +9,7 @@ from meta1g.proto.smtp.client import (
     Answered,
     Ask,
     Bye,
+    ChunkWanted,
     ContentWanted,
     Envelope,
     Finished,
@@ -17,6 +18,7 @@ from meta1g.proto.smtp.client import (
     ReplyReader,
     SmtpClient,
 )
+from meta1g.proto.smtp.data import stuff, unstuffed
 from tests.unit.proto.test_server import Dialog
 
 PIPELINING = b"220 s\r\n", b"250-s\r\n250-PIPELINING\r\n250-SIZE 5000\r\n250 8BITMIME\r\n"
@@ -205,6 +207,69 @@ def test_misuse() -> None:
     client = SmtpClient("me.test")
     with pytest.raises(LocalProtocolError):
         client.begin(ENVELOPE)
+
+
+BINARY = Envelope(b"a@c", (b"b@d", b"e@f"), 100, True, params=b"BODY=BINARYMIME")
+CHUNKING = b"220 s\r\n", b"250-s\r\n250-PIPELINING\r\n250-CHUNKING\r\n250 BINARYMIME\r\n"
+
+
+def begun(*replies: bytes, is_lmtp: bool = False) -> SmtpClient:
+    client = ready(*CHUNKING, is_lmtp=is_lmtp)
+    client.begin(BINARY)
+    assert client.take_output() == b"MAIL FROM:<a@c> BODY=BINARYMIME\r\n"
+    client.feed(b"250 ok\r\n")
+    assert client.next_event() is None
+    assert client.take_output() == b"RCPT TO:<b@d>\r\nRCPT TO:<e@f>\r\n"
+    client.feed(b"".join(replies))
+    return client
+
+
+def test_binary_content_goes_in_chunks() -> None:
+    client = begun(b"250 ok\r\n550 no\r\n")
+    assert isinstance(client.next_event(), ChunkWanted)
+    client.send_chunk(b".\n\0", is_last=False)
+    assert client.take_output() == b"BDAT 3\r\n.\n\0"
+    client.feed(b"250 3 octets\r\n")
+    assert isinstance(client.next_event(), ChunkWanted)
+    client.send_chunk(b"", is_last=True)
+    assert client.take_output() == b"BDAT 0 LAST\r\n"
+    client.feed(b"250 taken\r\n")
+    assert finish(client) == [(0, Ask.DOT, 250), (1, Ask.RCPT, 550)]
+
+
+def test_a_chunk_is_refused() -> None:
+    client = begun(b"250 ok\r\n250 ok\r\n")
+    assert isinstance(client.next_event(), ChunkWanted)
+    client.send_chunk(b"x", is_last=False)
+    client.feed(b"452 full\r\n")
+    assert client.next_event() is None
+    assert client.take_output().endswith(b"RSET\r\n")
+    client.feed(b"250 ok\r\n")
+    assert finish(client) == [(0, Ask.CHUNK, 452), (1, Ask.CHUNK, 452)]
+    assert client.is_idle
+
+
+def test_the_last_chunk_over_lmtp_has_an_answer_for_each() -> None:
+    client = begun(b"250 ok\r\n250 ok\r\n", is_lmtp=True)
+    assert isinstance(client.next_event(), ChunkWanted)
+    client.send_chunk(b"x", is_last=True)
+    client.feed(b"250 taken\r\n452 full\r\n")
+    assert finish(client) == [(0, Ask.DOT, 250), (1, Ask.DOT, 452)]
+
+
+def test_binary_content_needs_a_server_for_it() -> None:
+    client = ready(*PIPELINING)
+    client.begin(BINARY)
+    assert finish(client) == [(0, Ask.MAIL, 554), (1, Ask.MAIL, 554)]
+    assert client.is_idle
+
+
+@given(st.lists(st.sampled_from([b".", b"..", b"\r", b"\n", b"\r\n", b"x", b""])), st.lists(st.integers(0, 40)))
+def test_content_is_unstuffed_wherever_it_is_cut(parts: list[bytes], cuts: list[int]) -> None:
+    content = b"".join([*parts, b"\r\n"])
+    ends = sorted({0, len(content), *(cut for cut in cuts if cut < len(content))})
+    pieces = [stuff(content)[start:end] for start, end in zip(ends, [*ends[1:], None], strict=True)]
+    assert b"".join(unstuffed(pieces)) == content
 
 
 @given(st.lists(st.sampled_from([b"b@local.test", b"nobody@local.test", b"x@else.test"]), min_size=1, max_size=6),

@@ -32,7 +32,8 @@ def mail(text: bytes) -> tuple[tuple[bytes, bytes], ...]:
 MAIL = [
     (b"", MailParams()), (b"SIZE=10", MailParams(10)), (b"size=0", MailParams()), (b"SIZE=", None), (b"SIZE=x", None),
     (b"BODY=7BIT", MailParams(body=b"7BIT")), (b"BODY=8bitmime", MailParams(body=b"8BITMIME")), (b"BODY=9", None),
-    (b"BODY=BINARYMIME", MailParams(body=b"BINARYMIME")), (b"SMTPUTF8", MailParams(is_utf8=True)),
+    (b"BODY=BINARYMIME", MailParams(body=b"BINARYMIME", onward=b"BODY=BINARYMIME")),
+    (b"SMTPUTF8", MailParams(is_utf8=True)),
     (b"SMTPUTF8=1", None), (b"RET=FULL", MailParams(onward=b"RET=FULL")), (b"RET=hdrs", MailParams(onward=b"RET=hdrs")),
     (b"RET=all", None), (b"RET", None), (b"ENVID=a+2Bb", MailParams(onward=b"ENVID=a+2Bb")), (b"ENVID=a+b", None),
     (b"ENVID", None), (b"ENVID=" + b"x" * 100, MailParams(onward=b"ENVID=" + b"x" * 100)),
