@@ -6,6 +6,7 @@ Peers
 Files
     Writes IBDB and DEFEDB; removes CDB files and journal segments.
 """
+import gc
 import itertools
 import os
 import random
@@ -157,4 +158,8 @@ def main(argv: list[str]) -> int:
     """Run the program; returns its exit code."""
     started = start("qmgr", argv)
     os.makedirs(ibdb.FOLDER, 0o700, exist_ok=True)
-    return Process(started).run()
+    gc.disable()
+    process = Process(started)
+    gc.freeze()  # a long queue is there to stay
+    gc.enable()
+    return process.run()

@@ -136,8 +136,10 @@ def recover(disk: Disk, folder: str, defedb: Defedb, cdb: ContentDb, report: Rep
     stored, deferred = _deferred(defedb, dsns, note)
     waiting = {ta for _, ta, _ in deferred}
     for _, ta, idx in deferred:
-        _use(next_idx, ta, [idx])
-        _drop(fresh, ta, [idx])
+        if idx >= next_idx.get(ta, 0):
+            next_idx[ta] = idx + 1
+        if ta in fresh:
+            _drop(fresh, ta, [idx])
     for entry in stored:
         _use(next_idx, entry.ta, [entry.next_idx - 1])
     _correct(defedb, [ta for ta in stored if ta.ta in waiting and ta.next_idx < next_idx[ta.ta]], next_idx,
@@ -167,7 +169,8 @@ def recover(disk: Disk, folder: str, defedb: Defedb, cdb: ContentDb, report: Rep
     keep += [found.begin._replace(rcpts=tuple(found.rcpts.values()), content=(places[ta],))
              for ta, found in fresh.items()]
     there = {(ta, idx) for ta, found in fresh.items() for idx in found.rcpts}
-    uncertain = sorted(tried.keys() & (there | {(ta, idx) for _, ta, idx in deferred}))
+    there |= {(ta, idx) for _, ta, idx in deferred} if tried else set()
+    uncertain = sorted(tried.keys() & there)
     keep += [Attempt(True, ta, (Tried(idx),)) for ta, idx in uncertain]
     return Found(transactions, deferred, segments, ids_last, orphans, kept, uncertain, keep)
 
@@ -209,7 +212,8 @@ def _deferred(defedb: Defedb, dsns: list[TaNew], note: Report) -> tuple[list[Def
     for ta in sorted(alone):
         note(CorruptRecord(defedb.path, 0, f"the record of {ta} is gone"))
     bounced = {(dsn.origin, end.idx) for dsn in dsns for end in dsn.ended}
-    goes = [entry for entry in waiting if entry.ta in alone or (entry.ta, entry.idx) in bounced]
+    goes = [entry for entry in waiting if entry.ta in alone or (entry.ta, entry.idx) in bounced
+            ] if alone or bounced else []
     if goes:
         defedb.write([Change(deletes=tuple((entry.ta, entry.idx) for entry in goes))])
         waiting = sorted(set(waiting) - set(goes))
