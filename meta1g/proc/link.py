@@ -15,9 +15,10 @@ from meta1g.mta.errors import FrameError, LinkDown
 from meta1g.proc.log import Log
 from meta1g.proto.rcb import PROTOCOL_VERSION, FrameReader, Hello, Vocabulary, check_hello
 from meta1g.st.netfd import NetFd, connect
-from meta1g.st.sched import Flag, Slot, TimedOut, sleep, soon, spawn
+from meta1g.st.sched import Flag, Slot, TimedOut, now, sleep, soon, spawn
 
 _RETRY_DELAY: Final = 0.05  # seconds between tries to connect: what waits for it is a whole start
+_FLUSH_CHECK: Final = 0.002  # seconds; only the end of a process waits for it
 _PATIENCE: Final = 5.0  # seconds that a call waits for a peer that MCP is restarting; that takes 0.5 to 2
 _CONNECT_TIMEOUT: Final = 5.0
 _WRITE_TIMEOUT: Final = 30.0
@@ -81,6 +82,12 @@ class Link:
             return False
         self._put(self._vocabulary.frame(message, tag))
         return True
+
+    def flush(self, timeout: float) -> None:
+        """Wait until what was sent has left this process, at most `timeout` seconds."""
+        end = now() + timeout
+        while (self._out or self._is_draining) and now() < end:
+            sleep(_FLUSH_CHECK)
 
     def _put(self, octets: bytes) -> None:
         self._out.append(octets)

@@ -7,7 +7,7 @@ Files
     Reads CDB and the journal, writes nothing.
 """
 import signal
-from typing import Any
+from typing import Any, Final
 
 from meta1g.mta import logfmt
 from meta1g.proc.link import Link
@@ -21,8 +21,11 @@ from meta1g.shim.safeio import Disk
 from meta1g.smtpc.session import Session
 from meta1g.smtpc.setting import Setting
 from meta1g.st.block import Blocking
-from meta1g.st.sched import Flag, sleep, soon, spawn
+from meta1g.st.sched import Flag, now, sleep, soon, spawn
 from meta1g.st.signals import on_signal
+
+_DRAIN: Final = 10.0  # seconds that sessions get to end at an orderly stop
+_DRAIN_CHECK: Final = 0.01
 
 
 class Smtpc:
@@ -106,11 +109,10 @@ class Smtpc:
     def _drain(self) -> None:
         for session in list(self._sessions.values()):
             session.close()
-        for _ in range(100):
-            if not self._sessions:
-                break
-            sleep(0.1)
-        sleep(0.05)  # let the last reports leave
+        end = now() + _DRAIN
+        while self._sessions and now() < end:
+            sleep(_DRAIN_CHECK)
+        self._link.flush(1.0)  # the last reports
 
     def _print_stats(self) -> None:
         print_stats("smtpc", {"sessions": len(self._sessions), "sessions_most": self._sessions_most})
