@@ -11,7 +11,7 @@ from gevent import get_hub
 from greenlet import getcurrent
 
 from meta1g.st.netfd import NetFd
-from meta1g.st.sched import Flag, Interrupted, spawn
+from meta1g.st.sched import Flag, Interrupted, give_way, spawn
 
 _BURST: Final = 64  # connections taken per turn of the loop, so that sessions get their turn too
 _PAUSE: Final = 0.1  # seconds to wait when descriptors or memory have run out (never spin at EMFILE)
@@ -149,7 +149,7 @@ class Acceptor:
                 return
             if not self._accept_one(sock):
                 return
-        gevent.sleep(0)
+        give_way()
 
     def _take_turn(self) -> bool:
         try:
