@@ -170,6 +170,7 @@ class Smtps:
                 self._told = ""
                 self._ids.allot(message.id_first, message.id_last)
                 self._has_ids.raise_()
+                self._tell_statistics()
             case Throttle():
                 self._throttle(message)
             case Names():

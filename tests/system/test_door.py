@@ -2,7 +2,6 @@
 import contextlib
 import shutil
 import smtplib
-import socket
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,6 +10,7 @@ import pytest
 
 from tests.lib.instance import BIN, Instance, free_port, other_user, run
 from tests.lib.nameserver import Nameserver
+from tests.lib.raw import Raw
 from tests.lib.wait import until
 
 pytestmark = pytest.mark.system
@@ -33,33 +33,6 @@ def arrived(server: Instance, count: int) -> list[bytes]:
     until(lambda: len(server.mail(USER)) > count, 20, "the message arrives")
     found = sorted(server.mail(USER), key=lambda path: path.stat().st_mtime_ns)[count:]
     return [path.read_bytes() for path in found]
-
-
-class Raw:
-    """A client that sends what it is told."""
-
-    def __init__(self, server: Instance, client: str = "127.0.0.1") -> None:
-        self.sock = socket.create_connection(("127.0.0.1", server.port), 20, source_address=(client, 0))
-        self._file = self.sock.makefile("rb")
-
-    def say(self, octets: bytes) -> str:
-        """Send and read one reply, its lines joined."""
-        self.sock.sendall(octets)
-        return self.read()
-
-    def read(self) -> str:
-        lines = []
-        while (line := self._file.readline()).endswith(b"\r\n"):
-            lines.append(line.decode().rstrip())
-            if line[3:4] != b"-":
-                break
-        return "\n".join(lines)
-
-    def __enter__(self) -> "Raw":
-        return self
-
-    def __exit__(self, *unused: object) -> None:
-        self.sock.close()
 
 
 def test_bdat(server: Instance) -> None:
