@@ -142,7 +142,8 @@ def greeting_from(server: Instance, client: str) -> str:
 
 def test_held_deliveries_throttle_and_all_is_well_when_they_go_on() -> None:
     """M1 9.1: a full AQ closes the door, the servers hold fewer sessions; room in it opens the door again."""
-    with made("threads_max = 10; recipients_per_transaction_max = 10;", "AQ_entries_max = 40;") as server, Raw(server) as raw:
+    options = "threads_max = 10; recipients_per_transaction_max = 10;"
+    with made(options, "AQ_entries_max = 40;") as server, Raw(server) as raw:
         raw.read()
         assert raw.say(b"EHLO x\r\n").startswith("250")
         accepted = 0
