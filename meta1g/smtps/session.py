@@ -192,11 +192,10 @@ class Session:
             left = pace.left(now())
             if left <= 0:
                 raise TimedOut
-            is_content = machine.is_in_content
-            data = netfd.read(_READ_CONTENT if is_content else _READ_COMMANDS, left)
+            data = netfd.read(_READ_CONTENT if machine.expects_octets else _READ_COMMANDS, left)
             if not data:
                 return "connection closed by client"
-            if is_content:
+            if machine.is_in_content:
                 pace.octets(len(data), now())
             machine.feed(data)
 

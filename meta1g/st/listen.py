@@ -16,6 +16,7 @@ from meta1g.st.sched import Flag, Interrupted, give_way, now, spawn
 _BURST: Final = 64  # connections taken per turn of the loop, so that sessions get their turn too
 _PAUSE: Final = 0.1  # seconds to wait when descriptors or memory have run out (never spin at EMFILE)
 _TROUBLE: Final = 10.0  # seconds between two words about it
+_SEND_BUFFER: Final = 64 * 1024  # octets of replies that the kernel keeps for who does not read; else up to 4 MB
 _IDLE_MAX: Final = 200  # threads kept for the next connections; a new one costs 20 microseconds and a page fault
 _TURN: Final = 0.002  # seconds until a process that may not accept just now looks again
 _DRAINED: Final = (errno.EAGAIN, errno.EWOULDBLOCK)
@@ -79,7 +80,8 @@ class Acceptor:
         for sock in socks:
             sock.setblocking(False)
             if sock.family != socket.AF_UNIX:
-                sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)  # connections inherit it
+                sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)  # connections inherit both
+                sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _SEND_BUFFER)
         self._socks = socks
         self._limit = self._most = limit
         self._refusal = refusal

@@ -2,6 +2,7 @@
 import contextlib
 import os
 import signal
+import socket
 import subprocess
 import time
 from collections.abc import Iterator
@@ -103,6 +104,33 @@ def test_without_descriptors_it_waits_and_goes_on() -> None:
         assert submit(late[0]).startswith("250")
         assert server.log("smtps").count("accept=Too many open files") < 5
         assert server.pids()["smtps"] == pid
+
+
+def test_who_does_not_read_replies_is_ended() -> None:
+    """Its time for all replies is that for a command, though it takes an octet now and then."""
+    with made("IO_timeout = 2s;") as server, Raw(server) as slow, Raw(server) as other:
+        slow.sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 2048)
+        assert slow.read().startswith("220")
+        slow.say(b"EHLO x\r\n")
+        slow.say(b"MAIL FROM:<>\r\n")
+        slow.say(f"RCPT TO:<{TO}>\r\n".encode())
+        slow.sock.setblocking(False)
+        sent = 0
+
+        def is_ended() -> bool:
+            nonlocal sent
+            try:
+                with contextlib.suppress(BlockingIOError):
+                    sent += slow.sock.send(b"BDAT 0\r\n" * 1000)
+                with contextlib.suppress(BlockingIOError):
+                    slow.sock.recv(1)
+            except ConnectionError:
+                return True
+            return False
+
+        assert other.read().startswith("220")
+        until(is_ended, 20, "it is ended")
+        assert sent > 10_000
 
 
 def test_qmgr_away() -> None:
