@@ -12,6 +12,7 @@ set -eu
 umask 022
 here=$(pwd -P)
 mode=${1:-}
+node=/var/lib/meta1g/dev/node # npm's packages
 tools=/var/lib/meta1g/dev/peers # programs whose packages can't be installed beside the others
 
 say() { printf '%s\n' "$*" >&2; }
@@ -112,6 +113,12 @@ unpack_makemap() { # sendmail-bin conflicts with postfix, but this one program n
     return $code
 }
 
+add_nodemailer() {
+    say "setup: installing nodemailer for the tests"
+    mkdir -p $node && npm install --silent --no-fund --no-audit --prefix $node nodemailer >/dev/null 2>&1 ||
+        say "setup: could not install nodemailer; what needs it is skipped"
+}
+
 peers() {
     is_root && command -v apt-get >/dev/null || return 0
     missing=
@@ -121,6 +128,7 @@ peers() {
         PATH=$PATH:/usr/sbin command -v "${pair%%:*}" >/dev/null || missing="$missing ${pair##*:}"
     done
     [ -e /usr/lib/postfix/postfix-lmdb.so ] || missing="$missing postfix-lmdb"
+    [ -e $node/node_modules/nodemailer ] || ! command -v npm >/dev/null || add_nodemailer
     [ -x $tools/makemap ] || unpack_makemap || say "setup: could not get makemap; what needs it is skipped"
     [ -n "$missing" ] || return 0
     say "setup: installing the peers that tests need:$missing"

@@ -13,14 +13,14 @@ from collections.abc import Callable
 from functools import cached_property
 from pathlib import Path
 
-from contrib.bench import scenarios, smar
+from contrib.bench import door, scenarios, smar
 from contrib.bench.report import Row, plot, table
 from contrib.bench.scenarios import Figures, Server
 from contrib.bench.servers import Meta1g, Postfix, Sink
 from tests.lib.instance import free_port
 
 Scenario = Callable[[Server], Figures]
-PARTS = ["rates", "details", "queues", "smar"]
+PARTS = ["rates", "details", "queues", "smar", "door"]
 DOCS = Path(__file__).parents[2] / "docs" / "bench"
 
 
@@ -100,6 +100,18 @@ def queues(bench: Bench, count: int, rcpts: int) -> None:
               runs=1, alone=True)
 
 
+def front_door(bench: Bench, count: int) -> None:
+    """What many clients that want little, and few that want all, leave to the others; Postfix forks for each."""
+    def run(what: str, scenario: Callable[[Meta1g], Figures], goals: dict[str, str]) -> None:
+        bench.run(what, scenario, goals, runs=1, alone=True)  # type: ignore[arg-type]
+
+    run("10,000 idle and 1,000 slow sessions", lambda s: door.crowd(s, bench.sink, count),
+        {"relay/s alone": "", "relay/s beside them": "", "share": "ours >= 0.8", "CPU % for the crowd": "",
+         "MB in all": "ours < 500", "still there": "ours = 11000"})
+    run("reply beside 2 that pipeline without end", lambda s: door.flood(s, 500),
+        {"p50 ms": "", "longest ms": "ours < 50"})
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(
         prog="make bench ARGS=...", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -140,6 +152,8 @@ def _measure(bench: Bench, options: argparse.Namespace) -> None:
         details(bench, options.m // 2)
     if "queues" in parts:
         queues(bench, options.m, options.rcpts)
+    if "door" in parts:
+        front_door(bench, 2 * options.m)
     if "smar" in parts and shutil.which("nsd") is None:
         print("SMAR alone is left out, it needs nsd: apt-get install nsd")
     elif "smar" in parts:

@@ -84,7 +84,7 @@ def _send(port: int, count: int, times: list[float]) -> None:
     for _ in range(count):
         with socket.create_connection(("127.0.0.1", port), 60) as sock:
             sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-            _talk(sock, b"HELO x", b"MAIL FROM:<a@bench.test>", b"RCPT TO:<x@sink.test>", b"DATA")
+            talk(sock, b"HELO x", b"MAIL FROM:<a@bench.test>", b"RCPT TO:<x@sink.test>", b"DATA")
             sock.sendall(body)
             began = time.monotonic()
             sock.sendall(b".\r\n")
@@ -93,7 +93,7 @@ def _send(port: int, count: int, times: list[float]) -> None:
             sock.sendall(b"QUIT\r\n")
 
 
-def _talk(sock: socket.socket, *lines: bytes) -> None:
+def talk(sock: socket.socket, *lines: bytes) -> None:
     """Read the greeting, then send line by line; AssertionError unless each is taken."""
     sock.recv(4096)
     for line in lines:
@@ -110,7 +110,7 @@ def idle(server: Server, count: int) -> Figures:
     socks = []
     for _ in range(count):
         sock = socket.create_connection(("127.0.0.1", server.port), 60)
-        _talk(sock, b"EHLO x")
+        talk(sock, b"EHLO x")
         socks.append(sock)
     after = memory_of(server.pids())
     for sock in socks:
@@ -192,7 +192,7 @@ def _spread(port: int, part: int, count: int) -> None:
     for number in range(count):
         with socket.create_connection(("127.0.0.1", port), 60) as sock:
             rcpt = b"RCPT TO:<x@d%d.many.test>" % ((part * count + number) % DESTINATIONS)
-            _talk(sock, b"HELO x", b"MAIL FROM:<a@bench.test>", rcpt, b"DATA", b"Subject: x\r\n\r\nx\r\n.")
+            talk(sock, b"HELO x", b"MAIL FROM:<a@bench.test>", rcpt, b"DATA", b"Subject: x\r\n\r\nx\r\n.")
 
 
 def machine() -> str:

@@ -65,7 +65,7 @@ class Meta1g:
         routes += [(f"d{n}.many", sink, f"127.1.{n // 250}.{n % 250 + 1}") for n in range(DESTINATIONS)]
         self._instance.add("mt", "".join(f"{name}.test {{ port={port}; ip={{{ip}}} }}\n" for name, port, ip in routes))
         self._instance.add("access", "to:@.test relay\n")
-        self._instance.edit("smtps {\n  flags", "smtps {\n  threads_max = 10000;\n  flags")
+        self._instance.edit("smtps {\n  flags", "smtps {\n  threads_max = 12000;\n  flags")
         self._instance.start()
         self.port = self._instance.port
 

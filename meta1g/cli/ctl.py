@@ -258,8 +258,10 @@ def _as_json(running: dict[str, Any] | None, queue: dict[str, Any]) -> dict[str,
     mcp = {"name": "mcp", "number": 0, "pid": running["pid"], "state": "ready",
            "uptime": _uptime(running)}
     connections = queue.get("connections", {})
+    counted = {server["pid"]: server for server in queue.get("smtps", ())}
     processes = [
-        {**p, "uptime": _uptime(p), "connections": connections.get(p["keyword"], 0)} for p in running["processes"]]
+        {**p, "uptime": _uptime(p), "connections": connections.get(p["keyword"], 0),
+         **({"statistics": counted[p["pid"]]} if p["pid"] in counted else {})} for p in running["processes"]]
     return {"running": True, "processes": [mcp, *processes], "queue": queue}
 
 

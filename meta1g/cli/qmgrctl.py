@@ -41,7 +41,8 @@ def main(conf: str, reload: bool, flush: bool, as_json: bool) -> None:
 
 def _lines(values: dict[str, Any], prefix: str) -> list[str]:
     found = []
-    for name, value in values.items():
+    for name, given in values.items():
+        value = {str(at): part for at, part in enumerate(given)} if isinstance(given, list) else given
         if isinstance(value, dict):
             found += _lines(value, f"{prefix}{name}.")
         else:

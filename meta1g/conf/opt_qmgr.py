@@ -72,7 +72,7 @@ class IbdbConf:
 class IqdbConf:
     """The incoming queue."""
 
-    cache_entries_max: int = opt("cache_entries_max", kinds.count(1), 65536, m1="3.8(8.1)", planned=True,
+    cache_entries_max: int = opt("cache_entries_max", kinds.count(1), 65536, m1="3.8(8.1)",
                                  help="recipients of mail that is arriving", source="meta1g")
     hash_table_entries: int = opt("hash_table_entries", kinds.count(1), 131072, m1="3.8(8.2)", planned=True,
                                   help="size of the hash table", source="meta1g")

@@ -22,5 +22,6 @@ LINK_READ: Final = 64 * 1024  # octets taken at once: from 128 KiB on malloc map
 PEER_BACKLOG: Final = 64 * 1024 * 1024  # unsent octets to a peer that does not read
 RECIPIENT_INDEX: Final = 64**6  # M1 10.3: six base64 digits
 JOURNAL_MESSAGE: Final = 256 * 1024  # larger messages become a CDB file at once, design.md 5
+CONTENT_IN_MEMORY: Final = 64 * 1024 * 1024  # of all sessions of an SMTPS: 250 messages that are just below that
 JOURNAL_SEGMENT: Final = 16 * 1024 * 1024  # a segment is closed beyond this size
 LISTEN_BACKLOG: Final = 1024  # connections the kernel queues; net.core.somaxconn is 4096 on Debian 12

@@ -10,6 +10,9 @@ from typing import Final, NamedTuple
 
 from meta1g.proto.rcb import Vocabulary
 
+DISK_SPACE: Final = "disk space"  # texts of Throttle
+QUEUE_FULL: Final = "queue"
+
 
 class Content(NamedTuple):
     """Where a message's content lies: `segment` of the journal, `offset`, `length` in octets.
@@ -39,9 +42,15 @@ class Welcome(NamedTuple):
 
 
 class Throttle(NamedTuple):
-    """QMGR to SMTPS: from now on hold at most this many sessions (M1 9.1); 0 refuses new mail."""
+    """QMGR to SMTPS: hold at most this many of Welcome's sessions (M1 9.1); with a `text` refuse new mail."""
 
     sessions_max: int
+    text: str
+
+
+class Statistics(NamedTuple):
+    """SMTPS to QMGR: what it has counted so far, a JSON object (M1 9.4)."""
+
     text: str
 
 
@@ -175,5 +184,5 @@ class Rotate(NamedTuple):
 VOCABULARY: Final = Vocabulary({
     1: Welcome, 2: Throttle, 3: SeNew, 4: SeAck, 5: SeEnd, 6: TaCommit, 7: TaAck, 8: JournalOpen,
     9: Compose, 10: Composed, 11: Settle, 12: Settled, 13: Rotate, 14: Leaving, 15: Left,
-    16: Names,
+    16: Names, 17: Statistics,
 })

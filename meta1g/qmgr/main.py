@@ -42,6 +42,7 @@ def _settings(started: Started) -> Settings:
     return Settings(
         hostname=started.hostname,
         aq_entries_max=conf.aq_entries_max,
+        iqdb_entries_max=conf.iqdb.cache_entries_max,
         retry_delay_min=conf.retry_delay_min,
         retry_delay_max=conf.retry_delay_max,
         queue_return=conf.queue_return.default,

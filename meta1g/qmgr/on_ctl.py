@@ -6,6 +6,7 @@ from dataclasses import asdict
 from meta1g.proto.msg_ar import Reopen
 from meta1g.proto.msg_ctl import Answer, Command
 from meta1g.proto.msg_ss import Names
+from meta1g.qmgr import throttle
 from meta1g.qmgr.effects import Effect, Tell
 from meta1g.qmgr.state import PeerKey, Qmgr, RState
 
@@ -20,6 +21,7 @@ def status(q: Qmgr, now: float) -> dict[str, object]:
         "uptime": int(now - q.start),
         "queues": {
             "iqdb": len(q.iqdb),
+            "iqdb_rcpts": q.iqdb_rcpts,
             "aq": q.aq_rcpts,
             "aq_transactions": len(q.aq),
             "aq_states": states,
@@ -31,6 +33,9 @@ def status(q: Qmgr, now: float) -> dict[str, object]:
             "smtpc": sum(client.sessions for client in q.smtpc.values()),
         },
         "peers": {"smtps": len(q.smtps), "smtpc": len(q.smtpc), "smar": int(q.smar is not None)},
+        "throttle": {"sessions": q.throttled_to, "used": round(throttle.used(q), 3), "reason": q.throttle_text},
+        "smtps": [{"process": server.process, "pid": server.pid, "connections": server.sessions,
+                   **json.loads(server.statistics)} for server in q.smtps.values()],
         "disk_free": q.disk_free,
         "segments": len(q.holders),
         "occ": len(q.occ),

@@ -9,6 +9,7 @@ from meta1g.proto.msg_ss import (
     SeEnd,
     SeNew,
     Settled,
+    Statistics,
     TaAck,
     TaCommit,
     Welcome,
@@ -34,12 +35,12 @@ REST = 1.0  # seconds without new mail after the disk has refused some
 _TROUBLE = "Local storage trouble, try again later"
 IDS_PER_PROCESS = 1 << 32  # ids given at once; 2**31 such gifts are left in 64 bits
 
-Message = SeNew | SeEnd | TaCommit | JournalOpen | Composed | Settled | Leaving
+Message = SeNew | SeEnd | TaCommit | JournalOpen | Composed | Settled | Leaving | Statistics
 
 
 def on_up(q: Qmgr, peer: PeerKey, hello: Hello, now: float, out: list[Effect]) -> None:
     """An SMTP server is there: give it ids, once the gift is on stable storage."""
-    q.smtps[peer] = SmtpsPeer(hello.process)
+    q.smtps[peer] = SmtpsPeer(hello.process, pid=hello.pid)
     first = q.ids_next + 1
     q.ids_next += 2 * IDS_PER_PROCESS  # the second half is for our own DSNs
     out.append(WriteIbdb((IdsGiven(q.ids_next),), ("welcome", peer, first), is_urgent=True))
@@ -87,6 +88,8 @@ def on_message(q: Qmgr, peer: PeerKey, message: Message, tag: int, now: float, o
         case Settled():
             _on_settled(q, message, out)
             content.let_go(q, out)
+        case Statistics():
+            q.smtps[peer].statistics = message.text
         case Leaving():
             content.on_leaving(q, peer, message.pid, out)
 
@@ -104,6 +107,10 @@ def _on_session(q: Qmgr, peer: PeerKey, message: SeNew, tag: int, now: float, ou
         out.append(Tell(peer, SeAck(0, "", ""), tag))
         return
     q.counters.refused += 1
+    if refusal == "open":
+        q.counters.refused_open += 1
+    else:
+        q.counters.refused_rate += 1
     text = "Too many open connections" if refusal == "open" else "Connection rate limit exceeded"
     out.append(Tell(peer, SeAck(421, "4.7.0", f"{text}, try again later"), tag))
 
@@ -123,6 +130,7 @@ def _on_commit(q: Qmgr, peer: PeerKey, message: TaCommit, tag: int, now: float, 
     place = message.content[0]
     refusal = _refusal(q, message, now)
     if refusal is not None:
+        q.counters.refused_full += refusal.code == 452
         out.append(Tell(peer, refusal, tag))
         if not place.segment:
             out.append(RemoveContent(message.ta, place))
@@ -134,6 +142,7 @@ def _on_commit(q: Qmgr, peer: PeerKey, message: TaCommit, tag: int, now: float, 
     ta.rcpts = {rcpt.idx: Rcpt(rcpt.idx, rcpt.address, rcpt.params) for rcpt in message.rcpts}
     content.hold(q, message.ta, place)
     q.iqdb[message.ta] = Incoming(ta, peer, tag)
+    q.iqdb_rcpts += count
     record = TaNew(
         message.received, message.size, message.is_8bit, message.is_utf8, message.ta, message.client_ip,
         message.mail, message.mail_params, "",
@@ -148,7 +157,9 @@ def _refusal(q: Qmgr, message: TaCommit, now: float) -> TaAck | None:
         return answer
     if q.is_disk_low:
         return TaAck(452, "4.3.1", "Insufficient disk space, try again later")
-    if q.aq_rcpts + len(message.rcpts) > q.settings.aq_entries_max:
+    count, settings = len(message.rcpts), q.settings
+    if q.aq_rcpts + q.iqdb_rcpts + count > settings.aq_entries_max or (
+            q.iqdb and q.iqdb_rcpts + count > settings.iqdb_entries_max):
         return TaAck(452, "4.3.2", "Queue is full, try again later")
     segment = message.content[0].segment
     if message.received < q.start or (segment and segment not in q.holders):
@@ -161,6 +172,7 @@ def on_accepted(q: Qmgr, then: Accepted, error: str, is_full: bool, now: float, 
     """IBDB has answered: the message is ours (M1 7.1), or the client keeps it."""
     incoming = q.iqdb.pop(then.ta)
     ta = incoming.ta
+    q.iqdb_rcpts -= len(ta.rcpts)
     if error:
         q.refusal = (now + REST, TaAck(452, "4.3.1", _TROUBLE) if is_full else TaAck(451, "4.3.0", _TROUBLE))
         out.append(Tell(incoming.peer, q.refusal[1], incoming.tag))

@@ -4,8 +4,7 @@ from typing import Any
 from meta1g.mta import logfmt
 from meta1g.mta.reply import Reply
 from meta1g.proto.msg_ar import Hop
-from meta1g.proto.msg_ss import Throttle
-from meta1g.qmgr import aq, bounce, content, on_smar, on_smtps, outcome, routing, sched
+from meta1g.qmgr import aq, bounce, content, on_smar, on_smtps, outcome, routing, sched, throttle
 from meta1g.qmgr.effects import (
     Accepted,
     Attempted,
@@ -21,7 +20,6 @@ from meta1g.qmgr.effects import (
     Loaded,
     LogLine,
     SettledStored,
-    Tell,
     Waits,
 )
 from meta1g.qmgr.state import NO_REPLY, Home, Qmgr, Rcpt, RState, Ta
@@ -40,7 +38,7 @@ def on_tick(q: Qmgr, now: float, out: list[Effect]) -> None:
     q.occ.trim(q.settings.occ_entries_max)
     q.icc.trim(now)
     content.rotate_idle(q, out)
-    throttle(q, out)
+    throttle.throttle(q, out)
 
 
 def _expire_questions(q: Qmgr, now: float, out: list[Effect]) -> None:
@@ -65,22 +63,6 @@ def _give_up_route(q: Qmgr, ta: Ta, rcpt: Rcpt, now: float, out: list[Effect]) -
     outcome.defer(q, ta, rcpt, Reply(451, "4.4.3", "Address resolver did not answer in time"), now, out)
 
 
-def throttle(q: Qmgr, out: list[Effect]) -> None:
-    """Slow the SMTP servers down as AQ fills up: from half of it on in proportion (M1 9.1)."""
-    settings = q.settings
-    used = (q.aq_rcpts + len(q.iqdb)) / settings.aq_entries_max
-    text = ""
-    share = min(1.0, max(0.0, 2.0 * (1.0 - used)))
-    allowed = max(int(settings.smtps_sessions_max * share), 1)
-    if q.is_disk_low:
-        text = "disk space"
-    if abs(allowed - q.throttled_to) * 20 < settings.smtps_sessions_max and not text and q.throttled_to >= 0:
-        return
-    q.throttled_to = allowed if not text else -1
-    for peer in q.smtps:
-        out.append(Tell(peer, Throttle(allowed, text)))
-
-
 def on_disk(q: Qmgr, message: DiskFree, out: list[Effect]) -> None:
     """Free space was measured (M1 3.8 items 10, 11)."""
     q.disk_free = message.octets
@@ -90,7 +72,7 @@ def on_disk(q: Qmgr, message: DiskFree, out: list[Effect]) -> None:
     if q.is_disk_low != was_low:
         out.append(LogLine(0 if q.is_disk_low else 9, logfmt.fields(
             func="q_disk", free=message.octets, status="too little space" if q.is_disk_low else "space is back")))
-        throttle(q, out)
+        throttle.throttle(q, out)
 
 
 def on_done(q: Qmgr, done: Done, now: float, out: list[Effect]) -> None:

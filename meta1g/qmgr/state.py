@@ -54,6 +54,7 @@ class Settings(NamedTuple):
 
     hostname: str
     aq_entries_max: int
+    iqdb_entries_max: int
     retry_delay_min: float
     retry_delay_max: float
     queue_return: float
@@ -193,6 +194,8 @@ class SmtpsPeer:
     segments: frozenset[str] = frozenset()
     has_announced: bool = False  # whether it has said which segments it uses
     leaving_pid: int = 0
+    pid: int = 0
+    statistics: str = "{}"  # what it has counted, a JSON object
     clients: dict[str, int] = field(default_factory=dict)  # open sessions by address
 
 
@@ -219,6 +222,9 @@ class Counters:
 
     sessions: int = 0
     refused: int = 0
+    refused_open: int = 0  # of them, as the client had too many open
+    refused_rate: int = 0  # as it came too often
+    refused_full: int = 0  # transactions, not sessions: the queue or the disk was full
     transactions: int = 0
     recipients: int = 0
     delivered: int = 0
@@ -240,6 +246,7 @@ class Qmgr:
     icc: Icc = field(default_factory=Icc)
     hosts: HostConf = field(default_factory=lambda: HostConf({}))
     iqdb: dict[str, Incoming] = field(default_factory=dict)
+    iqdb_rcpts: int = 0
     aq: dict[str, Ta] = field(default_factory=dict)
     aq_rcpts: int = 0
     loading: int = 0  # recipients on their way from DEFEDB
@@ -264,7 +271,9 @@ class Qmgr:
     disk_free: int = 1 << 62
     is_disk_low: bool = False
     refusal: tuple[float, TaAck] = (0.0, TaAck(0, "", ""))  # until when IBDB gets a rest, and what clients hear
-    throttled_to: int = -1
+    is_full: bool = False  # of mail
+    throttled_to: int = -1  # what the SMTP servers were told; -1: not all of them
+    throttle_text: str = ""
     counters: Counters = field(default_factory=Counters)
 
 

@@ -3,7 +3,8 @@
 Rules
     A message up to JOURNAL_MESSAGE octets stays in memory until its final dot and is then
     appended to the journal with all others that wait: one write, one flush (design 5).
-    A larger one streams into its CDB file.
+    A larger one streams into its CDB file, and so does one that is still to come while those in memory
+    take CONTENT_IN_MEMORY octets together: slow clients shall not hold more.
 """
 from collections.abc import Callable
 from typing import Final
@@ -16,6 +17,7 @@ from meta1g.shim.journal import Entry, JournalWriter
 from meta1g.st.block import Blocking
 from meta1g.st.sched import Slot, TimedOut, spawn
 
+_SMALL: Final = 4096  # octets; one by one, each as an object of its own, they would take forty times as much
 _FLUSH_TIMEOUT: Final = 120.0  # seconds for the disk to take a batch
 
 
@@ -31,6 +33,7 @@ class Store:
         self._uncommitted: dict[str, int] = {}
         self.on_segments: Callable[[], None] = lambda: None
         self.segment = ""
+        self.held = 0  # octets of content in memory
         self.batches = 0
         self.entries = 0
 
@@ -106,23 +109,33 @@ class Incoming:
         self._store = store
         self._ta = ta
         self._pieces: list[bytes] = []
+        self._small = bytearray()  # pieces too small to be kept each for itself
         self._held = 0
         self._file: ContentWriter | None = None
-        self._limit = limits.JOURNAL_MESSAGE if store.has_journal else 0
         self.size = 0
 
     def append(self, piece: bytes) -> None:
         """The next piece; StoreError if the disk refuses."""
-        self._pieces.append(piece)
-        self._held += len(piece)
-        self.size += len(piece)
-        if self._held > max(self._limit, limits.JOURNAL_MESSAGE):
+        size = len(piece)
+        if size < _SMALL:
+            self._small += piece
+        else:
+            self._gather()
+            self._pieces.append(piece)
+        self._held += size
+        self._store.held += size
+        self.size += size
+        is_much = self._held > limits.JOURNAL_MESSAGE
+        if is_much or (self._held >= _SMALL and self._store.held > limits.CONTENT_IN_MEMORY):
             self._spill()
 
     def commit(self) -> Content:
         """Put all of it on stable storage; where it lies. StoreError if that fails."""
         if self._file is None and self._store.has_journal:
-            return self._store.put(Entry(self._ta, self._pieces))
+            self._gather()
+            place = self._store.put(Entry(self._ta, self._pieces))
+            self._let_go()
+            return place
         self._spill()
         assert self._file is not None
         self._store.blocking.run(self._file.commit)
@@ -133,11 +146,24 @@ class Incoming:
         if self._file is not None:
             self._store.blocking.run(self._file.abort)
             self._file = None
+        self._let_go()
+
+    def _gather(self) -> None:
+        if self._small:
+            self._pieces.append(bytes(self._small))
+            self._small.clear()
+
+    def _let_go(self) -> None:
         self._pieces = []
+        self._small.clear()
+        self._store.held -= self._held
+        self._held = 0
 
     def _spill(self) -> None:
         run = self._store.blocking.run
         if self._file is None:
             self._file = run(self._store.cdb.writer, self._ta)
-        data, self._pieces, self._held = b"".join(self._pieces), [], 0
+        self._gather()
+        data = b"".join(self._pieces)
+        self._let_go()
         run(self._file.append, data)

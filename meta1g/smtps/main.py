@@ -8,6 +8,7 @@ Files
     Writes CDB and the journal; nobody else does.
 """
 import ipaddress
+import json
 import os
 import signal
 import socket
@@ -20,6 +21,8 @@ from meta1g.proc.start import WORKER, Started, start
 from meta1g.proc.stats import print_stats
 from meta1g.proto.msg_ar import Want
 from meta1g.proto.msg_ss import (
+    DISK_SPACE,
+    QUEUE_FULL,
     Compose,
     JournalOpen,
     Leaving,
@@ -28,6 +31,7 @@ from meta1g.proto.msg_ss import (
     Rotate,
     Segment,
     Settle,
+    Statistics,
     Throttle,
     Welcome,
 )
@@ -51,10 +55,12 @@ from meta1g.smtps.workers import Workers, inherited_sockets
 from meta1g.st.block import Blocking
 from meta1g.st.listen import Acceptor
 from meta1g.st.netfd import NetFd
-from meta1g.st.sched import Flag, Thread, current, soon, spawn
+from meta1g.st.sched import Flag, Thread, current, every, soon, spawn
 from meta1g.st.signals import on_signal
 
 _TURN_FILE: Final = "smtps/accept.lock"  # in the queue directory, in a folder of this process's user
+_TELL: Final = 1.0  # seconds between two looks at what QMGR does not know yet of our counts
+_REFUSALS: Final = {DISK_SPACE: replies.NO_SPACE, QUEUE_FULL: replies.QUEUE_FULL}
 _SETTLE: Final = 20.0  # seconds that content gets to settle at an orderly stop
 _LEAVE: Final = 600.0  # seconds that sessions get after HUP; MCP waits longer
 _DRAIN: Final = 30.0  # seconds that transactions get to end at an orderly stop; MCP waits longer
@@ -79,7 +85,9 @@ class Smtps:
         self._leave = Flag()
         self._has_left = Flag()
         self._has_ids = Flag()
-        self._limit = conf.threads_max
+        self._limit = self._allowed = conf.threads_max
+        self._sessions_max = 0  # of all servers, as QMGR says
+        self._told = ""
         self._acceptor: Acceptor | None = None
         self._qmgr.link.on_message = self._on_qmgr
         self._qmgr.link.on_up = self._announce
@@ -90,7 +98,7 @@ class Smtps:
         on_signal(signal.SIGTERM, self._stop.raise_)
         on_signal(signal.SIGINT, self._stop.raise_)
         on_signal(signal.SIGHUP, self._leave.raise_)
-        on_signal(signal.SIGUSR1, self._print_stats)
+        on_signal(signal.SIGUSR1, lambda: print_stats("smtps", self._statistics()))
         on_signal(signal.SIGUSR2, self._log.rewind)
         self._log.gather(soon)
         self._smar.link.start()
@@ -107,6 +115,7 @@ class Smtps:
             workers.start()
         self._started.ready()
         spawn(self._await_leave, workers)
+        every(_TELL, self._tell_statistics)
         while not self._stop.wait(3600.0):
             pass
         self._drain()
@@ -157,8 +166,11 @@ class Smtps:
         match message:
             case Welcome():
                 self._qmgr.wants_names = False  # unless it says so next
+                self._sessions_max = message.sessions_max
+                self._told = ""
                 self._ids.allot(message.id_first, message.id_last)
                 self._has_ids.raise_()
+                self._tell_statistics()
             case Throttle():
                 self._throttle(message)
             case Names():
@@ -176,23 +188,31 @@ class Smtps:
         self._qmgr.link.send(carry_out(self._store, order))
 
     def _throttle(self, message: Throttle) -> None:
-        self._setting.is_full = bool(message.text)
-        limit = min(message.sessions_max, self._limit)
+        """QMGR counts the sessions of all servers together: each takes its share (M1 9.1)."""
+        self._setting.refusal = _REFUSALS.get(message.text, replies.QUEUE_FULL) if message.text else None
+        self._allowed = max(self._limit * message.sessions_max // max(self._sessions_max, message.sessions_max, 1), 1)
         if self._acceptor is not None:
-            self._acceptor.set_limit(max(limit, 1))
+            self._acceptor.set_limit(self._allowed)
 
-    def _print_stats(self) -> None:
+    def _statistics(self) -> dict[str, object]:
         acceptor, store = self._acceptor, self._store
-        print_stats("smtps", {
+        return {
             "sessions": len(self._sessions),
             "sessions_most": acceptor.active_max if acceptor else 0,
-            "accepted": acceptor.accepted if acceptor else 0,
-            "refused": acceptor.refused if acceptor else 0,
+            "sessions_max": self._allowed,
+            **self._setting.counts.as_dict(acceptor.refused if acceptor else 0),
+            "content_held": store.held,
             "journal_flushes": store.batches,
             "journal_messages": store.entries,
             "smar_cache_hits": self._smar.hits,
             "smar_cache_misses": self._smar.misses,
-        })
+        }
+
+    def _tell_statistics(self) -> None:
+        """Tell QMGR, whom meta1g-ctl asks, what has changed (M1 9.4)."""
+        text = json.dumps(self._statistics())
+        if text != self._told and self._qmgr.link.send(Statistics(text)):
+            self._told = text
 
 
 def _store(started: Started) -> Store:

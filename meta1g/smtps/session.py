@@ -35,9 +35,11 @@ from meta1g.smtps.policy import Decision, Policy, rejection
 from meta1g.smtps.setting import Setting, is_in
 from meta1g.smtps.trace import Client, HeaderScanner, received
 from meta1g.st.netfd import NetFd
-from meta1g.st.sched import Interrupted, TimedOut, now
+from meta1g.st.sched import Interrupted, TimedOut, give_way, now
 
-_READ_SIZE = 64 * 1024
+_READ_COMMANDS = 4096  # octets at once: a batch of pipelined commands that is larger lets others in between
+_READ_CONTENT = 64 * 1024
+_BURST = 32  # commands or pieces of content in a row, 1 or 2 ms of work: then others have their turn
 _PROXY_TIMEOUT = 10.0  # seconds for the PROXY header; the balancer sends it at once
 
 
@@ -78,6 +80,7 @@ class Session:
         self._se = ""
         self._is_counted = False  # by QMGR
         self.is_busy = False
+        self._burst = 0
 
     @property
     def is_in_content(self) -> bool:
@@ -127,8 +130,10 @@ class Session:
             refusal = None if is_late else self._check_client(name_said)
         except LinkDown:
             refusal = replies.NO_QMGR
+        is_limit = False
         if refusal is None:
             refusal = self._open_session()
+            is_limit = refusal is not None
         if refusal is None and is_late:
             refusal = self._check_client(name_said)
         if refusal is None and not setting.allows_early_data and self._has_early_input:
@@ -138,7 +143,10 @@ class Session:
         setting.log.write(
             logfmt.fields(ss_se=self._se, client_ip=self._ip, client_name=name or None, stat=stat), SESSION)
         if refusal is not None:
+            setting.counts.refuse(refusal, is_limit=is_limit)
             return self._last_words(refusal)
+        if name_said is None:
+            setting.counts.sessions += 1
         self._machine.greet(setting.greeting)
         return None
 
@@ -181,30 +189,43 @@ class Session:
         return self._machine.has_input or self._netfd.has_input()
 
     def _dialog(self) -> str:
-        machine, netfd, timeout, pace = self._machine, self._netfd, self._set.io_timeout, self._pace
+        machine, netfd, pace = self._machine, self._netfd, self._pace
         while True:
             event = machine.next_event()
             if event is not None:
                 closed = self._handle(event)
                 if closed is not None:
-                    netfd.write(machine.take_output(), timeout, is_last=True)
+                    netfd.write(machine.take_output(), self._set.io_timeout, is_last=True, in_all=True)
                     return str(closed.reply)
+                self._take_turns()
                 continue
-            output = machine.take_output()
-            if output:
-                netfd.write(output, timeout)
-                pace.command(now())
+            self._reply()
             if self._set.is_stopping and not machine.is_in_content:
                 raise Interrupted
             left = pace.left(now())
             if left <= 0:
                 raise TimedOut
-            data = netfd.read(_READ_SIZE, left)
+            data = netfd.read(_READ_CONTENT if machine.expects_octets else _READ_COMMANDS, left)
             if not data:
                 return "connection closed by client"
             if machine.is_in_content:
                 pace.octets(len(data), now())
             machine.feed(data)
+
+    def _reply(self) -> None:
+        """Send the replies that have gathered; who does not read them has no more time for it than for a command."""
+        output = self._machine.take_output()
+        if output:
+            self._netfd.write(output, max(min(self._set.io_timeout, self._pace.end_in(now())), 0.0), in_all=True)
+            self._pace.command(now())
+            self._burst = 0  # the next read waits
+
+    def _take_turns(self) -> None:
+        """Let others in after so many steps: octets that are there already are read without a wait."""
+        self._burst += 1
+        if self._burst >= _BURST:
+            self._burst = 0
+            give_way()
 
     def _handle(self, event: Event) -> Closed | None:
         match event:
@@ -280,11 +301,13 @@ class Session:
             return replies.NO_QMGR
         decision_reply = self._checks.on_mail(ta, asked.address) or self._check_mail(asked.address)
         reply = decision_reply or replies.MAIL_OK
-        if decision_reply is None and self._set.is_full:
-            reply = replies.NO_SPACE
+        if decision_reply is None and self._set.refusal is not None:
+            reply = self._set.refusal
         self._log(ta=ta, mail=addr.bracketed(asked.address), stat=_stat(reply))
         if reply.is_positive:
             self._ta = Transaction(ta, asked)
+        else:
+            self._set.counts.ta_refused += 1
         return reply
 
     def _check_mail(self, address: bytes) -> Reply | None:
@@ -304,6 +327,7 @@ class Session:
         decision = Decision(refusal) if refusal else self._judge_rcpt(ta, asked.address, address)
         reply = decision.reply or replies.RCPT_OK
         self._checks.on_rcpt_answered(reply)
+        self._set.counts.rcpt(reply, is_discarded=decision.is_discarded)
         index = len(ta.rcpts)
         self._log(ta=ta.ta, rcpt=addr.bracketed(address), idx=index, stat=_stat(reply),
                   status="discarded" if decision.is_discarded else None)
@@ -340,11 +364,10 @@ class Session:
     def _on_data(self) -> Reply:
         ta, setting = self._ta, self._set
         assert ta is not None
-        refusal = self._checks.on_data() or ta.greylisted
+        refusal = self._checks.on_data() or ta.greylisted or setting.refusal
         if refusal is not None:
+            setting.counts.ta_refused += 1
             return refusal
-        if setting.is_full:
-            return replies.NO_SPACE
         ta.incoming = Incoming(setting.store, ta.ta)
         helo = self._machine.helo
         client = Client(helo.name if helo else b"", self._client_name, self._ip)
@@ -378,13 +401,18 @@ class Session:
             reply = self._checks.on_end(end.size, facts.hops, facts.message_id)
         if reply is None:
             reply = self._commit(ta, end, facts.hops)
+        if not reply.is_positive:
+            self._set.counts.ta_refused += 1
         self._log(ta=ta.ta, msgid=facts.message_id or None, size=end.size, stat=_stat(reply))
         return reply
 
     def _commit(self, ta: Transaction, end: ContentEnd, hops: int) -> Reply:
         assert ta.incoming is not None
         accepted = Reply(250, "2.0.0", f"Ok, id {ta.ta}")
+        counts = self._set.counts
+        counts.octets += end.size
         if self._policy.discards or not ta.rcpts:
+            counts.ta_discarded += 1
             self._log(ta=ta.ta, status="discarded")
             return accepted
         now = time.time()
@@ -399,6 +427,7 @@ class Session:
         if ack.code:
             # If the answer was lost QMGR may have the envelope, so the content stays for it to judge.
             return Reply(ack.code, ack.estat, ack.text)
+        counts.ta_accepted += 1
         ta.incoming = None
         return accepted
 

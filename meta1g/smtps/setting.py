@@ -3,11 +3,13 @@ import ipaddress
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from meta1g.mta.reply import Reply
 from meta1g.proc.log import Log
 from meta1g.proto.smtp.params import Offers
 from meta1g.proto.smtp.server import ServerOptions
 from meta1g.proto.smtp.tally import TallyLimits
 from meta1g.smtps.check import Checks
+from meta1g.smtps.counts import Counts
 from meta1g.smtps.incoming import Store
 from meta1g.smtps.peers import Ids, Qmgr, Smar
 from meta1g.smtps.policy import PolicyFlags
@@ -21,7 +23,7 @@ class Setting:
     """Configuration, peers and store; times in seconds, `data_rate_min` in octets a second, `greeting` complete
     with CRLF.
 
-    `is_stopping` and `is_full` change while the process runs.
+    `is_stopping` and `refusal`, what new transactions are told, change while the process runs.
     """
 
     options: ServerOptions
@@ -45,7 +47,8 @@ class Setting:
     checks: Checks = field(default_factory=dict)
     dates: DateClock = field(default_factory=DateClock)
     is_stopping: bool = False
-    is_full: bool = False
+    refusal: Reply | None = None
+    counts: Counts = field(default_factory=Counts)
 
 
 def is_in(ip: str, nets: tuple[Net, ...]) -> bool:

@@ -60,7 +60,7 @@ class HeaderScanner:
     __slots__ = ("_is_over", "_seen", "is_too_large")
 
     def __init__(self) -> None:
-        self._seen = b""
+        self._seen = bytearray()
         self._is_over = False
         self.is_too_large = False
 
@@ -68,15 +68,17 @@ class HeaderScanner:
         """The next piece of content."""
         if self._is_over:
             return
-        self._seen = self._seen + piece if self._seen else piece
-        end = 0 if self._seen.startswith(b"\r\n") else self._seen.find(b"\r\n\r\n")
+        looked_at = max(len(self._seen) - 3, 0)  # a header may come octet by octet
+        self._seen += piece
+        end = 0 if self._seen.startswith(b"\r\n") else self._seen.find(b"\r\n\r\n", looked_at)
         if end >= 0:
             self._is_over = True
-            self._seen = self._seen[: end + 2]
+            del self._seen[end + 2:]
         elif len(self._seen) > limits.HEADER_SECTION:
             self._is_over = self.is_too_large = True
 
     def facts(self) -> HeaderFacts:
         """What the header said."""
         found = _MESSAGE_ID.search(self._seen)
-        return HeaderFacts(len(_RECEIVED.findall(self._seen)), found[1] if found else b"", self._seen.isascii())
+        name = bytes(found[1]) if found else b""
+        return HeaderFacts(len(_RECEIVED.findall(self._seen)), name, self._seen.isascii())

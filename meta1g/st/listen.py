@@ -11,10 +11,12 @@ from gevent import get_hub
 from greenlet import getcurrent
 
 from meta1g.st.netfd import NetFd
-from meta1g.st.sched import Flag, Interrupted, spawn
+from meta1g.st.sched import Flag, Interrupted, give_way, now, spawn
 
 _BURST: Final = 64  # connections taken per turn of the loop, so that sessions get their turn too
 _PAUSE: Final = 0.1  # seconds to wait when descriptors or memory have run out (never spin at EMFILE)
+_TROUBLE: Final = 10.0  # seconds between two words about it
+_SEND_BUFFER: Final = 64 * 1024  # octets of replies that the kernel keeps for who does not read; else up to 4 MB
 _IDLE_MAX: Final = 200  # threads kept for the next connections; a new one costs 20 microseconds and a page fault
 _TURN: Final = 0.002  # seconds until a process that may not accept just now looks again
 _DRAINED: Final = (errno.EAGAIN, errno.EWOULDBLOCK)
@@ -78,7 +80,8 @@ class Acceptor:
         for sock in socks:
             sock.setblocking(False)
             if sock.family != socket.AF_UNIX:
-                sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)  # connections inherit it
+                sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)  # connections inherit both
+                sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _SEND_BUFFER)
         self._socks = socks
         self._limit = self._most = limit
         self._refusal = refusal
@@ -96,6 +99,7 @@ class Acceptor:
         self.accepted = 0
         self.refused = 0
         self.on_trouble: Callable[[OSError], Any] = lambda error: None
+        self._next_trouble = 0.0
         self._threads: list[Any] = []
         self._resting: list[_Worker] = []
 
@@ -149,7 +153,7 @@ class Acceptor:
                 return
             if not self._accept_one(sock):
                 return
-        gevent.sleep(0)
+        give_way()
 
     def _take_turn(self) -> bool:
         try:
@@ -165,7 +169,7 @@ class Acceptor:
             if error.errno in _ABORTED:
                 return True
             if error.errno not in _DRAINED:
-                self.on_trouble(error)
+                self._tell_trouble(error)
                 gevent.sleep(_PAUSE)
             return False
         if self._refuses:
@@ -181,6 +185,11 @@ class Acceptor:
         else:
             _Worker(self, netfd)
         return True
+
+    def _tell_trouble(self, error: OSError) -> None:
+        if now() >= self._next_trouble:
+            self._next_trouble = now() + _TROUBLE
+            self.on_trouble(error)
 
     def _refuse(self, sock: socket.socket) -> None:
         """Say why, as far as that goes without waiting, and close."""

@@ -2,6 +2,7 @@
 import errno
 import os
 import socket
+from time import monotonic
 from typing import Any, Final
 
 from gevent import get_hub
@@ -59,8 +60,8 @@ class NetFd:
             return True
         return True
 
-    def write(self, data: bytes, timeout: float, *, is_last: bool = False) -> None:
-        """All of `data`; the timeout counts for each step of progress.
+    def write(self, data: bytes, timeout: float, *, is_last: bool = False, in_all: bool = False) -> None:
+        """All of `data`; the timeout counts for each step of progress, or for the whole (`in_all`).
 
         What `is_last` leaves together with the end of the stream: who says so closes at once.
         """
@@ -69,11 +70,12 @@ class NetFd:
         if sent == len(data):
             return
         view = memoryview(data)[sent:]
+        end = monotonic() + timeout if in_all else 0.0
         while view:
             watcher = self._writable
             if watcher is None:
                 watcher = self._writable = self._deadlines.hub.loop.io(self.sock.fileno(), _WRITE)
-            self._deadlines.wait(watcher.start, watcher.stop, timeout)
+            self._deadlines.wait(watcher.start, watcher.stop, max(end - monotonic(), 0.0) if in_all else timeout)
             view = view[self._send(view):]
 
     def _send(self, data: bytes | memoryview, flags: int = 0) -> int:

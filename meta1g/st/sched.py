@@ -49,6 +49,16 @@ def sleep(seconds: float) -> None:
     gevent.sleep(seconds)
 
 
+def give_way() -> None:
+    """Let all others that are ready have their turn, those whose sockets are too; `sleep(0)` looks at no socket."""
+    hub = get_hub()
+    timer = hub.loop.timer(0.0)
+    try:
+        hub.wait(timer)
+    finally:
+        timer.close()
+
+
 def now() -> float:
     """Seconds on the clock that deadlines use."""
     return time.monotonic()

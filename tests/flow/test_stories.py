@@ -216,7 +216,7 @@ def test_full_queue_refuses_and_throttles(world: World) -> None:
     assert world.acks[tag].code == 452
     assert world.throttles[-1].sessions_max == 1
     world.connect(world.smtpc)
-    world.run().sleep(5)
+    world.run().sleep(12)
     assert len(world.delivered) == 500
     assert world.throttles[-1].sessions_max == SETTINGS.smtps_sessions_max
     world.check_empty()

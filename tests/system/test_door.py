@@ -1,8 +1,9 @@
 """The SMTP server's extensions and defences over real sockets, with real clients."""
 import contextlib
+import os
+import re
 import shutil
 import smtplib
-import socket
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,6 +12,9 @@ import pytest
 
 from tests.lib.instance import BIN, Instance, free_port, other_user, run
 from tests.lib.nameserver import Nameserver
+from tests.lib.peers import needs
+from tests.lib.postfix import Postfix, needs_postfix
+from tests.lib.raw import Raw
 from tests.lib.wait import until
 
 pytestmark = pytest.mark.system
@@ -33,33 +37,6 @@ def arrived(server: Instance, count: int) -> list[bytes]:
     until(lambda: len(server.mail(USER)) > count, 20, "the message arrives")
     found = sorted(server.mail(USER), key=lambda path: path.stat().st_mtime_ns)[count:]
     return [path.read_bytes() for path in found]
-
-
-class Raw:
-    """A client that sends what it is told."""
-
-    def __init__(self, server: Instance, client: str = "127.0.0.1") -> None:
-        self.sock = socket.create_connection(("127.0.0.1", server.port), 20, source_address=(client, 0))
-        self._file = self.sock.makefile("rb")
-
-    def say(self, octets: bytes) -> str:
-        """Send and read one reply, its lines joined."""
-        self.sock.sendall(octets)
-        return self.read()
-
-    def read(self) -> str:
-        lines = []
-        while (line := self._file.readline()).endswith(b"\r\n"):
-            lines.append(line.decode().rstrip())
-            if line[3:4] != b"-":
-                break
-        return "\n".join(lines)
-
-    def __enter__(self) -> "Raw":
-        return self
-
-    def __exit__(self, *unused: object) -> None:
-        self.sock.close()
 
 
 def test_bdat(server: Instance) -> None:
@@ -292,12 +269,12 @@ BODIES = {
 
 
 @pytest.mark.peer
-@pytest.mark.parametrize("client", ["smtplib", "swaks", "curl", "msmtp"])
+@pytest.mark.parametrize("client", ["smtplib", "burst", "swaks", "curl", "msmtp", "nodemailer"])
 @pytest.mark.parametrize("kind", BODIES)
 def test_clients(server: Instance, tmp_path: Path, client: str, kind: str) -> None:
     """What each client sends arrives octet for octet."""
-    if client != "smtplib" and shutil.which(client) is None:
-        pytest.skip(f"{client} is not here")
+    if client in ("swaks", "curl", "msmtp"):
+        needs(client)
     before = len(server.mail(USER))
     path = tmp_path / "message"
     path.write_bytes(TEXT + BODIES[kind])
@@ -306,6 +283,10 @@ def test_clients(server: Instance, tmp_path: Path, client: str, kind: str) -> No
         case "smtplib":
             with smtplib.SMTP("127.0.0.1", server.port, timeout=60) as smtp:
                 smtp.sendmail("", [TO], path.read_bytes(), ["BODY=8BITMIME"])
+        case "burst":
+            _burst(server, path.read_bytes())
+        case "nodemailer":
+            _nodemailer(server, path)
         case "swaks":
             run("swaks", "--server", f"127.0.0.1:{port}", "--from", "<>", "--to", TO, "--data", f"@{path}", "--silent")
         case "curl":
@@ -314,10 +295,75 @@ def test_clients(server: Instance, tmp_path: Path, client: str, kind: str) -> No
             with path.open("rb") as file:
                 subprocess.run(["msmtp", "--host=127.0.0.1", f"--port={port}", "--from=root@mail.test", "--tls=off",
                                 "--auth=off", TO], stdin=file, check=True, timeout=60)
-    (message,) = arrived(server, before)
+    assert_body(arrived(server, before), kind)
+
+
+def assert_body(messages: list[bytes], kind: str) -> None:
+    """One message came, and says what was sent, but for empty lines at its end."""
+    (message,) = messages
     body = message[message.index(b"\n\n") + 2:]
     expected = BODIES[kind].replace(b"\r\n", b"\n")
     assert body.rstrip(b"\n") == expected.rstrip(b"\n")
+
+
+def _burst(server: Instance, message: bytes) -> None:
+    """All that may go out together does (RFC 2920): the envelope with DATA, the content with QUIT."""
+    with Raw(server) as raw:
+        raw.read()
+        assert "PIPELINING" in raw.say(b"EHLO x\r\n")
+        raw.sock.sendall(f"RSET\r\nMAIL FROM:<> BODY=8BITMIME\r\nRCPT TO:<{TO}>\r\nDATA\r\n".encode())
+        assert [raw.read()[:3] for _ in range(4)] == ["250", "250", "250", "354"]
+        raw.sock.sendall(re.sub(rb"(?m)^\.", b"..", message) + b".\r\nQUIT\r\n")
+        assert [raw.read()[:3] for _ in range(3)] == ["250", "221", ""]
+
+
+NODE = """
+const [port, to, path] = process.argv.slice(1);
+const transport = require("nodemailer").createTransport({host: "127.0.0.1", port: Number(port), ignoreTLS: true});
+transport.sendMail({envelope: {from: "root@mail.test", to: [to]}, raw: require("fs").readFileSync(path)}).then(
+    () => transport.close(), error => { console.error(error); process.exit(1); });
+"""
+NODE_PATH = os.environ.get("NODE_PATH", "/var/lib/meta1g/dev/node/node_modules")
+
+
+def _nodemailer(server: Instance, path: Path) -> None:
+    needs("node")
+    if not Path(NODE_PATH, "nodemailer").exists():
+        pytest.skip(f"needs nodemailer in {NODE_PATH}: contrib/setup.sh check installs it")
+    run("node", "-e", NODE, server.port, TO, path, env={**os.environ, "NODE_PATH": NODE_PATH})
+
+
+@pytest.fixture(scope="module", params=["", "pipelining"])
+def postfix(server: Instance, request: pytest.FixtureRequest) -> Iterator[Postfix]:
+    """As a client; it may not see these words in our answer to EHLO."""
+    needs_postfix()
+    with Postfix(server.port, request.param) as made:
+        yield made
+
+
+@pytest.mark.peer
+@pytest.mark.parametrize("kind", BODIES)
+def test_postfix_as_client(server: Instance, postfix: Postfix, kind: str) -> None:
+    """Octet for octet, too; it does not send by BDAT."""
+    before = len(server.mail(USER))
+    with smtplib.SMTP("127.0.0.1", postfix.port, timeout=60) as smtp:
+        smtp.sendmail("root@mail.test", [TO], TEXT + BODIES[kind], ["BODY=8BITMIME"])
+    assert_body(arrived(server, before), kind)
+
+
+@pytest.mark.peer
+def test_postfix_sends_utf8_and_asks_for_a_report(server: Instance, postfix: Postfix) -> None:
+    before, reports = len(server.mail(USER)), len(server.mail("root"))
+    with smtplib.SMTP("127.0.0.1", postfix.port, timeout=60) as smtp:
+        smtp.sendmail("root@mail.test", [TO], "Subject: \u00fcber\r\n\r\n\u00e4\r\n".encode(),
+                      ["BODY=8BITMIME", "SMTPUTF8", "RET=HDRS", "ENVID=abc"], ["NOTIFY=SUCCESS"])
+    (message,) = arrived(server, before)
+    assert "Subject: \u00fcber\n".encode() in message
+    assert message.endswith("\n\n\u00e4\n".encode())
+    assert b"with UTF8SMTP" in message
+    until(lambda: len(server.mail("root")) > reports, 20, "the report comes")
+    report = max(server.mail("root"), key=lambda path: path.stat().st_mtime_ns).read_text()
+    assert "Subject: Mail was delivered" in report
 
 
 @pytest.mark.peer

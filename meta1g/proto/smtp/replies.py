@@ -55,6 +55,7 @@ TOO_MANY_INVALID: Final = Reply(421, "4.7.0", "Too many invalid recipients, clos
 TOO_MANY_TAS: Final = Reply(421, "4.7.0", "Too many transactions in this session, closing")
 TIMEOUT: Final = Reply(421, "4.4.2", "Timeout, closing")
 SHUTDOWN: Final = Reply(421, "4.3.2", "Service shutting down, closing")
+QUEUE_FULL: Final = Reply(452, "4.3.1", "Queue is full, try again later")
 BUSY: Final = Reply(421, "4.3.2", "Too many connections, try again later")
 NO_QMGR: Final = Reply(421, "4.3.0", "Service not available, try again later")
 ENTRY_BAD: Final = Reply(451, "4.3.5", "A map entry is wrong, try again later")

@@ -90,6 +90,11 @@ class SmtpServer:
         return self._state in (State.DATA, State.BDAT)
 
     @property
+    def expects_octets(self) -> bool:
+        """Whether what comes next is content, not a command."""
+        return self._state is State.DATA or self._bdat is not None
+
+    @property
     def protocol(self) -> str:
         """The word for the Received field (M1 10.5, RFC 3848, RFC 6531 4.3)."""
         if self._mail.is_utf8:

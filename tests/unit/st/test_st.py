@@ -11,7 +11,7 @@ import pytest
 from meta1g.st.block import Blocking
 from meta1g.st.listen import Acceptor
 from meta1g.st.netfd import NetFd, connect
-from meta1g.st.sched import Flag, Interrupted, Slot, TimedOut, current, sleep, spawn
+from meta1g.st.sched import Flag, Interrupted, Slot, TimedOut, current, give_way, sleep, spawn
 
 
 def pair() -> tuple[NetFd, socket.socket]:
@@ -232,3 +232,37 @@ def test_error_in_a_session_costs_only_that() -> None:
     assert server.ask(b"bug") == b""
     assert server.ask(b"fine") == b"fine"
     assert server.acceptor.wait_idle(5)
+
+
+def test_a_reader_that_trickles_does_not_stretch_the_whole() -> None:
+    netfd, peer = pair()
+    end = time.monotonic() + 0.5
+
+    def drain() -> None:
+        while time.monotonic() < end + 5 and peer.recv(4096):
+            time.sleep(0.02)
+
+    reader = threading.Thread(target=drain)
+    reader.start()
+    with pytest.raises(TimedOut):
+        netfd.write(bytes(16 << 20), 0.5, in_all=True)
+    assert time.monotonic() - end < 2.0
+    netfd.close()
+    reader.join(10)
+
+
+def test_who_gives_way_lets_sockets_have_their_turn() -> None:
+    netfd, peer = pair()
+    heard = Flag()
+
+    def listen() -> None:
+        netfd.read(1, 10)
+        heard.raise_()
+
+    spawn(listen)
+    sleep(0)
+    peer.send(b"x")
+    for _ in range(3):
+        give_way()
+    assert heard.is_up
+    netfd.close()
