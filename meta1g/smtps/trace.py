@@ -68,8 +68,9 @@ class HeaderScanner:
         """The next piece of content."""
         if self._is_over:
             return
+        known = max(len(self._seen) - 3, 0)
         self._seen = self._seen + piece if self._seen else piece
-        end = 0 if self._seen.startswith(b"\r\n") else self._seen.find(b"\r\n\r\n")
+        end = 0 if self._seen.startswith(b"\r\n") else self._seen.find(b"\r\n\r\n", known)
         if end >= 0:
             self._is_over = True
             self._seen = self._seen[: end + 2]
