@@ -10,7 +10,7 @@ from meta1g.conf.spec import named, opt, sub
 
 FLAGS_NOW = {
     "8bitmime": "offer 8BITMIME",
-    "smtputf8": "offer SMTPUTF8 (RFC 6531)",
+    "smtputf8": "offer SMTPUTF8 (RFC 6531), which needs 8bitmime",
     "chunking": "offer CHUNKING, content by BDAT (RFC 3030)",
     "binarymime": "with chunking, offer BINARYMIME; such mail bounces where the next server does not",
     "dsn": "offer DSN, reports as the sender wants them (RFC 3461)",

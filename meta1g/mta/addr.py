@@ -18,7 +18,7 @@ _QUOTED: Final = re.compile(rb'"(?:[ !#-\[\]-~]|\\[ -~])*"')
 _QUOTED_UTF8: Final = re.compile(rb'"(?:[ !#-\[\]-~]|\\[ -~]|%s)*"' % _UTF8)
 _LABEL: Final = rb"[A-Za-z0-9](?:[A-Za-z0-9_\-]*[A-Za-z0-9])?"
 _DOMAIN: Final = re.compile(rb"%s(?:\.%s)*" % (_LABEL, _LABEL))
-_U_LABEL: Final = rb"(?:[A-Za-z0-9_\-]|%s)+" % _UTF8
+_U_LABEL: Final = rb"(?:[A-Za-z0-9]|%s)(?:(?:[A-Za-z0-9_\-]|%s)*(?:[A-Za-z0-9]|%s))?" % (_UTF8, _UTF8, _UTF8)
 _DOMAIN_UTF8: Final = re.compile(rb"%s(?:\.%s)*" % (_U_LABEL, _U_LABEL))
 _ROUTE: Final = re.compile(rb"@[^@:,]+(?:,@[^@:,]+)*:")
 _COMMON: Final = re.compile(rb"[A-Za-z0-9_+=\-]+(?:\.[A-Za-z0-9_+=\-]+)*@[A-Za-z0-9\-]+(?:\.[A-Za-z0-9\-]+)*")
@@ -39,6 +39,20 @@ def is_domain(domain: bytes, *, utf8: bool = False) -> bool:
     return (_DOMAIN_UTF8 if utf8 else _DOMAIN).fullmatch(domain) is not None
 
 
+def plain_ip(text: str) -> str | None:
+    """An IP address in its usual form, an IPv4 address inside IPv6 as such; None if it is none or has a zone.
+
+    A zone (`fe80::1%eth0`) may hold any text, and says nothing on another host.
+    """
+    try:
+        ip = ipaddress.ip_address(text)
+    except ValueError:
+        return None
+    if isinstance(ip, ipaddress.IPv4Address):
+        return str(ip)
+    return None if ip.scope_id else str(ip.ipv4_mapped or ip)
+
+
 def is_literal(text: bytes) -> bool:
     """Whether this is `[192.0.2.1]` or `[IPv6:2001:db8::1]` (RFC 5321 4.1.3)."""
     return literal_ip(text) is not None
@@ -49,6 +63,8 @@ def literal_ip(text: bytes) -> str | None:
     if not (text.startswith(b"[") and text.endswith(b"]")):
         return None
     inner = text[1:-1].decode("ascii", "replace")
+    if "%" in inner:  # a zone
+        return None
     try:
         if inner[:5].lower() == "ipv6:":
             return str(ipaddress.IPv6Address(inner[5:]))

@@ -15,6 +15,7 @@ from typing import Final, NamedTuple
 STEPS_MAX: Final = 2000  # states of an automaton: a step of the slowest match takes a third of a millisecond
 _DEPTH_MAX: Final = 50  # nested parentheses, and repetitions of repetitions: functions here call themselves
 _REPEAT_MAX: Final = 255  # POSIX: RE_DUP_MAX
+_DIGITS_MAX: Final = 100  # between braces, zeros in front included; int() refuses thousands
 _ALL: Final = frozenset(range(256))
 _CLASSES: Final = {
     b"alpha": b"a-zA-Z", b"digit": b"0-9", b"alnum": b"a-zA-Z0-9", b"upper": b"A-Z", b"lower": b"a-z",
@@ -232,7 +233,8 @@ class _Parser:
         end = b"}" if self.is_extended else b"\\}"
         inside, found, _ = self.text[self.at:].partition(end)
         low, comma, high = inside.partition(b",")
-        if not found or not all(not digits or digits.isdigit() for digits in (low, high)) or not (low or comma):
+        is_number = all(not digits or digits.isdigit() for digits in (low, high)) and (low or comma)
+        if not found or not is_number or len(inside) > _DIGITS_MAX:
             raise RegexError("{ has no number or no }")
         self.at += len(inside) + len(end)
         least = int(low or b"0")

@@ -8,16 +8,20 @@ Rules
     A process with an event loop writes a turn's lines at once, errors without delay (`gather`).
 """
 import os
+import re
 import syslog
 import threading
 import time
 from collections.abc import Callable
 from typing import Final
 
+from meta1g.mta import logfmt
+
 SESSION: Final = 9  # sessions and transactions: what a postmaster wants to see
 DETAIL: Final = 12  # commands, lookups, scheduling
 DEBUG: Final = 14
 
+_UNPRINTABLE: Final = re.compile(r"[^ -~]")
 _FACILITIES: Final = {
     name[4:].lower(): value for name, value in vars(syslog).items()
     if name.startswith("LOG_") and name[4:] in {
@@ -93,8 +97,8 @@ class Log:
                 pass  # a terminal or a pipe has no beginning
 
     def _put(self, priority: int, line: str) -> None:
-        if "\n" in line:
-            line = line.replace("\n", "%0A")
+        if not line.isprintable():  # an error's text, say; what comes from outside is encoded before
+            line = _UNPRINTABLE.sub(lambda match: logfmt.clean(match[0].encode("utf-8", "backslashreplace")), line)
         if self._is_syslog:
             syslog.syslog(priority, line)
             return

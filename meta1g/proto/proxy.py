@@ -8,6 +8,7 @@ import ipaddress
 import struct
 from typing import Final, NamedTuple
 
+from meta1g.mta import addr
 from meta1g.mta.errors import RemoteProtocolError
 
 HEADER_MAX: Final = 16 + 2048  # octets; version 1 ends at 107, in version 2 extensions follow the addresses
@@ -50,7 +51,10 @@ def _version_1(line: bytes) -> str:
             raise ValueError
     except ValueError:
         raise RemoteProtocolError(f"bad PROXY header {line[:80]!r}") from None
-    return str(ips[0])
+    ip = addr.plain_ip(str(ips[0]))
+    if ip is None:
+        raise RemoteProtocolError("bad PROXY header, an address has a zone")
+    return ip
 
 
 def _version_2(data: bytes) -> Behind | None:
@@ -68,4 +72,4 @@ def _version_2(data: bytes) -> Behind | None:
     if length < 2 * size + 4:
         raise RemoteProtocolError("PROXY header of version 2 is too short")
     packed = data[_V2_HEAD.size : _V2_HEAD.size + size]
-    return Behind(str(ipaddress.ip_address(packed)), data[end:])
+    return Behind(addr.plain_ip(str(ipaddress.ip_address(packed))) or "", data[end:])

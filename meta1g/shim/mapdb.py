@@ -17,6 +17,25 @@ from meta1g.shim import bdb
 _NUL: Final = b"\0"
 
 
+class _File:
+    """One open file, and whether its keys end with a NUL: what is known of one file must not be used for the next."""
+
+    def __init__(self, path: str) -> None:
+        self.table = bdb.open_readonly(path)
+        self._has_nul: bool | None = None
+
+    def get(self, key: bytes) -> bytes | None:
+        if self._has_nul is not None:
+            value = self.table.get(key + _NUL if self._has_nul else key)
+            return value if value is None else value.removesuffix(_NUL)
+        for has_nul in (False, True):
+            value = self.table.get(key + _NUL if has_nul else key)
+            if value is not None:
+                self._has_nul = has_nul
+                return value.removesuffix(_NUL)
+        return None
+
+
 class MapDb:
     """A map file open for reading; any thread may ask."""
 
@@ -24,35 +43,22 @@ class MapDb:
         """Open `path`; StoreError if that fails."""
         self.path = path
         self._lock = threading.Lock()
-        self._table = bdb.open_readonly(path)
-        self._has_nul: bool | None = None
+        self._file = _File(path)
 
     def get(self, key: bytes) -> bytes | None:
         """The value of `key`, None if it is not there; StoreError if the file cannot be read."""
         try:
-            return self._find(self._table, key)
+            return self._file.get(key)
         except StoreError:
             self.reopen()
-            return self._find(self._table, key)
-
-    def _find(self, table: bdb.Table, key: bytes) -> bytes | None:
-        if self._has_nul is not None:
-            value = table.get(key + _NUL if self._has_nul else key)
-            return value if value is None else value.removesuffix(_NUL)
-        for has_nul in (False, True):
-            value = table.get(key + _NUL if has_nul else key)
-            if value is not None:
-                self._has_nul = has_nul
-                return value.removesuffix(_NUL)
-        return None
+            return self._file.get(key)
 
     def reopen(self) -> None:
         """Use the file that is at the path now; the old one stays in use if that fails."""
         with self._lock:
-            self._table = bdb.open_readonly(self.path)
-            self._has_nul = None
+            self._file = _File(self.path)
 
     def items(self) -> Iterator[tuple[bytes, bytes]]:
         """All entries, without NULs, in the file's own order."""
-        for key, value in self._table.items():
+        for key, value in self._file.table.items():
             yield key.removesuffix(_NUL), value.removesuffix(_NUL)

@@ -79,7 +79,7 @@ class Smtps:
         self._ids = Ids(started.process)
         self._store = _store(started)
         self._store.on_segments = self._announce
-        self._setting = _setting(started, self._ids, self._qmgr, self._smar, self._store)
+        self._setting = setting_of(started, self._ids, self._qmgr, self._smar, self._store)
         self._sessions: dict[Session, Thread] = {}
         self._stop = Flag()
         self._leave = Flag()
@@ -236,17 +236,19 @@ def _wants(conf: Any) -> int:
     return wants | {"generic_lookup": Want.GENERIC, "implicitly_match_detail": Want.DETAIL}.get(matching, 0)
 
 
-def _setting(started: Started, ids: Ids, qmgr: Qmgr, smar: Smar, store: Store) -> Setting:
+def setting_of(started: Started, ids: Ids, qmgr: Qmgr, smar: Smar, store: Store) -> Setting:
+    """What the sessions need of the configuration and of this process."""
     conf, flags = started.conf, started.conf.flags
+    offers = _offers(flags)
     options = ServerOptions(
         hostname=started.hostname,
         size_max=conf.message_size_max,
-        offers=_offers(flags),
+        offers=offers,
         answers_vrfy=conf.vrfy != "off",
         require_helo="require_ehlo_before_mail" in flags,
         soft_bounce="soft_bounce" in flags,
         syntax=Syntax("allow_space_after_colon_for_mail_and_rcpt" in flags, "strict_ehlo_checks" in flags,
-                      utf8="smtputf8" in flags),
+                      utf8=offers.offers_smtputf8),
     )
     policy = PolicyFlags(
         use_access="access" in flags,
@@ -277,7 +279,9 @@ def _setting(started: Started, ids: Ids, qmgr: Qmgr, smar: Smar, store: Store) -
 
 def _offers(flags: frozenset[str]) -> Offers:
     return Offers(
-        offers_8bitmime="8bitmime" in flags, offers_smtputf8="smtputf8" in flags, offers_chunking="chunking" in flags,
+        offers_8bitmime="8bitmime" in flags,
+        offers_smtputf8="smtputf8" in flags and "8bitmime" in flags,  # RFC 6531 3.1(8)
+        offers_chunking="chunking" in flags,
         offers_binarymime="binarymime" in flags and "chunking" in flags,
         offers_dsn="dsn" in flags, offers_xverp="xverp" in flags)
 

@@ -106,7 +106,8 @@ class Session:
             self._drop_transaction()
             self._close_session()
             if self._se:
-                self._set.log.write(f"ss_se={self._se}, client_ip={self._ip}, status=end, reason={reason}", DETAIL)
+                self._set.log.write(logfmt.fields(
+                    ss_se=self._se, client_ip=self._ip, status="end", reason=reason), DETAIL)
 
     def _unproxy(self) -> None:
         """Read a load balancer's PROXY header: from now on its client is the client. RemoteProtocolError."""

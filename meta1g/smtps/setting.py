@@ -67,6 +67,6 @@ def greeting_octets(text: str, hostname: str, version: str) -> bytes:
     if text.startswith("220") and text.endswith("\r\n"):
         return text.encode("utf-8", "replace")
     text = text or f"ESMTP meta1g-{version}"
-    if text.endswith("\r\n"):  # a multi-line text brings its own codes from the second line on
-        return f"220-{hostname}{text}".encode("utf-8", "replace")
-    return f"220 {hostname} {text}\r\n".encode("utf-8", "replace")
+    text = text.removesuffix("\r\n")
+    mark = "-" if "\r\n" in text else " "  # a multi-line text brings its own codes from the second line on
+    return f"220{mark}{hostname} {text.removeprefix(' ')}\r\n".encode("utf-8", "replace")

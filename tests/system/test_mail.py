@@ -8,7 +8,6 @@ from pathlib import Path
 
 import pytest
 
-from tests.lib import transcript
 from tests.lib.instance import BIN, Instance, other_user, run
 from tests.lib.peers import needs
 from tests.lib.sink import Sink
@@ -21,18 +20,6 @@ pytestmark = pytest.mark.system
 def server() -> Iterator[Instance]:
     instance = Instance("local.test", "retry_delay_min = 1; retry_delay_max = 2; DSN_handling { merge_delay_max = 1; }")
     instance.add("aliases", "list: <root@local.test> <nobody@local.test>\n")
-    with instance:
-        yield instance
-
-
-@pytest.fixture(scope="module")
-def open_house() -> Iterator[Instance]:
-    """Every local part exists, but `nobody`: the policy of tests/transcripts/README.md."""
-    instance = Instance("local.test")
-    instance.edit("local_user_map { name = passwd; flags = { implicitly_match_detail } }", "")
-    for name in ("aliases", "aliases.db"):
-        (instance.base / "etc" / name).unlink()
-    instance.add("access", "to:nobody@local.test error:550 5.1.1 User unknown\n")
     with instance:
         yield instance
 
@@ -90,19 +77,6 @@ def test_refusals(server: Instance) -> None:
         assert smtp.rcpt("unknown.user@local.test")[0] == 550
         assert smtp.rcpt("x@elsewhere.test")[0] == 550
         assert smtp.rcpt("postmaster@local.test")[0] == 250
-
-
-@pytest.mark.parametrize("path", transcript.files("valid", "invalid"), ids=lambda path: path.stem)
-def test_transcript_over_a_socket(open_house: Instance, path: Path) -> None:
-    steps, _ = transcript.read(path)
-    with socket.create_connection(("127.0.0.1", open_house.port), 10) as sock:
-        stream = sock.makefile("rb")
-
-        def read_line() -> bytes | None:
-            line = stream.readline()
-            return line.removesuffix(b"\r\n") if line else None
-
-        transcript.play(steps, sock.sendall, read_line)
 
 
 def test_early_talker_is_refused(server: Instance) -> None:

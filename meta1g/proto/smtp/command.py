@@ -67,7 +67,7 @@ Command = Helo | Mail | Rcpt | Bdat | Simple
 def parse_command(line: bytes, syntax: Syntax) -> Command | Reply:
     """The command in a line (without its CRLF), or the reply that says what is wrong with it."""
     if not _is_readable(line, syntax):
-        return replies.BAD_CHARACTER
+        return replies.BAD_BDAT if line[:4].upper() == b"BDAT" else replies.BAD_CHARACTER
     line = line.rstrip(b" \t")  # RFC 5321 4.1.1: tolerate trailing white space
     word, _, argument = line.partition(b" ")
     verb = word.upper()
@@ -77,7 +77,7 @@ def parse_command(line: bytes, syntax: Syntax) -> Command | Reply:
     if parse is None:
         return replies.NOT_IMPLEMENTED if verb in _NOT_IMPLEMENTED else replies.UNKNOWN_COMMAND
     if len(line) + 2 > limits.COMMAND_LINE and verb not in (b"MAIL", b"RCPT"):
-        return replies.LINE_TOO_LONG
+        return replies.BAD_BDAT if verb == b"BDAT" else replies.LINE_TOO_LONG
     return parse(verb, argument, syntax)
 
 

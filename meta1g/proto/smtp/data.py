@@ -6,6 +6,7 @@ Rules
     (RFC 5321 2.3.8, 4.1.1.4).
     Octets come out as received, transparency dots included (RFC 5321 4.5.2): that is the
     form of CDB and of the next transfer.
+    Neither those dots nor a line end that is added count for the size (RFC 1870 5).
 """
 from collections.abc import Iterable, Iterator
 from typing import Final
@@ -15,7 +16,7 @@ _END: Final = b"\r\n.\r\n"
 
 class ContentFacts:
     """What is known of content that has come so far: `size`, `is_8bit`, `has_bare_line_end`, `has_nul` and
-    `longest_line` (octets, CRLF not counted)."""
+    `longest_line` (octets, CRLF not counted, but a transparency dot is)."""
 
     __slots__ = ("_line", "has_bare_line_end", "has_nul", "is_8bit", "longest_line", "size")
 
@@ -49,7 +50,7 @@ class ContentReader(ContentFacts):
     """Octets after DATA in, the content out.
 
     `feed` returns what may be passed on; when `is_done`, `rest` holds the octets behind
-    the final dot. The facts grow meanwhile; transparency dots count as octets.
+    the final dot. The facts grow meanwhile.
     """
 
     __slots__ = ("_is_first", "_tail", "is_done", "rest")
@@ -73,7 +74,7 @@ class ContentReader(ContentFacts):
         else:
             keep = len(_END) - 1
             cut = len(buffer) - keep
-            while cut > 0 and buffer[cut - 1] == 13:  # never part CR from LF
+            if cut > 0 and buffer[cut - 1: cut + 1] == b"\r\n":  # which are never parted
                 cut -= 1
             if (cut < 2 and first) or cut <= 0:
                 self._tail = buffer
@@ -83,6 +84,7 @@ class ContentReader(ContentFacts):
             self._is_first = False
             piece = piece[2:]
         if piece:
+            self.size -= piece.count(b"\r\n.") + (not self._line and piece.startswith(b"."))
             self._judge(piece)
         return piece
 
@@ -109,6 +111,7 @@ class ChunkReader(ContentFacts):
         rest, self._tail = self._tail, b""
         if rest != b"\r\n" and (self.size or rest):
             rest += b"\r\n"
+            self.size -= 2
         return self._out(rest)
 
     def _out(self, piece: bytes) -> bytes:

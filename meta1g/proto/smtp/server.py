@@ -125,6 +125,8 @@ class SmtpServer:
 
     def close(self, reply: Reply) -> Closed:
         """End the session with this reply, whatever the state."""
+        if self._options.soft_bounce and reply.code >= 500:
+            reply = reply.softened()._replace(code=421)
         self._output.append(bytes(reply))
         self._state = State.CLOSED
         self._input = Input()

@@ -4,9 +4,9 @@ Rules
     NAME=VALUE words; values are xtext, `[UNAVAILABLE]` and `[TEMPUNAVAIL]` mean that it is not known.
     XCLIENT replaces the client for every decision, XFORWARD is for the log only.
 """
-import ipaddress
 from typing import Final
 
+from meta1g.mta import addr
 from meta1g.mta.reply import Reply
 from meta1g.proto.smtp import replies
 from meta1g.proto.smtp.params import decode_xtext
@@ -41,8 +41,4 @@ def attributes(argument: bytes, known: tuple[str, ...]) -> Attributes | Reply:
 
 def address(text: str) -> str | None:
     """`192.0.2.1` or `IPV6:2001:db8::1` as an IP address, None if it is none."""
-    plain = text[5:] if text[:5].upper() == "IPV6:" else text
-    try:
-        return str(ipaddress.ip_address(plain))
-    except ValueError:
-        return None
+    return addr.plain_ip(text[5:] if text[:5].upper() == "IPV6:" else text)

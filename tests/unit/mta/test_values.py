@@ -137,3 +137,13 @@ def test_log_line_can_not_be_forged(values: dict[str, str]) -> None:
     expected = {name: text.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
                 for name, text in values.items()}
     assert logfmt.parse(line) == expected
+
+
+@pytest.mark.parametrize(("text", "ip"), [
+    ("192.0.2.1", "192.0.2.1"), ("2001:DB8:0::1", "2001:db8::1"), ("::ffff:192.0.2.1", "192.0.2.1"), ("::1", "::1"),
+    ("fe80::1%eth0", None), ("::1%", None), ("192.0.2.1%x", None), ("192.0.2.01", None), ("", None), ("a", None),
+])
+def test_plain_ip(text: str, ip: str | None) -> None:
+    assert addr.plain_ip(text) == ip
+    if ip is None:
+        assert addr.literal_ip(f"[IPv6:{text}]".encode()) is None

@@ -19,7 +19,7 @@ from meta1g.proto.smtp.client import (
     SmtpClient,
 )
 from meta1g.proto.smtp.data import stuff, unstuffed
-from tests.unit.proto.test_server import Dialog
+from tests.lib.dialog import Client
 
 PIPELINING = b"220 s\r\n", b"250-s\r\n250-PIPELINING\r\n250-SIZE 5000\r\n250 8BITMIME\r\n"
 PLAIN = b"220 s\r\n", b"250 s\r\n"
@@ -276,7 +276,7 @@ def test_content_is_unstuffed_wherever_it_is_cut(parts: list[bytes], cuts: list[
        st.lists(st.sampled_from([b"line\r\n", b"..\r\n", b"..x\r\n", b"\r\n"]), max_size=5))
 def test_client_and_server_understand_each_other(rcpts: list[bytes], lines: list[bytes]) -> None:
     """Both machines joined in memory: what the client thinks was accepted is what the server has."""
-    dialog, client = Dialog(), SmtpClient("me.test")
+    dialog, client = Client(), SmtpClient("me.test")
     content, result = b"".join(lines), None
     envelope = Envelope(b"a@c", tuple(rcpts), len(content))
     for _ in range(40):

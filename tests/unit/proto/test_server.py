@@ -1,6 +1,4 @@
-"""The server's machine: transcripts in memory, and what octets may never do."""
-from pathlib import Path
-
+"""The server's machine: what octets may never do. Its dialogs stand in tests/transcripts."""
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -9,116 +7,16 @@ from meta1g.mta.errors import LocalProtocolError
 from meta1g.proto.smtp import replies
 from meta1g.proto.smtp.command import Syntax
 from meta1g.proto.smtp.data import stuff
-from meta1g.proto.smtp.events import (
-    Chunk,
-    Closed,
-    ContentEnd,
-    DataAsked,
-    MailAsked,
-    ProxyAsked,
-    RcptAsked,
-    Reset,
-    VrfyAsked,
-)
-from meta1g.proto.smtp.params import Offers
-from meta1g.proto.smtp.server import ServerOptions, SmtpServer
+from meta1g.proto.smtp.events import Chunk, Closed, ContentEnd, MailAsked
+from meta1g.proto.smtp.server import ServerOptions
 from meta1g.proto.smtp.states import State
-from meta1g.proto.smtp.tally import Tally, TallyLimits
-from tests.lib import transcript
-
-OFFERS = Offers(offers_smtputf8=True, offers_chunking=True, offers_dsn=True)
-OPTIONS = ServerOptions("host.test", 1 << 20, OFFERS, syntax=Syntax(utf8=True))  # as a real server has them
-
-
-class Dialog:
-    """A machine with the policy of the transcripts' README."""
-
-    def __init__(self, options: ServerOptions | None = None, limits: TallyLimits | None = None) -> None:
-        self.machine = SmtpServer(options or OPTIONS, Tally(limits or TallyLimits()))
-        self.machine.greet(b"220 host.test\r\n")
-        self.content = b""
-        self.messages: list[bytes] = []
-        self.closed = False
-        self.lines: list[bytes] = []
-
-    def send(self, octets: bytes) -> None:
-        if not self.closed:
-            self.machine.feed(octets)
-
-    def read_line(self) -> bytes | None:
-        self.run()
-        return self.lines.pop(0) if self.lines else None
-
-    def run(self) -> None:
-        while not self.closed and (event := self.machine.next_event()) is not None:
-            self.closed = self._handle(event) is not None
-        self.lines += self.machine.take_output().split(b"\r\n")[:-1]
-
-    def _handle(self, event: object) -> Closed | None:
-        machine = self.machine
-        match event:
-            case MailAsked():
-                return machine.answer(replies.MAIL_OK)
-            case RcptAsked():
-                return machine.answer(self._rcpt(event.address))
-            case DataAsked():
-                self.content = b""
-                return machine.answer(replies.START_DATA)
-            case VrfyAsked():
-                return machine.answer(replies.VRFY)
-            case ProxyAsked():
-                return machine.answer(replies.OK)
-            case Reset():
-                self.content = b""
-            case Chunk():
-                self.content += event.octets
-            case ContentEnd():
-                if event.fault is None:
-                    self.messages.append(self.content)
-                return machine.answer(event.fault or replies.OK)
-            case Closed():
-                return event
-        return None
-
-    @staticmethod
-    def _rcpt(address: bytes) -> replies.Reply:
-        if address.startswith(b"nobody@"):
-            return replies.UNKNOWN_USER
-        is_local = address == b"postmaster" or address.lower().endswith(b"@local.test")
-        return replies.RCPT_OK if is_local else replies.RELAYING_DENIED
-
-
-def settings_of(words: list[list[str]]) -> tuple[ServerOptions, TallyLimits]:
-    options, limits = OPTIONS, TallyLimits()
-    for word in words:
-        match word:
-            case ["size", number]:
-                options = options._replace(size_max=int(number))
-            case ["limit", name, number]:
-                limits = limits._replace(**{name: int(number)})
-            case ["flag", name] if name in Syntax._fields:
-                options = options._replace(syntax=options.syntax._replace(**{name: True}))
-            case ["flag", name] if name in Offers._fields:
-                options = options._replace(offers=options.offers._replace(**{name: True}))
-            case ["flag", name]:
-                options = options._replace(**{name: True})
-            case _:
-                raise ValueError(f"unknown setting {word}")
-    return options, limits
-
-
-@pytest.mark.parametrize("path", transcript.files("valid", "invalid", "limits"), ids=lambda path: path.stem)
-def test_transcript(path: Path) -> None:
-    steps, words = transcript.read(path)
-    dialog = Dialog(*settings_of(words))
-    transcript.play(steps, dialog.send, dialog.read_line)
-
+from tests.lib.dialog import Client
 
 BEGIN = b"EHLO c\r\nMAIL FROM:<a@c>\r\nRCPT TO:<b@local.test>\r\nDATA\r\n"
 
 
-def begun() -> Dialog:
-    dialog = Dialog()
+def begun() -> Client:
+    dialog = Client()
     dialog.send(BEGIN)
     dialog.run()
     assert dialog.machine.state is State.DATA
@@ -152,7 +50,7 @@ def test_bdat_gives_what_data_would(lines: list[bytes], cuts: list[int], has_end
         wire += b"BDAT %d\r\n%b" % (len(text[at:at + cut]), text[at:at + cut])
         at += cut
     wire += b"BDAT %d LAST\r\n%bNOOP\r\n" % (len(text[at:]), text[at:])
-    dialog = Dialog()
+    dialog = Client()
     dialog.send(BEGIN.removesuffix(b"DATA\r\n"))
     dialog.run()
     for at in range(0, len(wire), step):
@@ -168,7 +66,7 @@ def test_bdat_gives_what_data_would(lines: list[bytes], cuts: list[int], has_end
     b"BDAT 3\r\nabc", b"BDAT 0\r\n", b"BDAT 6 LAST\r\nQUIT\r\n", b"BDAT 2000000\r\n" + b"x" * 2_000_000, b"RSET\r\n",
     b"DATA\r\n", b"NOOP\r\n", b"VRFY x\r\n", b"BDAT x\r\n"]), max_size=14))
 def test_octets_of_chunks_are_never_commands(parts: list[bytes]) -> None:
-    dialog = Dialog()
+    dialog = Client()
     for part in parts:
         if dialog.machine.state is State.DATA:
             dialog.send(b"\r\n.\r\n")
@@ -180,7 +78,7 @@ def test_octets_of_chunks_are_never_commands(parts: list[bytes]) -> None:
 
 @given(st.binary(max_size=300))
 def test_any_octets_are_answered_or_wait(octets: bytes) -> None:
-    dialog = Dialog()
+    dialog = Client()
     for at in range(0, len(octets), 17):
         dialog.send(octets[at : at + 17])
         dialog.run()
@@ -200,7 +98,7 @@ def test_bare_line_ends_never_pass(parts: list[bytes]) -> None:
 
 
 def test_long_lines_cost_bounded_memory() -> None:
-    dialog = Dialog()
+    dialog = Client()
     for _ in range(100):
         dialog.send(b"A" * 1000)
         dialog.run()
@@ -210,7 +108,7 @@ def test_long_lines_cost_bounded_memory() -> None:
 
 
 def test_long_command_line_is_refused_but_parameters_may_be_longer() -> None:
-    dialog = Dialog()
+    dialog = Client()
     dialog.send(b"NOOP " + b"x" * 600 + b"\r\n")
     dialog.run()
     assert dialog.lines[-1].startswith(b"500 5.5.2")
@@ -224,7 +122,7 @@ def test_long_content_line_is_refused() -> None:
 
 
 def test_misuse_is_our_own_fault() -> None:
-    dialog = Dialog()
+    dialog = Client()
     with pytest.raises(LocalProtocolError, match="nothing to answer"):
         dialog.machine.answer(replies.OK)
     with pytest.raises(LocalProtocolError, match="no content"):
@@ -236,7 +134,7 @@ def test_misuse_is_our_own_fault() -> None:
 
 
 def test_421_from_policy_closes() -> None:
-    dialog = Dialog()
+    dialog = Client()
     dialog.machine.feed(b"MAIL FROM:<>\r\n")
     assert isinstance(dialog.machine.next_event(), MailAsked)
     closed = dialog.machine.answer(replies.BUSY)
@@ -246,7 +144,7 @@ def test_421_from_policy_closes() -> None:
 
 def test_lmtp_answers_each_recipient() -> None:
     options = ServerOptions("host.test", 1 << 20, syntax=Syntax(is_lmtp=True))
-    dialog = Dialog(options)
+    dialog = Client(options)
     dialog.send(b"EHLO c\r\nLHLO c\r\nMAIL FROM:<>\r\nRCPT TO:<b@local.test>\r\nRCPT TO:<c@local.test>\r\nDATA\r\n")
     dialog.run()
     assert dialog.lines[1].startswith(b"500")
@@ -260,7 +158,7 @@ def test_lmtp_answers_each_recipient() -> None:
 
 
 def test_xclient_begins_anew_and_only_for_trusted_clients() -> None:
-    dialog = Dialog()
+    dialog = Client()
     dialog.send(b"EHLO c\r\nXCLIENT ADDR=192.0.2.1\r\n")
     dialog.run()
     assert dialog.lines[-1].startswith(b"550 5.7.0")
@@ -269,7 +167,7 @@ def test_xclient_begins_anew_and_only_for_trusted_clients() -> None:
     dialog.send(b"EHLO c\r\nXFORWARD HELO=x\r\nXCLIENT NAME=\r\nXCLIENT NAME=a ADDR=::1\r\n")
     dialog.run()
     assert any(line.startswith(b"250-XCLIENT NAME ADDR") for line in dialog.lines)
-    assert [line[:3] for line in dialog.lines[-2:]] == [b"250", b"501"]
+    assert [line[:3] for line in dialog.lines[-3:]] == [b"250", b"501", b"220"]
     assert dialog.machine.state is State.START
     dialog.send(b"MAIL FROM:<a@b>\r\nXCLIENT NAME=a\r\n")
     dialog.run()
@@ -277,7 +175,7 @@ def test_xclient_begins_anew_and_only_for_trusted_clients() -> None:
 
 
 def test_protocol_for_received() -> None:
-    dialog = Dialog()
+    dialog = Client()
     assert dialog.machine.protocol == "SMTP"
     dialog.send("EHLO c\r\nMAIL FROM:<\u00e4@c> SMTPUTF8\r\n".encode())
     dialog.run()

@@ -65,6 +65,24 @@ def test_failed_write_leaves_the_old_map(tmp_path: Path) -> None:
     assert os.listdir(tmp_path) == ["a.db"]
 
 
+def test_a_lookup_that_a_reopening_overtakes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What it learns about the old file's keys says nothing about the new one's."""
+    path = str(tmp_path / "a.db")
+    write_map(path, ENTRIES)
+    found = MapDb(path)
+    old = found._file.table.get
+
+    def overtaken(key: bytes) -> bytes | None:
+        write_map(path, ENTRIES, nul=True)
+        found.reopen()
+        return old(key)
+
+    monkeypatch.setattr(found._file.table, "get", overtaken)
+    assert found.get(b"key") == b"value"
+    assert found.get(b"key") == b"value"
+    assert found.get(b"other") == b"two words"
+
+
 def test_readers_and_reopening_in_parallel(tmp_path: Path) -> None:
     path = str(tmp_path / "a.db")
     entries = [(b"k%d" % n, b"v%d" % n) for n in range(1000)]

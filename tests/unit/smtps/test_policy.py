@@ -173,6 +173,7 @@ def test_header_limits() -> None:
 @pytest.mark.parametrize(("text", "octets"), [
     ("", b"220 h.test ESMTP meta1g-1\r\n"),
     ("Hello", b"220 h.test Hello\r\n"),
+    ("Hello\r\n", b"220 h.test Hello\r\n"),
     ("220 all mine\r\n", b"220 all mine\r\n"),
     (" Welcome\r\n220-a\r\n220 b\r\n", b"220-h.test Welcome\r\n220-a\r\n220 b\r\n"),
 ])
