@@ -36,10 +36,6 @@ class Pace:
         self._octets += count
         self._deadline = now + self._io_timeout
 
-    def end_in(self, now: float) -> float:
-        """Seconds until the session's end, infinite if it may last for ever."""
-        return self._end - now
-
     def left(self, now: float) -> float:
         """Seconds that the next octets may take; not positive when the client's time is up."""
         left = min(self._deadline, self._end) - now

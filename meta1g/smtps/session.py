@@ -80,7 +80,6 @@ class Session:
         self._se = ""
         self._is_counted = False  # by QMGR
         self.is_busy = False
-        self._burst = 0
 
     @property
     def is_in_content(self) -> bool:
@@ -190,17 +189,25 @@ class Session:
         return self._machine.has_input or self._netfd.has_input()
 
     def _dialog(self) -> str:
-        machine, netfd, pace = self._machine, self._netfd, self._pace
+        machine, netfd, timeout, pace = self._machine, self._netfd, self._set.io_timeout, self._pace
+        burst = 0
         while True:
             event = machine.next_event()
             if event is not None:
                 closed = self._handle(event)
                 if closed is not None:
-                    netfd.write(machine.take_output(), self._set.io_timeout, is_last=True, in_all=True)
+                    netfd.write(machine.take_output(), timeout, is_last=True, in_all=True)
                     return str(closed.reply)
-                self._take_turns()
+                burst += 1
+                if burst == _BURST:
+                    burst = 0
+                    give_way()
                 continue
-            self._reply()
+            output = machine.take_output()
+            if output:
+                netfd.write(output, timeout, in_all=True)
+                pace.command(now())
+                burst = 0  # the next read waits
             if self._set.is_stopping and not machine.is_in_content:
                 raise Interrupted
             left = pace.left(now())
@@ -212,21 +219,6 @@ class Session:
             if machine.is_in_content:
                 pace.octets(len(data), now())
             machine.feed(data)
-
-    def _reply(self) -> None:
-        """Send the replies that have gathered; who does not read them has no more time for it than for a command."""
-        output = self._machine.take_output()
-        if output:
-            self._netfd.write(output, max(min(self._set.io_timeout, self._pace.end_in(now())), 0.0), in_all=True)
-            self._pace.command(now())
-            self._burst = 0  # the next read waits
-
-    def _take_turns(self) -> None:
-        """Let others in after so many steps: octets that are there already are read without a wait."""
-        self._burst += 1
-        if self._burst >= _BURST:
-            self._burst = 0
-            give_way()
 
     def _handle(self, event: Event) -> Closed | None:
         match event:
