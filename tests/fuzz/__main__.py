@@ -6,6 +6,7 @@ Each target runs in a process of its own, from what tests/fuzz/corpus keeps of i
 kept in ./fuzz-found and printed; its regression test is a test of its own, or a line in the corpus.
 """
 import argparse
+import contextlib
 import importlib.util
 import os
 import re
@@ -39,11 +40,8 @@ def main(argv: list[str]) -> int:
     if importlib.util.find_spec("atheris") is None:
         print("atheris is not there: hypothesis takes its place")
         return _hypothesis()
-    _FOUND.mkdir(exist_ok=True)
     print(f"{'target':12} {'executions':>10} {'seconds':>8} {'edges':>6} {'inputs':>6}  findings", flush=True)
     done = [fuzz(name, options.runs, keep=options.keep) for name in options.targets or TARGETS]
-    if not any(_FOUND.iterdir()):
-        _FOUND.rmdir()
     return 0 if all(done) else 1
 
 
@@ -54,6 +52,7 @@ def _hypothesis() -> int:
 
 def fuzz(name: str, runs: int, *, keep: bool) -> bool:
     """Run one target; whether it found nothing."""
+    _FOUND.mkdir(exist_ok=True)
     with tempfile.TemporaryDirectory() as folder:
         inputs, words = Path(folder, "inputs"), Path(folder, "words")
         inputs.mkdir()
@@ -70,6 +69,8 @@ def fuzz(name: str, runs: int, *, keep: bool) -> bool:
             print(output[output.find("=== Uncaught"):][:4000] if "=== Uncaught" in output else output[-2000:])
         elif keep:
             _keep(name, inputs, Path(folder, "small"))
+    with contextlib.suppress(OSError):
+        _FOUND.rmdir()  # there is nothing in it
     return done.returncode == 0
 
 
