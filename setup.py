@@ -6,6 +6,7 @@ TEST = [
     *EXTRAS["lmdb"], *EXTRAS["redis"],
     "pytest>=8", "pytest-timeout>=2.3", "pytest-xdist>=3.5", "pytest-cov>=5", "hypothesis>=6.100",
 ]
+FUZZ = ["atheris>=2.3"]  # installed by `make fuzz` alone
 LINT = ["mypy>=1.13", "ruff>=0.8", "types-PyYAML"]
 
 setup(
@@ -26,7 +27,7 @@ setup(
         'bsddb3>=6.2.9; python_version < "3.14"',
         'berkeleydb>=18.1.15; python_version >= "3.14"',
     ],
-    extras_require={**EXTRAS, "test": TEST, "dev": TEST + LINT},
+    extras_require={**EXTRAS, "test": TEST, "dev": TEST + LINT, "fuzz": FUZZ},
     entry_points={
         "console_scripts": [
             "meta1g = meta1g.cli.programs:main",

@@ -3,6 +3,7 @@
 #
 #   setup.sh          what a user needs
 #   setup.sh check    what the tests need too; as root also the real peers (smtp-source, nsd, swaks ...)
+#   setup.sh fuzz     what the tests need, without peers, and atheris where it has a wheel for this Python
 #   setup.sh clean    remove all of it
 #
 # Run by root, the daemons become other users, who must be able to execute the interpreter and to read
@@ -150,7 +151,7 @@ venv() {
         rm -rf "$state/source" && mv "$state/source.new" "$state/source"
     fi
     source=$state; [ "$state" = "$here" ] || source=$state/source
-    want=user; [ "$mode" = check ] && want=dev
+    want=user; case "$mode" in check|fuzz) want=dev ;; esac
     mark=.venv/meta1g-$want
     if [ "$want" = user ] && ! stale .venv/meta1g-dev; then return; fi
     stale "$mark" || return 0
@@ -177,3 +178,7 @@ case "$mode" in
 esac
 system_packages
 venv
+if [ "$mode" = fuzz ] && ! .venv/bin/python -c 'import atheris' 2>/dev/null; then
+    .venv/bin/python -m pip install -q --disable-pip-version-check --only-binary atheris 'meta1g[fuzz]' ||
+        say "setup: atheris can't be installed; hypothesis takes its place"
+fi

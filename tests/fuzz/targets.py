@@ -1,0 +1,73 @@
+"""The targets by name: functions of octets that raise nothing; and the words that their languages have."""
+from collections.abc import Callable
+from pathlib import Path
+from typing import Final
+
+from tests.fuzz import on_parsers, on_server
+from tests.lib import transcript
+
+CORPUS: Final = Path(__file__).parent / "corpus"
+TARGETS: Final[dict[str, Callable[[bytes], None]]] = {
+    "server": on_server.server, "dialog": on_server.dialog, "content": on_parsers.content,
+    "chunks": on_parsers.chunks, "header": on_parsers.header, "command": on_parsers.command,
+    "parameters": on_parsers.parameters, "proxy": on_parsers.proxy, "xclient": on_parsers.xclient,
+    "condition": on_parsers.condition, "regex": on_parsers.regex,
+}
+_CONTENT: Final = (b"\0", b"\1", b"\r\n.\r\n", b"\r\n", b"\r", b"\n", b".", b"x")
+WORDS: Final[dict[str, tuple[bytes, ...]]] = {
+    "server": (
+        b"\0" * 8, b"\xff" * 8, b"\0", b"EHLO c\r\n", b"MAIL FROM:<>\r\n", b"RCPT TO:<b@local.test>\r\n", b"DATA\r\n",
+        b"BDAT 3\r\n", b"BDAT 2 LAST\r\n", b"\r\n.\r\n", b"\r", b"\n", b".", b"QUIT\r\n", b"RSET\r\n",
+        b"XCLIENT NAME=x\r\n",
+        b"VRFY x\r\n", b"MAIL FROM:<> BODY=BINARYMIME\r\n", b"MAIL FROM:<\xc3\xa4@c> SMTPUTF8\r\n"),
+    "dialog": (b"\0", b"\1", b"\2"),
+    "content": _CONTENT,
+    "chunks": _CONTENT,
+    "header": (b"\1", b"Received: x\r\n", b"Message-ID: <x@y>\r\n", b"\r\n", b"\r", b"\n", b"received :", b"<", b">",
+    b" "),
+    "command": (
+        b"\0", b"\xff", b"MAIL FROM:<", b"RCPT TO:<", b"a", b"@", b'"', b"\\", b">", b" ", b"SIZE=1", b"[IPv6:::1]",
+        b"@x:",
+        b"[192.0.2.1]", b".", b"-", b"\xc3\xa4", b"EHLO ", b"BDAT ", b" LAST", b"1", b"postmaster", b"XCLIENT ",
+        b"VRFY "),
+    "parameters": (
+        b"\0", b"\1", b"SIZE=", b"1", b" ", b"NOTIFY=", b"NEVER", b",", b"SUCCESS", b"DELAY", b"ORCPT=rfc822;",
+        b"+2B", b"ENVID=",
+        b"RET=FULL", b"\xc3\xa4", b"ORCPT=utf-8;", b"\\x{E4}", b"SMTPUTF8", b"BODY=7BIT", b"BODY=BINARYMIME", b"XVERP"),
+    "proxy": (
+        b"PROXY ", b"TCP4 ", b"TCP6 ", b"192.0.2.1 ", b"::1 ", b"25", b" ", b"\r\n", b"UNKNOWN", b"%",
+        b"::ffff:1.2.3.4 ",
+        b"\r\n\r\n\0\r\nQUIT\n", b"\x21\x11", b"\x21\x21", b"\x20\0", b"\0\x0c", b"\0\x24", b"\0" * 12),
+    "xclient": (
+        b"\0", b"\xff", b"NAME=", b"ADDR=", b"HELO=", b"IDENT=", b"192.0.2.1", b"::1", b"IPV6:", b"[UNAVAILABLE]",
+        b"+0D",
+        b"+C3+A4", b" ", b"%"),
+    "condition": (
+        b"\0" * 5, b"mail ", b"hops ", b"== ", b"=~ ", b"1 ", b'"a" ', b"&& ", b"|| ", b"! ", b"( ", b") ", b"/ ",
+        b"- ", b"* ",
+        b"strcmp", b"match", b", ", b"< ", b"message_size ", b"rcpt ", b"/*", b"*/", b"9223372036854775807 "),
+    "regex": (
+        b"\0", b"\1", b"a", b"(", b")", b"|", b"*", b"+", b"{2,3}", b"[", b"]", b"^", b"$", b"\\", b"[:alpha:]",
+        b"[.", b".]", b"-",
+        b".", b"\\<", b"\\w", b"\\{", b"\\("),
+}
+
+
+def corpus(name: str) -> list[bytes]:
+    """What is kept of a target: a line each, in hexadecimal."""
+    path = CORPUS / f"{name}.hex"
+    return [bytes.fromhex(line) for line in path.read_text().split()] if path.exists() else []
+
+
+def seeds(name: str) -> list[bytes]:
+    """What the transcripts have for a target to begin with."""
+    said = [b"".join(step.octets for step in dialog.steps if step.mark in ("C:", "C-"))
+            for dialog in transcript.dialogs()]
+    lines = {line for octets in said for line in octets.split(b"\r\n") if len(line) < 300}
+    return {
+        "server": [b"\xff" * 6 + b"\x20\0\0" + octets for octets in said if len(octets) < 2000],
+        "command": [b"\x08" + line for line in sorted(lines)],
+        "parameters": [b"\1" + line.partition(b"> ")[2] for line in sorted(lines) if b"> " in line],
+        "proxy": [octets for octets in said if octets.startswith((b"PROXY", b"\r\n\r\n"))],
+        "xclient": [line[7:] for line in sorted(lines) if line.startswith((b"XCLIENT ", b"XFORWARD "))],
+    }.get(name, [])
