@@ -33,7 +33,7 @@ bench: setup ## meta1g beside Postfix, 26 minutes; ARGS=--quick for the rate alo
 	@$(VENV)/python -c 'import matplotlib' 2>/dev/null || $(VENV)/python -m pip install -q matplotlib
 	@$(VENV)/python -m contrib.bench $(ARGS)
 
-fuzz: setup ## fuzzing by coverage (atheris), 1.1 million runs in 4 minutes; ARGS='--runs 10000 server regex'
+fuzz: setup ## fuzzing by coverage (atheris), 1.1 million runs in 5 minutes; ARGS='--runs 10000 server regex'
 	@sh $(SETUP) fuzz
 	@$(VENV)/python -m tests.fuzz $(ARGS)
 
