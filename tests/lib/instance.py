@@ -1,7 +1,9 @@
 """A whole instance of meta1g for a test: five real processes in a folder of their own."""
+import contextlib
 import json
 import os
 import pwd
+import random
 import shutil
 import signal
 import smtplib
@@ -18,11 +20,16 @@ PROGRAMS = ("mcp", "smtps", "qmgr", "smar", "smtpc", "lda")
 BIN = Path(os.path.realpath(os.path.dirname(sys.executable)))
 
 
+_PORTS = (10_000, 32_768)  # below net.ipv4.ip_local_port_range
+
+
 def free_port() -> int:
-    """A port that nobody listens on now."""
-    with socket.socket() as sock:
-        sock.bind(("127.0.0.1", 0))
-        return int(sock.getsockname()[1])
+    """A port that nobody listens on now, and that the kernel gives to no outgoing connection meanwhile."""
+    while True:
+        port = random.randrange(*_PORTS)
+        with socket.socket() as sock, contextlib.suppress(OSError):
+            sock.bind(("127.0.0.1", port))
+            return port
 
 
 def run(*command: object, check: bool = True, **options: Any) -> "subprocess.CompletedProcess[str]":
