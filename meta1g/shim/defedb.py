@@ -132,6 +132,8 @@ class Defedb:
                 self._env.checkpoint()  # what its recovery mended is in the file
                 self._loaded = _load(self.path)
             self._table = self._env.btree(FILE, first=_FIRST)
+            if self.is_new:
+                self._env.checkpoint()  # readers see its first pair
         except StoreError:
             with suppress(StoreError):
                 self._env.close()  # its files may be set aside next

@@ -115,6 +115,8 @@ def test_defedb(tmp_path: Path) -> None:
     home = str(tmp_path)
     store = Defedb(home, 1 << 20)
     damage: list[CorruptRecord] = []
+    assert list(read_file(home, damage.append)) == []
+    assert damage == []  # a new file is sound from the first moment on
     store.write([Change((transaction(TA), deferred(TA, 0), deferred(TA, 1)))])
     assert store.load(TA, [0, 1, 7]) == (transaction(TA), [deferred(TA, 0), deferred(TA, 1)])
     assert store.load(ss_id(9, 9), [0]) == (None, [])
