@@ -20,6 +20,7 @@ DEFAULT_CONF: Final = "/etc/meta1/meta1.conf"
 _START_TIMEOUT: Final = 60.0
 _STOP_TIMEOUT: Final = 300.0  # every process has 60 s before MCP kills it
 _POLL: Final = 0.02
+_WORKING: Final = ("ready", "idle", "leaving")  # states in which nothing is amiss
 
 
 def _fail(text: str, code: int) -> NoReturn:
@@ -128,7 +129,7 @@ def _is_ready(config: Config, running: dict[str, Any]) -> bool:
     """Whether all our own programs say so; foreign ones only have to be there."""
     own = {service.label for service in config.services if service.keyword in MODULES}
     return bool(running["processes"]) and all(
-        p["state"] in ("ready", "idle", "leaving") or (p["state"] == "started" and p["name"] not in own)
+        p["state"] in _WORKING or (p["state"] == "started" and p["name"] not in own)
         for p in running["processes"])
 
 
@@ -136,7 +137,7 @@ def _give_up(conf: str, config: Config, reason: str, log: str) -> NoReturn:
     running = mcp_status.read(config.queue_directory)
     lines = [reason]
     for process in (running or {}).get("processes", []):
-        if process["state"] not in ("ready", "idle", "leaving"):
+        if process["state"] not in _WORKING:
             path = os.path.join(config.log_directory, f"{process['name']}.log")
             how = process["last_exit"] or process["state"]
             lines.append(f"{process['name']} ({how}): {_last_line(path)}; see {path}")

@@ -9,11 +9,10 @@ Rules
 """
 from typing import Final
 
-from meta1g.mta.posix import Automaton, Condition
+from meta1g.mta.posix import WORD, Automaton, Condition
 
 CELLS_MAX: Final = 10_000  # states in sets and ways between sets that are kept: 2 MB; usual regexes need hundreds
 _END: Final = -1  # in place of an octet: the key ends
-_WORDS: Final = frozenset(b"abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_")
 _START, _WORD, _OTHER = range(3)  # what came before
 
 
@@ -38,7 +37,7 @@ def _holds(condition: Condition | None, before: int, octet: int) -> bool:
         return before == _START
     if condition is Condition.END:
         return octet == _END
-    left, right = before == _WORD, octet in _WORDS
+    left, right = before == _WORD, octet in WORD
     if condition is Condition.WORD_BEGIN:
         return right and not left
     if condition is Condition.WORD_END:
@@ -82,7 +81,7 @@ class Matcher:
                 state = self._states[number]
                 if state.octets is not None and octet in state.octets:
                     targets.update(state.after)
-            then = self._keep(tuple(sorted(targets)), _WORD if octet in _WORDS else _OTHER)
+            then = self._keep(tuple(sorted(targets)), _WORD if octet in WORD else _OTHER)
         now.after[octet] = then
         self._cells += 1
         return then

@@ -7,7 +7,7 @@ Rules
 import os
 import threading
 
-from meta1g.maps.map import NOT_FOUND, Found, Result, TempFail
+from meta1g.maps.map import Result, TempFail, either_form
 from meta1g.mta.errors import StoreError
 from meta1g.shim import extra
 from meta1g.shim.lmdbfile import LmdbFile
@@ -36,12 +36,9 @@ class LmdbMap:
         if file is None:
             return self._failure
         try:
-            value = file.get(key)
-            if value is None:
-                value = file.get(key + b"\0")
+            return either_form(file.get, key)
         except StoreError as error:
             return TempFail(f"map {self.name}: {error}")
-        return NOT_FOUND if value is None else Found(key, value.removesuffix(b"\0"))
 
     def reopen(self) -> str:
         """Use the file that is at the path now; the old one stays in use if that fails."""

@@ -1,8 +1,9 @@
 """Map type `cdb`: a constant database as tinycdb makes it (M1 3.9.1). Not the content database."""
 import mmap
 import struct
+from functools import partial
 
-from meta1g.maps.map import NOT_FOUND, Found, Result, TempFail
+from meta1g.maps.map import Result, TempFail, either_form
 from meta1g.shim.tinycdb import HEADER, find
 
 
@@ -25,12 +26,9 @@ class TinycdbMap:
         if data is None:
             return self._failure
         try:
-            value = find(data, key)
-            if value is None:
-                value = find(data, key + b"\0")
+            return either_form(partial(find, data), key)
         except (struct.error, IndexError):
             return TempFail(f"map {self.name}: {self.path} is damaged")
-        return NOT_FOUND if value is None else Found(key, value.removesuffix(b"\0"))
 
     def reopen(self) -> str:
         """Use the file that is at the path now; the old one stays in use if that fails."""

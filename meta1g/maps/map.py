@@ -5,7 +5,7 @@ Rules
     NoMore ends the search for this key and all its derivatives (M1 10.2).
     A map raises nothing: what goes wrong is TempFail or PermFail with its reason.
 """
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Final, NamedTuple, Protocol
 
 
@@ -59,6 +59,14 @@ class Map(Protocol):
     def reopen(self) -> str:
         """Read the map anew (M1 4.8); the empty string, or why it could not be done."""
         ...
+
+
+def either_form(get: Callable[[bytes], bytes | None], key: bytes) -> Result:
+    """The entry that `get` finds for `key`, written with a NUL behind key and value or without."""
+    value = get(key)
+    if value is None:
+        value = get(key + b"\0")
+    return NOT_FOUND if value is None else Found(key, value.removesuffix(b"\0"))
 
 
 def first(source: Map, keys: Iterable[bytes]) -> Result:

@@ -89,6 +89,14 @@ def ip_parts(ip: str) -> Iterator[bytes]:
     yield from _shorter(str(address).encode("ascii").split(b"."), b".")
 
 
+def client_parts(ip: str) -> tuple[bytes, ...]:
+    """`ip_parts` of a client; none for one that has no address, as over a Unix socket."""
+    try:
+        return tuple(ip_parts(ip))
+    except ValueError:
+        return ()
+
+
 def _shorter(groups: list[bytes], separator: bytes) -> Iterator[bytes]:
     yield separator.join(groups)
     for count in range(len(groups) - 1, 0, -1):

@@ -104,9 +104,9 @@ def _span(text: bytes) -> frozenset[int]:
     return frozenset(found)
 
 
-_WORD: Final = _span(_CLASSES[b"alnum"]) | {ord("_")}
+WORD: Final = _span(_CLASSES[b"alnum"]) | {ord("_")}
 _SPACE: Final = _span(_CLASSES[b"space"])
-_SETS: Final = {b"w": _WORD, b"W": _ALL - _WORD, b"s": _SPACE, b"S": _ALL - _SPACE}
+_SETS: Final = {b"w": WORD, b"W": _ALL - WORD, b"s": _SPACE, b"S": _ALL - _SPACE}
 _CONDITIONS: Final = {
     b"b": Condition.BOUNDARY, b"B": Condition.NO_BOUNDARY, b"<": Condition.WORD_BEGIN, b">": Condition.WORD_END,
     b"`": Condition.BEGIN, b"'": Condition.END,

@@ -15,7 +15,7 @@ from meta1g.mta.errors import FrameError, LinkDown
 from meta1g.proc.log import Log
 from meta1g.proto.rcb import PROTOCOL_VERSION, FrameReader, Hello, Vocabulary, check_hello
 from meta1g.st.netfd import NetFd, connect
-from meta1g.st.sched import Flag, Slot, TimedOut, now, sleep, soon, spawn
+from meta1g.st.sched import Flag, Slot, TimedOut, sleep, soon, spawn, wait_until
 
 _RETRY_DELAY: Final = 0.05  # seconds between tries to connect: what waits for it is a whole start
 _FLUSH_CHECK: Final = 0.002  # seconds; only the end of a process waits for it
@@ -85,9 +85,7 @@ class Link:
 
     def flush(self, timeout: float) -> None:
         """Wait until what was sent has left this process, at most `timeout` seconds."""
-        end = now() + timeout
-        while (self._out or self._is_draining) and now() < end:
-            sleep(_FLUSH_CHECK)
+        wait_until(lambda: not self._out and not self._is_draining, timeout, _FLUSH_CHECK)
 
     def _put(self, octets: bytes) -> None:
         self._out.append(octets)

@@ -47,7 +47,7 @@ class HostConf:
     def _lower(self, by_ip: bytes, by_name: bytes, ip: str, name: str, default: int) -> int:
         if by_ip not in self._tags and by_name not in self._tags:
             return default
-        found = [self._first(by_ip, [*_ip_parts(ip), b""]), self._first(by_name, _name_parts(name))]
+        found = [self._first(by_ip, (*order.client_parts(ip), b"")), self._first(by_name, _name_parts(name))]
         return min([limit for limit in found if limit is not None], default=default)
 
     def _first(self, tag: bytes, parts: Iterable[bytes]) -> int | None:
@@ -60,13 +60,6 @@ class HostConf:
 
 
 _TAGS: Final = frozenset((b"icr", b"icm", *_BY_NAME))
-
-
-def _ip_parts(ip: str) -> list[bytes]:
-    try:
-        return list(order.ip_parts(ip))
-    except ValueError:
-        return []  # a Unix socket's client has no address
 
 
 def _name_parts(name: str) -> tuple[bytes, ...]:

@@ -105,11 +105,11 @@ def replay(records: Iterable[IbdbRecord]) -> Replayed:
     return Replayed({ta: found for ta, found in fresh.items() if found.rcpts}, dsns, ids_last, next_idx, tried)
 
 
-def _use(next_idx: dict[str, int], ta: str, idxs: list[int]) -> None:
+def _use(next_idx: dict[str, int], ta: str, idxs: Iterable[int]) -> None:
     next_idx[ta] = max([next_idx.get(ta, 0), *(idx + 1 for idx in idxs)])
 
 
-def _drop(fresh: dict[str, Fresh], ta: str, idxs: list[int]) -> None:
+def _drop(fresh: dict[str, Fresh], ta: str, idxs: Iterable[int]) -> None:
     if ta in fresh:
         for idx in idxs:
             fresh[ta].rcpts.pop(idx, None)
@@ -134,12 +134,12 @@ def recover(disk: Disk, folder: str, defedb: Defedb, cdb: ContentDb, report: Rep
     is_whole = is_whole and bool(ibdb.files(disk, folder))
     fresh, dsns, ids_last, next_idx, tried = replay(ibdb.read(disk, folder, note))
     stored, deferred = _deferred(defedb, dsns, note)
-    waiting = {ta for _, ta, _ in deferred}
+    waiting: dict[str, set[int]] = {}
     for _, ta, idx in deferred:
-        if idx >= next_idx.get(ta, 0):
-            next_idx[ta] = idx + 1
-        if ta in fresh:
-            _drop(fresh, ta, [idx])
+        waiting.setdefault(ta, set()).add(idx)
+    for ta, idxs in waiting.items():
+        _use(next_idx, ta, idxs)
+        _drop(fresh, ta, idxs)
     for entry in stored:
         _use(next_idx, entry.ta, [entry.next_idx - 1])
     _correct(defedb, [ta for ta in stored if ta.ta in waiting and ta.next_idx < next_idx[ta.ta]], next_idx,
@@ -168,9 +168,8 @@ def recover(disk: Disk, folder: str, defedb: Defedb, cdb: ContentDb, report: Rep
     keep: list[IbdbRecord] = [IdsGiven(ids_last)]
     keep += [found.begin._replace(rcpts=tuple(found.rcpts.values()), content=(places[ta],))
              for ta, found in fresh.items()]
-    there = {(ta, idx) for ta, found in fresh.items() for idx in found.rcpts}
-    there |= {(ta, idx) for _, ta, idx in deferred} if tried else set()
-    uncertain = sorted(tried.keys() & there)
+    uncertain = sorted((ta, idx) for ta, idx in tried
+                       if idx in waiting.get(ta, ()) or (ta in fresh and idx in fresh[ta].rcpts))
     keep += [Attempt(True, ta, (Tried(idx),)) for ta, idx in uncertain]
     return Found(transactions, deferred, segments, ids_last, orphans, kept, uncertain, keep)
 
@@ -212,8 +211,9 @@ def _deferred(defedb: Defedb, dsns: list[TaNew], note: Report) -> tuple[list[Def
     for ta in sorted(alone):
         note(CorruptRecord(defedb.path, 0, f"the record of {ta} is gone"))
     bounced = {(dsn.origin, end.idx) for dsn in dsns for end in dsn.ended}
-    goes = [entry for entry in waiting if entry.ta in alone or (entry.ta, entry.idx) in bounced
-            ] if alone or bounced else []
+    if not alone and not bounced:
+        return list(stored.values()), waiting
+    goes = [entry for entry in waiting if entry.ta in alone or (entry.ta, entry.idx) in bounced]
     if goes:
         defedb.write([Change(deletes=tuple((entry.ta, entry.idx) for entry in goes))])
         waiting = sorted(set(waiting) - set(goes))

@@ -88,8 +88,7 @@ def _give_one(q: Qmgr, site: Site, now: float, out: list[Effect]) -> bool:
     else:
         del site.waiting[name, sender]
     q.next_number += 1
-    task = Task(q.next_number, session.number, name, sender, part, now,
-                is_new=session.done == 0)
+    task = Task(q.next_number, session.number, name, sender, part, now, is_new=session.done == 0)
     q.tasks[task.number] = task
     session.task, session.done, session.since = task.number, session.done + 1, now
     for rcpt in part:

@@ -54,10 +54,9 @@ def verdict(
 
 def check_connect(setup: Setup, ask: CheckConnect) -> Work[Verdict]:
     """Checks at connect: cltaddr, cltresolve, cltname, DNS blacklists; the session's configuration."""
-    try:
-        parts = list(order.ip_parts(ask.client_ip))
-    except ValueError:
-        return verdict(NOTHING, resolve="no")  # a Unix socket's client has no address
+    parts = order.client_parts(ask.client_ip)
+    if not parts:
+        return verdict(NOTHING, resolve="no")
     rule = yield from access(b"cltaddr", parts)
     if rule.action == Action.REJECT and rule.quick:
         return verdict(rule)  # rejected at once: its name does not matter

@@ -45,22 +45,22 @@ class Greylist:
 
     def _open(self, home: str, main: str, secondary: str) -> GreyDb | None:
         try:
-            return GreyDb(home, main, secondary)
-        except CorruptStore as error:
-            aside = f"{home}.damaged.{int(self._clock())}"
-            self._log.error(f"func=greylist, status=begun anew, old={aside}, reason={error}")
-            with contextlib.suppress(OSError):
-                shutil.copytree(home, aside)
-                for name in os.listdir(home):
-                    os.unlink(os.path.join(home, name))
+            try:
+                return GreyDb(home, main, secondary)
+            except CorruptStore as error:
+                self._set_aside(home, error)
+                return GreyDb(home, main, secondary)
         except StoreError as error:
             self._log.error(f"func=greylist, status=mail passes without greylisting, reason={error}")
             return None
-        try:
-            return GreyDb(home, main, secondary)
-        except StoreError as error:
-            self._log.error(f"func=greylist, status=mail passes without greylisting, reason={error}")
-            return None
+
+    def _set_aside(self, home: str, reason: CorruptStore) -> None:
+        aside = f"{home}.damaged.{int(self._clock())}"
+        self._log.error(f"func=greylist, status=begun anew, old={aside}, reason={reason}")
+        with contextlib.suppress(OSError):
+            shutil.copytree(home, aside)
+            for name in os.listdir(home):
+                os.unlink(os.path.join(home, name))
 
     def start(self) -> None:
         """Begin to judge."""

@@ -83,11 +83,8 @@ def _allows(setup: Setup, ask: CheckRcpt, restriction: Restriction) -> Work[bool
     return members if isinstance(members, Reply) else any(member.lower() in senders for member in members)
 
 
-def _client_keys(ask: CheckRcpt) -> list[bytes]:
-    try:
-        keys = list(order.ip_parts(ask.client_ip))
-    except ValueError:
-        return []  # a Unix socket's client has no address
+def _client_keys(ask: CheckRcpt) -> tuple[bytes, ...]:
+    keys = order.client_parts(ask.client_ip)
     return keys if ask.wants & (Want.GENERIC | Want.DETAIL) else keys[:1]
 
 

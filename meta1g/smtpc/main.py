@@ -21,7 +21,7 @@ from meta1g.shim.safeio import Disk
 from meta1g.smtpc.session import Session
 from meta1g.smtpc.setting import Setting
 from meta1g.st.block import Blocking
-from meta1g.st.sched import Flag, now, sleep, soon, spawn
+from meta1g.st.sched import Flag, soon, spawn, wait_until
 from meta1g.st.signals import on_signal
 
 _DRAIN: Final = 10.0  # seconds that sessions get to end at an orderly stop
@@ -109,9 +109,7 @@ class Smtpc:
     def _drain(self) -> None:
         for session in list(self._sessions.values()):
             session.close()
-        end = now() + _DRAIN
-        while self._sessions and now() < end:
-            sleep(_DRAIN_CHECK)
+        wait_until(lambda: not self._sessions, _DRAIN, _DRAIN_CHECK)
         self._link.flush(1.0)  # the last reports
 
     def _print_stats(self) -> None:

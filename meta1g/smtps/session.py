@@ -266,12 +266,14 @@ class Session:
         address = word.strip(b"<> ")
         if self._set.vrfy != "local" or not addr.is_mailbox(address):
             return replies.VRFY
-        if b"@" not in address:
-            address += b"@" + self._set.options.hostname.encode("ascii", "replace")
-        verdict = self._set.smar.ask(CheckRcpt(0, "", b"", address))
+        verdict = self._set.smar.ask(CheckRcpt(0, "", b"", self._qualified(address)))
         if verdict.code or not verdict.is_local:
             return replies.VRFY
         return replies.KNOWN_USER if verdict.exists else replies.UNKNOWN_USER
+
+    def _qualified(self, address: bytes) -> bytes:
+        """With our name as its domain if it has none, as <postmaster> may (RFC 5321 4.5.1)."""
+        return address if b"@" in address else address + b"@" + self._set.options.hostname.encode("ascii", "replace")
 
     def _on_proxy(self, asked: ProxyAsked) -> Closed | None:
         """XFORWARD is noted; after XCLIENT the session begins anew with another client."""
@@ -313,9 +315,7 @@ class Session:
     def _on_rcpt(self, asked: RcptAsked) -> Reply:
         ta = self._ta
         assert ta is not None
-        address = asked.address
-        if address == b"postmaster":  # RFC 5321 4.5.1
-            address += b"@" + self._set.options.hostname.encode("ascii", "replace")
+        address = self._qualified(asked.address)
         refusal = self._checks.on_rcpt(address)
         decision = Decision(refusal) if refusal else self._judge_rcpt(ta, asked.address, address)
         reply = decision.reply or replies.RCPT_OK

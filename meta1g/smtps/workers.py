@@ -13,10 +13,11 @@ from typing import Final
 from meta1g.proc.log import Log
 from meta1g.proc.ready import VARIABLE
 from meta1g.proc.start import WORKER
-from meta1g.st.sched import every, sleep
+from meta1g.st.sched import every, wait_until
 
 NUMBER_STEP: Final = 32  # process numbers are id, id + 32, ...: ids of sections stay below 32
 PROCESSES_MAX: Final = 255 // NUMBER_STEP
+_END_CHECK: Final = 0.05  # seconds
 _LOOK: Final = 0.5  # seconds between two looks at the workers
 
 
@@ -48,12 +49,12 @@ class Workers:
         self._is_stopping = True
         for process in self._running.values():
             process.send_signal(signal.SIGTERM)
-        for _ in range(int(timeout / 0.05)):
-            if all(process.poll() is not None for process in self._running.values()):
-                return
-            sleep(0.05)
-        for process in self._running.values():
-            process.kill()
+        if not wait_until(self._have_ended, timeout, _END_CHECK):
+            for process in self._running.values():
+                process.kill()
+
+    def _have_ended(self) -> bool:
+        return all(process.poll() is not None for process in self._running.values())
 
     def _tend(self) -> None:
         if self._is_stopping:

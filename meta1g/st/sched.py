@@ -49,6 +49,16 @@ def sleep(seconds: float) -> None:
     gevent.sleep(seconds)
 
 
+def wait_until(is_so: Callable[[], bool], timeout: float, pause: float) -> bool:
+    """Look again and again, with this pause, whether `is_so`; False if it is not within `timeout` seconds."""
+    end = now() + timeout
+    while not is_so():
+        if now() >= end:
+            return False
+        sleep(pause)
+    return True
+
+
 def give_way() -> None:
     """Let all others that are ready have their turn, those whose sockets are too; `sleep(0)` looks at no socket."""
     hub = get_hub()

@@ -326,11 +326,15 @@ class SmtpServer:
         return self.close(over) if over is not None else None
 
     def _idle(self, reply: Reply) -> Event | None:
-        over = self._tally.nop_command(in_transaction=self._state in (State.MAIL, State.RCPT, State.BDAT))
+        over = self._one_more_nop()
         if over is not None:
-            return self.close(over)
+            return over
         self._put(reply)
         return None
+
+    def _one_more_nop(self) -> Closed | None:
+        over = self._tally.nop_command(in_transaction=self._state in (State.MAIL, State.RCPT, State.BDAT))
+        return self.close(over) if over is not None else None
 
     def _on_helo(self, helo: Helo) -> Event | None:
         over = self._tally.nop_command(in_transaction=False)
@@ -412,8 +416,7 @@ class SmtpServer:
     def _on_vrfy(self, word: bytes) -> Event | None:
         if not self._options.answers_vrfy:
             return self._refuse(replies.NOT_IMPLEMENTED)
-        over = self._tally.nop_command(in_transaction=self._state in (State.MAIL, State.RCPT, State.BDAT))
-        return self.close(over) if over is not None else self._ask(VrfyAsked(word))
+        return self._one_more_nop() or self._ask(VrfyAsked(word))
 
     def _on_proxy(self, command: Simple) -> Event | None:
         is_for_log = command.verb == b"XFORWARD"

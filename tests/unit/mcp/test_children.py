@@ -181,6 +181,15 @@ def test_service_that_dies_while_everything_stops_stays_down() -> None:
     assert (first.start_at, first.state) == (None, State.DOWN)
 
 
+def rolling(family: Children, old: Child) -> Child:
+    """The successor of `old`, started at 10.0."""
+    family.roll(old, 10.0)
+    fresh = family.all[1]
+    family.due(10.0)
+    family.started(fresh, 77, 10.0)
+    return fresh
+
+
 def test_rolling_over() -> None:
     """The old process serves until the new one is ready, then it leaves and is not started again."""
     old = Child("smtps", 0)
@@ -217,10 +226,7 @@ def test_old_process_stays_if_the_new_one_does_not_come_up() -> None:
 def test_who_does_not_leave_is_killed() -> None:
     old = Child("smtps", 0)
     family = running(old)
-    family.roll(old, 10.0)
-    fresh = family.all[1]
-    family.due(10.0)
-    family.started(fresh, 77, 10.0)
+    fresh = rolling(family, old)
     family.ready(fresh, 10.0)
     assert family.due(10.0 + LEAVE_TIMEOUT) == [Signal(old, True)]
     assert family.next_time() == 10.0 + LEAVE_TIMEOUT + STOP_TIMEOUT
@@ -229,10 +235,7 @@ def test_who_does_not_leave_is_killed() -> None:
 def test_successor_of_who_died_meanwhile() -> None:
     old = Child("smtps", 0)
     family = running(old)
-    family.roll(old, 10.0)
-    fresh = family.all[1]
-    family.due(10.0)
-    family.started(fresh, 77, 10.0)
+    fresh = rolling(family, old)
     family.ended(old, -9, 10.1)
     assert family.ready(fresh, 11.0) == []
     assert family.all == [fresh]
