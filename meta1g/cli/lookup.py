@@ -23,8 +23,10 @@ from meta1g.proto.msg_ar import (
     Resolve,
     Want,
 )
+from meta1g.smtps.wants import wants_of
 
 _CLIENT: Final = "127.0.0.1"
+_ALL: Final = Want.ACCESS | Want.SESSION_CONF | Want.RCPT_CONF | Want.PROTECTED
 _TIMEOUT: Final = 60.0  # seconds for a route
 HELP: Final = """Ask SMAR as the SMTP server and the queue manager do, and see which map entries and DNS
 answers led to its verdict.
@@ -77,8 +79,8 @@ def _bare(word: str) -> str:
 
 def _wants(config: Config) -> int:
     """What the first SMTP server asks for; without one, all."""
-    flags = next((service.conf.flags for service in config.services if service.keyword == "smtps"), {"access"})
-    return (Want.ACCESS | Want.SESSION_CONF | Want.RCPT_CONF) if "access" in flags else 0
+    server = next((service.conf for service in config.services if service.keyword == "smtps"), None)
+    return wants_of(server) if server else _ALL
 
 
 def _question(what: str, words: list[str], client: str, sender: str, wants: int) -> Any:
@@ -90,7 +92,7 @@ def _question(what: str, words: list[str], client: str, sender: str, wants: int)
         case "sender":
             return CheckMail(wants, False, client, octets)
         case "rcpt":
-            return CheckRcpt(wants | Want.PROTECTED, client, mail, octets)
+            return CheckRcpt(wants, client, mail, octets)
         case "route":
             return Resolve(_TIMEOUT, True, octets)
         case "ehlo":

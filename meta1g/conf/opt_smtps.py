@@ -44,6 +44,10 @@ _VRFY = {
     "local": "ask SMAR: 250 or 550 for local users, 252 for others",
     "off": "502",
 }
+_BARE = {
+    "refuse": "554, such mail is not accepted",
+    "normalise": "a bare LF becomes CRLF, a bare CR a space",
+}
 _SASL = {
     "noplaintext": "no mechanisms that send the password in the clear",
     "noactive": "none that active attacks break",
@@ -217,6 +221,8 @@ class SmtpsConf:
     xclient_peers: tuple[str, ...] = opt("XCLIENT_peers", kinds.many(kinds.NET), (), m1="",
                                          help="who may tell of other clients by XCLIENT and XFORWARD")
     vrfy: str = opt("VRFY", kinds.enum(*_VRFY), "cautious", m1="", help="what VRFY is answered", about=_VRFY)
+    bare_line_ends: str = opt("bare_line_ends", kinds.enum(*_BARE), "refuse", m1="", about=_BARE,
+                              help="what is done about a CR or LF in content that is not part of CRLF")
     session_time_max: int = opt("session_time_max", kinds.time(), 4 * 3600, m1="",
                                 help="seconds a session may last, 0 for ever", source="meta1g")
     data_rate_min: int = opt("data_rate_min", kinds.count(unit="octets a second"), 100, m1="",

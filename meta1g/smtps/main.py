@@ -19,7 +19,6 @@ from meta1g import __version__
 from meta1g.mta import logfmt
 from meta1g.proc.start import WORKER, Started, start
 from meta1g.proc.stats import print_stats
-from meta1g.proto.msg_ar import Want
 from meta1g.proto.msg_ss import (
     DISK_SPACE,
     QUEUE_FULL,
@@ -51,6 +50,7 @@ from meta1g.smtps.peers import Ids, Qmgr, Smar
 from meta1g.smtps.policy import PolicyFlags
 from meta1g.smtps.session import Session
 from meta1g.smtps.setting import Setting, greeting_octets
+from meta1g.smtps.wants import wants_of
 from meta1g.smtps.workers import Workers, inherited_sockets
 from meta1g.st.block import Blocking
 from meta1g.st.listen import Acceptor
@@ -223,19 +223,6 @@ def _store(started: Started) -> Store:
     return Store(ContentDb(disk, base, gid), journal, Blocking())
 
 
-def _wants(conf: Any) -> int:
-    """What SMAR is asked for (M1 3.10 items 4.2, 4.9, 4.11, 22)."""
-    wants = Want.ACCESS * ("access" in conf.flags)
-    wants |= Want.SESSION_CONF * ("lookup_session_conf" in conf.flags)
-    wants |= Want.RCPT_CONF * ("rcpt_conf" in conf.flags)
-    protected = conf.protected_recipients
-    if protected is None:
-        return wants
-    ways, matching = protected.allow_by, protected.match_type
-    wants |= Want.BY_SENDER * ("sender" in ways) | Want.BY_CLIENT * ("client_ip" in ways)
-    return wants | {"generic_lookup": Want.GENERIC, "implicitly_match_detail": Want.DETAIL}.get(matching, 0)
-
-
 def setting_of(started: Started, ids: Ids, qmgr: Qmgr, smar: Smar, store: Store) -> Setting:
     """What the sessions need of the configuration and of this process."""
     conf, flags = started.conf, started.conf.flags
@@ -247,6 +234,7 @@ def setting_of(started: Started, ids: Ids, qmgr: Qmgr, smar: Smar, store: Store)
         answers_vrfy=conf.vrfy != "off",
         require_helo="require_ehlo_before_mail" in flags,
         soft_bounce="soft_bounce" in flags,
+        normalises=conf.bare_line_ends == "normalise",
         syntax=Syntax("allow_space_after_colon_for_mail_and_rcpt" in flags, "strict_ehlo_checks" in flags,
                       utf8=offers.offers_smtputf8),
     )
@@ -257,7 +245,7 @@ def setting_of(started: Started, ids: Ids, qmgr: Qmgr, smar: Smar, store: Store)
         greylists="greylisting" in flags or "fullgreylisting" in flags,
         fullgreylisting="fullgreylisting" in flags,
         delay_greylisting="delay_greylisting_error_until_data" in flags,
-        wants=_wants(conf),
+        wants=wants_of(conf),
         trusted_domains=frozenset(domain.lower() for domain in started.trusted_domains),
     )
     return Setting(

@@ -13,7 +13,8 @@ from meta1g.mta.reply import Reply
 from meta1g.proto import proxy as balancer
 from meta1g.proto.smtp import xclient as attributes_of
 from meta1g.proto.smtp.command import Mail, Rcpt, Syntax, parse_command
-from meta1g.proto.smtp.data import ChunkReader, ContentReader, stuff, unstuff
+from meta1g.proto.smtp.data import ChunkReader, ContentReader, NormalReader, stuff, unstuff
+from meta1g.proto.smtp.line_ends import LineEnds
 from meta1g.proto.smtp.params import (
     MailParams,
     Offers,
@@ -68,6 +69,30 @@ def chunks(data: bytes) -> None:
     assert reader.size == len(text)
     bare = text.replace(b"\r\n", b"")
     assert reader.has_bare_line_end is (b"\r" in bare or b"\n" in bare)
+
+
+def normal(data: bytes) -> None:
+    """Content that is normalised has CRLF, no other CR or LF, and all else, whether it comes by DATA or BDAT."""
+    source = Source(data)
+    most, wire = source.number(9), source.rest()
+    whole, reader, out = ContentReader(), NormalReader(), b""
+    received = whole.feed(wire)
+    for piece in pieces(wire, most):
+        if not reader.is_done:
+            out += reader.feed(piece)
+    assert reader.is_done is whole.is_done
+    if whole.is_done:
+        expected = _with_line_ends(unstuff(received))
+        assert out == stuff(expected)
+        assert whole.rest.startswith(reader.rest)
+        assert (reader.size, reader.has_bare_line_end) == (len(expected), False)
+    by_bdat = ChunkReader(LineEnds(is_stuffed=False))
+    out = b"".join(by_bdat.feed(piece) for piece in pieces(wire, most) if wire) + by_bdat.finish()
+    assert out == stuff(_with_line_ends(wire))
+
+
+def _with_line_ends(text: bytes) -> bytes:
+    return b"\r\n".join(line.replace(b"\r", b" ") for line in text.replace(b"\r\n", b"\n").split(b"\n"))
 
 
 def header(data: bytes) -> None:

@@ -9,6 +9,7 @@ from tests.lib import transcript
 CORPUS: Final = Path(__file__).parent / "corpus"
 TARGETS: Final[dict[str, Callable[[bytes], None]]] = {
     "server": on_server.server, "dialog": on_server.dialog, "content": on_parsers.content,
+    "normal": on_parsers.normal,
     "chunks": on_parsers.chunks, "header": on_parsers.header, "command": on_parsers.command,
     "parameters": on_parsers.parameters, "proxy": on_parsers.proxy, "xclient": on_parsers.xclient,
     "condition": on_parsers.condition, "regex": on_parsers.regex,
@@ -22,6 +23,7 @@ WORDS: Final[dict[str, tuple[bytes, ...]]] = {
         b"VRFY x\r\n", b"MAIL FROM:<> BODY=BINARYMIME\r\n", b"MAIL FROM:<\xc3\xa4@c> SMTPUTF8\r\n"),
     "dialog": (b"\0", b"\1", b"\2"),
     "content": _CONTENT,
+    "normal": _CONTENT,
     "chunks": _CONTENT,
     "header": (b"\1", b"Received: x\r\n", b"Message-ID: <x@y>\r\n", b"\r\n", b"\r", b"\n", b"received :", b"<", b">",
     b" "),

@@ -3,13 +3,15 @@
 Rules
     Content ends at CRLF . CRLF and nowhere else. A bare CR or LF is never a line end: it
     spoils the message, so that nothing can be smuggled past this server or the next
-    (RFC 5321 2.3.8, 4.1.1.4).
+    (RFC 5321 2.3.8, 4.1.1.4). Readers that normalise take it out instead.
     Octets come out as received, transparency dots included (RFC 5321 4.5.2): that is the
     form of CDB and of the next transfer.
     Neither those dots nor a line end that is added count for the size (RFC 1870 5).
 """
 from collections.abc import Iterable, Iterator
 from typing import Final
+
+from meta1g.proto.smtp.line_ends import LineEnds, held_back
 
 _END: Final = b"\r\n.\r\n"
 
@@ -92,24 +94,26 @@ class ContentReader(ContentFacts):
 class ChunkReader(ContentFacts):
     """Octets of BDAT in, content in wire form out: with a dot more where a line begins with one (RFC 3030)."""
 
-    __slots__ = ("_is_first", "_tail")
+    __slots__ = ("_is_first", "_line_ends", "_tail")
 
-    def __init__(self) -> None:
+    def __init__(self, line_ends: LineEnds | None = None) -> None:
         super().__init__()
+        self._line_ends = line_ends
         self._tail = b""
         self._is_first = True
 
     def feed(self, data: bytes) -> bytes:
         """Take octets of a chunk; return those that can be passed on. A line end at the end waits for what follows."""
-        buffer = self._tail + data
-        keep = _held_back(buffer)
+        buffer = self._tail + (self._line_ends.feed(data) if self._line_ends else data)
+        keep = held_back(buffer)
         piece, self._tail = buffer[: len(buffer) - keep], buffer[len(buffer) - keep:]
         return self._out(piece)
 
     def finish(self) -> bytes:
         """The last octets; a line end is added if the content has none there."""
-        rest, self._tail = self._tail, b""
-        if rest != b"\r\n" and (self.size or rest):
+        rest = self._tail + (self._line_ends.finish() if self._line_ends else b"")
+        self._tail = b""
+        if not rest.endswith(b"\r\n") and (self.size or rest):
             rest += b"\r\n"
             self.size -= 2
         return self._out(rest)
@@ -123,6 +127,31 @@ class ChunkReader(ContentFacts):
             stuffed = b"." + stuffed
         self._is_first = False
         return stuffed
+
+
+class NormalReader(ChunkReader):
+    """A `ContentReader` whose content comes out with CRLF at the end of each line, whatever it came with."""
+
+    __slots__ = ("_wire",)
+
+    def __init__(self) -> None:
+        super().__init__(LineEnds(is_stuffed=True))
+        self._wire = ContentReader()
+
+    @property
+    def is_done(self) -> bool:
+        """Whether the final dot has come."""
+        return self._wire.is_done
+
+    @property
+    def rest(self) -> bytes:
+        """The octets behind the final dot."""
+        return self._wire.rest
+
+    def feed(self, data: bytes) -> bytes:
+        """Take octets from the peer; return those that surely are content."""
+        piece = super().feed(self._wire.feed(data))
+        return piece + self.finish() if self.is_done else piece
 
 
 def stuff(content: bytes) -> bytes:
@@ -151,12 +180,7 @@ def unstuffed(pieces: Iterable[bytes]) -> Iterator[bytes]:
         if is_first and piece:
             piece, is_first = piece.removeprefix(b"."), False
         buffer = tail + piece
-        keep = _held_back(buffer)
+        keep = held_back(buffer)
         tail = buffer[len(buffer) - keep:]
         yield buffer[: len(buffer) - keep].replace(b"\r\n.", b"\r\n")
     yield tail
-
-
-def _held_back(buffer: bytes) -> int:
-    """How many octets at the end may be part of a line end with a dot behind it."""
-    return 2 if buffer.endswith(b"\r\n") else 1 if buffer.endswith(b"\r") else 0

@@ -18,7 +18,7 @@ from meta1g.mta.errors import LocalProtocolError
 from meta1g.mta.reply import Reply
 from meta1g.proto.smtp import replies, xclient
 from meta1g.proto.smtp.command import Bdat, Command, Helo, Mail, Rcpt, Simple, Syntax, parse_command
-from meta1g.proto.smtp.data import ChunkReader, ContentReader
+from meta1g.proto.smtp.data import ChunkReader, ContentReader, NormalReader
 from meta1g.proto.smtp.events import (
     Chunk,
     Closed,
@@ -32,6 +32,7 @@ from meta1g.proto.smtp.events import (
     VrfyAsked,
 )
 from meta1g.proto.smtp.input import Input
+from meta1g.proto.smtp.line_ends import LineEnds
 from meta1g.proto.smtp.params import MailParams, Offers, ehlo_words, mail_params, rcpt_params
 from meta1g.proto.smtp.states import TRANSITIONS, Ev, State
 from meta1g.proto.smtp.tally import Tally
@@ -45,6 +46,7 @@ class ServerOptions(NamedTuple):
     offers: Offers = Offers()
     require_helo: bool = False
     soft_bounce: bool = False
+    normalises: bool = False  # bare line ends in content; otherwise they are refused
     answers_vrfy: bool = True  # with 252 or by asking; otherwise 502
     syntax: Syntax = Syntax()
 
@@ -70,7 +72,7 @@ class SmtpServer:
         self._input = Input()
         self._output: list[bytes] = []
         self._pending: Event | None = None
-        self._content: ContentReader | None = None
+        self._content: ContentReader | NormalReader | None = None
         self._chunks: ChunkReader | None = None
         self._bdat: _Bdat | None = None
         self._end: ContentEnd | None = None
@@ -179,7 +181,7 @@ class SmtpServer:
                     return self.close(replies.PIPELINING)
                 if reply.is_positive:
                     self._move(Ev.DATA)
-                    self._content = ContentReader()
+                    self._content = NormalReader() if self._options.normalises else ContentReader()
             case ContentEnd():
                 self._move(Ev.END)
                 self._tally.transaction_ended(is_accepted=reply.is_positive)
@@ -234,7 +236,8 @@ class SmtpServer:
         assert self._bdat is not None
         if reply.is_positive:
             self._move(Ev.BDAT)
-            self._chunks = ChunkReader()
+            normalises = self._options.normalises and self._mail.body != b"BINARYMIME"
+            self._chunks = ChunkReader(LineEnds(is_stuffed=False) if normalises else None)
         else:
             self._bdat.refusal = reply
 
