@@ -1,14 +1,15 @@
 """The scheduler: which recipients go to which session next; pure (M1 3.8.1, 7.1).
 
 Rules
-    Sites with work take turns. A site uses an idle session before it opens another, and
-    opens no more than OCC allows. When SMTPC has no place, the session that has been idle
-    for longest, at whatever site, gives its own; while a site waits for a place none idles.
+    Sites with work take turns, and at a site the senders do (`waiting`). A site uses an idle
+    session before it opens another, and opens no more than OCC allows. When SMTPC has no place, the
+    session that has been idle for longest, at whatever site, gives its own; while a site waits for a
+    place none idles.
     A task holds recipients of one transaction and one envelope sender, as many as the
     protocol's limit.
+    While AQ is more than half full no site may have more than SITE_SHARE of it: what comes over goes to DEFEDB.
 """
-from collections.abc import Iterator
-
+from meta1g.mta import addr
 from meta1g.mta.ids import rcpt_id
 from meta1g.mta.reply import Reply
 from meta1g.proto.msg_ar import Hop, Protocol
@@ -18,11 +19,14 @@ from meta1g.qmgr.effects import Attempted, Effect, LogLine, Tell, WriteIbdb
 from meta1g.qmgr.host_conf import WRONG
 from meta1g.qmgr.occ import Address, OccEntry
 from meta1g.qmgr.state import DaSession, Qmgr, Rcpt, RState, Site, SiteKey, Ta, Task
+from meta1g.qmgr.waiting import Batch
 from meta1g.shim.records import Attempt, Tried
 
 IDLE_MAX = 2.0  # seconds an idle session is kept for more work; Postfix's connection cache holds 2 s too
+SITE_SHARE = 0.25
 GATHER_MAX = 1.0  # seconds that recipients wait for others of their message, so that they share a transaction
 _RESTS = Reply(451, "4.4.1", "Host was not reachable lately")
+_CROWDED = Reply(451, "4.4.5", "Too much mail waits for this host")
 _WRONG = Reply(451, "4.3.5", "Configuration for this host has a mistake")
 
 
@@ -39,11 +43,23 @@ def make_ready(q: Qmgr, ta: Ta, rcpt: Rcpt, now: float, out: list[Effect]) -> No
     else:
         outcome.defer(q, ta, rcpt, rcpt.reply, now, out)
         return
-    rcpt.state, rcpt.since = RState.READY, now
     source = q.hosts.source_of(ta.client_ip, ta.mail)
     site = _site(q, SiteKey(rcpt.protocol, hop.ip, hop.port, source), hop, entry, feature)
-    site.waiting.setdefault((ta.ta, verp.sender_of(q.settings.verp, ta, rcpt)), []).append(rcpt)
+    if _is_crowded(q, site):
+        outcome.defer(q, ta, rcpt, _CROWDED, now, out, is_tried=False)
+        return
+    rcpt.state, rcpt.since = RState.READY, now
+    site.waiting.add(_batch(q, ta, rcpt), rcpt)
     q.ready[site.key] = None
+
+
+def _batch(q: Qmgr, ta: Ta, rcpt: Rcpt) -> Batch:
+    return Batch((ta.client_ip, addr.split(ta.mail)[1]), ta.mail, ta.ta, verp.sender_of(q.settings.verp, ta, rcpt))
+
+
+def _is_crowded(q: Qmgr, site: Site) -> bool:
+    most = q.settings.aq_entries_max
+    return q.aq_rcpts > most // 2 and len(site.waiting) >= most * SITE_SHARE
 
 
 def _site(q: Qmgr, key: SiteKey, hop: Hop, entry: OccEntry, feature: str) -> Site:
@@ -69,7 +85,7 @@ def schedule(q: Qmgr, now: float, out: list[Effect]) -> None:
         if not site.waiting:
             del q.ready[key]
             _forget(q, site)
-        elif next(_gathered(q, site, now), None) is not None:
+        elif _first(q, site, now) is not None:
             del q.ready[key]
             if site.occ.may_open(now):
                 q.starved[key] = None
@@ -84,20 +100,15 @@ def wake_all(q: Qmgr) -> None:
 
 
 def _give_one(q: Qmgr, site: Site, now: float, out: list[Effect]) -> bool:
-    entry = next(_gathered(q, site, now), None)
-    session = _session(q, site, now, out) if entry is not None else None
-    if entry is None or session is None:
+    batch = _first(q, site, now)
+    session = _session(q, site, now, out) if batch is not None else None
+    if batch is None or session is None:
         return False
-    (name, sender), rcpts = entry, site.waiting[entry]
     is_lmtp = site.key.protocol != Protocol.ESMTP
     most = q.settings.lmtp_rcpts_max if is_lmtp else q.settings.smtp_rcpts_max
-    part, rest = rcpts[:most], rcpts[most:]
-    if rest:
-        site.waiting[name, sender] = rest
-    else:
-        del site.waiting[name, sender]
+    part = site.waiting.take(batch, most)
     q.next_number += 1
-    task = Task(q.next_number, session.number, name, sender, part, now, is_new=session.done == 0)
+    task = Task(q.next_number, session.number, batch.ta, batch.sender, part, now, is_new=session.done == 0)
     q.tasks[task.number] = task
     session.task, session.done, session.since = task.number, session.done + 1, now
     for rcpt in part:
@@ -140,11 +151,9 @@ def _source(q: Qmgr, session: DaSession) -> str:
     return ips[int(q.luck() * len(ips)) % len(ips)] if ips else ""
 
 
-def _gathered(q: Qmgr, site: Site, now: float) -> Iterator[tuple[str, bytes]]:
-    """Keys of what waits at a site and will not grow: no more recipients of the message are about to come."""
-    for key, rcpts in site.waiting.items():
-        if q.aq[key[0]].unrouted == 0 or now - rcpts[0].since >= GATHER_MAX:
-            yield key
+def _first(q: Qmgr, site: Site, now: float) -> Batch | None:
+    """Whose turn it is at a site, among those to which no more recipients of the message are about to come."""
+    return site.waiting.first(lambda batch, rcpts: q.aq[batch.ta].unrouted == 0 or now - rcpts[0].since >= GATHER_MAX)
 
 
 def _session(q: Qmgr, site: Site, now: float, out: list[Effect]) -> DaSession | None:
@@ -243,13 +252,11 @@ def host_rests(q: Qmgr, address: Address, reply: Reply, now: float, out: list[Ef
     """Nothing more goes to this address for now: what waits there tries its next host, or later."""
     for key in [key for key in q.sites if key.address == address]:
         site = q.sites[key]
-        waiting, site.waiting = site.waiting, {}
         q.ready.pop(key, None)
-        for (name, _), rcpts in waiting.items():
-            for rcpt in rcpts:
-                rcpt.reply = reply
-                rcpt.hop += 1
-                make_ready(q, q.aq[name], rcpt, now, out)
+        for name, rcpt in site.waiting.take_all():
+            rcpt.reply = reply
+            rcpt.hop += 1
+            make_ready(q, q.aq[name], rcpt, now, out)
         _forget(q, site)
 
 
@@ -285,11 +292,10 @@ def expire(q: Qmgr, now: float, out: list[Effect]) -> None:
             out.append(_uncertain(ta, rcpt))
             outcome.defer(q, ta, rcpt, Reply(451, "4.4.2", "No result of the delivery in time"), now, out)
     for site in list(q.sites.values()):
-        for (name, sender), rcpts in list(site.waiting.items()):
+        for batch, rcpts in list(site.waiting):
             if now - rcpts[0].since > q.settings.scheduler_timeout:
-                del site.waiting[name, sender]
-                for rcpt in rcpts:
-                    outcome.defer(q, q.aq[name], rcpt, Reply(451, "4.4.5", "No free session in time"), now, out)
+                for rcpt in site.waiting.take(batch, len(rcpts)):
+                    outcome.defer(q, q.aq[batch.ta], rcpt, Reply(451, "4.4.5", "No free session in time"), now, out)
         _forget(q, site)
 
 

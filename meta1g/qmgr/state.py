@@ -19,6 +19,7 @@ from meta1g.qmgr.host_conf import HostConf
 from meta1g.qmgr.icc import Icc
 from meta1g.qmgr.occ import Address, Occ, OccEntry, OutLimits
 from meta1g.qmgr.out_limits import OutRules
+from meta1g.qmgr.waiting import Waiting
 
 PeerKey = Any  # a peer of the hub; handlers only pass it on
 NO_REPLY: Final = Reply(0, "", "")
@@ -159,7 +160,7 @@ class SiteKey(NamedTuple):
 class Site:
     """What waits for one address, and the sessions open to it.
 
-    `waiting` holds recipients by transaction and sender, in order of arrival; `occ` is shared with other sites of
+    `occ` is shared with other sites of
     the address; `feature` names the class of session features.
     """
 
@@ -167,7 +168,7 @@ class Site:
     hop: Hop
     occ: OccEntry
     feature: str = ""
-    waiting: dict[tuple[str, bytes], list[Rcpt]] = field(default_factory=dict)
+    waiting: Waiting = field(default_factory=Waiting)
     idle: deque[int] = field(default_factory=deque)
     open: int = 0
 
