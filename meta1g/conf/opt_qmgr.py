@@ -30,15 +30,15 @@ class DefedbConf:
     """The deferred envelope database."""
 
     base_directory: PathValue = opt("base_directory", kinds.PATH, PathValue("defedb"), m1="3.8(4.1)", help="its folder")
-    log_directory: PathValue | None = opt("log_directory", kinds.PATH, m1="3.8(4.2)", help="folder of its logs",
-                                          planned=True)
-    page_size: int = opt("page_size", kinds.power_of_two(512, 65536), 4096, m1="8.3(2.1)", planned=True,
+    log_directory: PathValue | None = opt("log_directory", kinds.PATH, m1="3.8(4.2)",
+                                          help="folder of its logs")
+    page_size: int = opt("page_size", kinds.power_of_two(512, 65536), 4096, m1="8.3(2.1)",
                          help="page size in octets when the database is made", source="Berkeley DB")
     cache_size: int = opt("cache_size", kinds.size("b", 65536), 8 << 20, m1="8.3(2.2)", source="meta1g",
                           help="its cache")
     kbytes_written_for_checkpointing: int = opt(
-        "KBytes_written_for_checkpointing", kinds.count(unit="KB"), 0, m1="8.3(2.3)", planned=True,
-        help="checkpoint after so many KB of log")
+        "KBytes_written_for_checkpointing", kinds.count(unit="KB"), 0, m1="8.3(2.3)",
+        help="checkpoint only after so many KB of log; mailq sees what is deferred after a checkpoint")
     delay_between_2_checkpoints: int = opt("delay_between_2_checkpoints", kinds.time(1), 5, m1="8.3(2.4)",
                                            help="least time between two checkpoints", source="meta1g")
     flags: frozenset[str] = opt("flags", kinds.flags(*_DEFEDB, on=tuple(_DEFEDB)), frozenset(_DEFEDB), m1="8.3(2.5)",

@@ -33,6 +33,7 @@ from meta1g.qmgr.state import Qmgr, Settings, Verp
 from meta1g.qmgr.store import DefedbThread, IbdbThread
 from meta1g.shim import ibdb
 from meta1g.shim.cdb import ContentDb
+from meta1g.shim.defedb import Tuning
 from meta1g.shim.mapdb import MapDb
 from meta1g.shim.safeio import Disk
 
@@ -71,6 +72,15 @@ def _settings(started: Started) -> Settings:
     )
 
 
+def _tuning(started: Started) -> Tuning:
+    """How DEFEDB is set; the folder of its logs is made if it is not there."""
+    conf = started.conf.defedb
+    home = started.config.queue_path(conf.log_directory) if conf.log_directory else ""
+    if home:
+        os.makedirs(home, 0o700, exist_ok=True)
+    return Tuning(conf.cache_size, conf.page_size, home)
+
+
 def _out_limits(conf: Any) -> OutLimits:
     return OutLimits(min(conf.initial_connections, conf.connections_max), conf.connections_max,
                      conf.transactions_per_session_max)
@@ -94,7 +104,7 @@ class Process:
         self._disk = Disk()
         self._cdb = ContentDb(self._disk, config.cdb_base_directory)
         stores = open_stores(
-            self._disk, config.queue_path(conf.defedb.base_directory), conf.defedb.cache_size, self._cdb, self._log)
+            self._disk, config.queue_path(conf.defedb.base_directory), _tuning(started), self._cdb, self._log)
         self._ibdb = ibdb.Ibdb(self._disk, ibdb.FOLDER, conf.ibdb.size)
         self._ibdb.forget_before(stores.found.keep)
         self._ibdb_thread = IbdbThread(
@@ -102,6 +112,7 @@ class Process:
         self._defedb_thread = DefedbThread(
             stores.defedb, self._cdb, self._log, self._report,
             checkpoint_delay=conf.defedb.delay_between_2_checkpoints,
+            checkpoint_kbytes=conf.defedb.kbytes_written_for_checkpointing,
             removes_logs="remove_unused_logfiles" in conf.defedb.flags)
         self._q = Qmgr(_settings(started), time.time(), random.random)
         self._q.take_hosts(self._read_hosts())
