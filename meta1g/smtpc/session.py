@@ -16,13 +16,13 @@ from meta1g.proto.smtp.client import (
     Ask,
     ChunkWanted,
     ContentWanted,
-    Envelope,
     Finished,
     Ready,
     Refused,
     SmtpClient,
 )
 from meta1g.proto.smtp.data import unstuffed
+from meta1g.smtpc.fitting import fit
 from meta1g.smtpc.setting import Setting
 from meta1g.smtpc.timing import Timing
 from meta1g.st.netfd import NetFd, connect
@@ -157,15 +157,17 @@ class Session:
     def _deliver(self, task: Deliver) -> None:
         if self._timing is not None and self._done:
             self._timing.restart()
-        rcpts = tuple(rcpt.address for rcpt in task.rcpts)
-        self._machine.begin(Envelope(task.mail, rcpts, task.size, task.is_8bit, task.is_utf8, task.mail_params,
-                                     tuple(rcpt.params for rcpt in task.rcpts)))
-        chunks = _until_last(unstuffed(self._set.pieces(task.ta, task.content[0])))
+        try:
+            envelope, pieces = fit(task, self._machine.extensions, lambda: self._set.pieces(task.ta, task.content[0]))
+        except (StoreError, CorruptRecord) as error:
+            raise self._unreadable(task, error) from None
+        self._machine.begin(envelope)
+        chunks = _until_last(unstuffed(pieces()))
         while True:
             event = self._next()
             match event:
                 case ContentWanted():
-                    self._send_content(task)
+                    self._send_content(task, pieces())
                 case ChunkWanted():
                     self._send_chunk(task, chunks)
                 case Finished():
@@ -175,12 +177,10 @@ class Session:
                 case Refused():
                     raise Refusal(event.reply, _STAGES[event.ask])
 
-    def _send_content(self, task: Deliver) -> None:
-        assert self._netfd is not None
-        setting = self._set
+    def _send_content(self, task: Deliver, pieces: Iterable[bytes]) -> None:
         try:
             last = b""
-            for piece in setting.pieces(task.ta, task.content[0]):
+            for piece in pieces:
                 if last:
                     self._write(last)
                 last = piece

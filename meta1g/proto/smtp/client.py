@@ -36,7 +36,8 @@ class Ask(Enum):
 class Envelope(NamedTuple):
     """A transaction to send: `rcpts` are addresses, `size` in octets.
 
-    `params` and `rcpt_params` are the texts of DSN parameters that came with the mail (RFC 3461).
+    `params` and `rcpt_params` are the texts of DSN parameters that came with the mail (RFC 3461). With a `refusal` it
+    is not sent: that is what becomes of it.
     """
 
     mail: bytes
@@ -46,6 +47,7 @@ class Envelope(NamedTuple):
     is_utf8: bool = False
     params: bytes = b""
     rcpt_params: tuple[bytes, ...] = ()
+    refusal: Reply | None = None
 
     @property
     def is_binary(self) -> bool:
@@ -207,17 +209,9 @@ class SmtpClient:
         self._results = [None] * len(envelope.rcpts)
         self._accepted = []
         self._data_sent = False
-        largest = self.extensions.get("SIZE", "")
-        if largest.isdigit() and 0 < int(largest) < envelope.size:
-            self._fail_rest(Ask.MAIL, _TOO_LARGE)
-            self._finish()
-            return
-        if envelope.is_utf8 and "SMTPUTF8" not in self.extensions:
-            self._fail_rest(Ask.MAIL, _NO_UTF8)
-            self._finish()
-            return
-        if envelope.is_binary and not {"BINARYMIME", "CHUNKING"} <= self.extensions.keys():
-            self._fail_rest(Ask.MAIL, _NO_BINARY)
+        refusal = envelope.refusal or self._refusal(envelope)
+        if refusal is not None:
+            self._fail_rest(Ask.MAIL, refusal)
             self._finish()
             return
         self._say(Ask.MAIL, b"MAIL FROM:" + addr.bracketed(envelope.mail) + self._mail_params(envelope))
@@ -225,6 +219,17 @@ class SmtpClient:
             self._say_rcpts()
             self._say(Ask.DATA, b"DATA")
             self._data_sent = True
+
+    def _refusal(self, envelope: Envelope) -> Reply | None:
+        """Why the server, by what it offers, would not take this."""
+        largest = self.extensions.get("SIZE", "")
+        if largest.isdigit() and 0 < int(largest) < envelope.size:
+            return _TOO_LARGE
+        if envelope.is_utf8 and "SMTPUTF8" not in self.extensions:
+            return _NO_UTF8
+        if envelope.is_binary and not {"BINARYMIME", "CHUNKING"} <= self.extensions.keys():
+            return _NO_BINARY
+        return None
 
     def end_content(self) -> None:
         """The content has been sent: send the final dot."""
