@@ -198,10 +198,10 @@ class QmgrConf:
     smtpc: ToSmtpc = sub("smtpc", ToSmtpc, m1="3.8(16)", help="outgoing connections")
     smtps: ToSmtps = sub("smtps", ToSmtps, m1="3.8(17)", help="incoming connections")
     verp: VerpConf = sub("VERP", VerpConf, m1="3.8(18)", help="senders that name the recipient, VERP")
-    wait_for_client: int = opt("wait_for_client", kinds.time(), 4, m1="3.8(19)", planned=True, source="MeTA1's example",
-                               help="wait for a client to become available")
-    wait_for_server: int = opt("wait_for_server", kinds.time(), 4, m1="3.8(20)", planned=True, source="MeTA1's example",
-                               help="wait for a server to become available")
+    wait_for_client: int = opt("wait_for_client", kinds.time(), 4, m1="3.8(19)", source="MeTA1's example",
+                               help="how long SMTPC may be away before the log says so")
+    wait_for_server: int = opt("wait_for_server", kinds.time(), 4, m1="3.8(20)", source="MeTA1's example",
+                               help="how long SMAR may be away before the log says so")
     debug_level: int = opt("debug_level", kinds.count(), 0, m1="8.3(1)", planned=True, help="debug level")
     delivery_timeout: int = opt("delivery_timeout", kinds.time(1), 7200, m1="8.3(3)", source="meta1g",
                                 help="longest time of one delivery attempt")

@@ -68,6 +68,8 @@ def _settings(started: Started) -> Settings:
         smtps_sessions_max=smtps_sessions,
         limit_classes={limits.name: _out_limits(limits) for limits in conf.smtpc.connection_limits},
         sources={source.name: source.ips for source in conf.smtpc.source},
+        wait_for_server=conf.wait_for_server,
+        wait_for_client=conf.wait_for_client,
         looks_up_sessions="lookup_session_conf" in conf.smtpc.flags or bool(_features(started)),
     )
 

@@ -81,6 +81,8 @@ class Settings(NamedTuple):
     limit_classes: Mapping[str, OutLimits] = {}  # sections connection_limits
     sources: Mapping[str, tuple[str, ...]] = {}  # sections source: local addresses
     looks_up_sessions: bool = False  # smtpc_session_conf in qmgr_conf
+    wait_for_server: float = 4.0
+    wait_for_client: float = 4.0
 
 
 @dataclass(slots=True, eq=False)
@@ -280,6 +282,7 @@ class Qmgr:
     smtps: dict[PeerKey, SmtpsPeer] = field(default_factory=dict)
     smtpc: dict[PeerKey, SmtpcPeer] = field(default_factory=dict)
     smar: PeerKey = None
+    missing: dict[str, float] = field(default_factory=dict)  # since when, infinity once that was said
     holders: dict[str, set[str]] = field(default_factory=dict)  # who needs each journal segment
     settling: dict[str, PeerKey] = field(default_factory=dict)  # who copies a transaction's content
     bouncing: dict[str, None] = field(default_factory=dict)
