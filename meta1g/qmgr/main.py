@@ -10,6 +10,7 @@ import gc
 import itertools
 import os
 import random
+import secrets
 import signal
 import time
 from typing import Any
@@ -23,6 +24,7 @@ from meta1g.proc.start import Started, start
 from meta1g.proc.stats import print_stats
 from meta1g.proc.threads import block_signals, die_with_any_thread
 from meta1g.proto import msg_ar, msg_ctl, msg_da, msg_ss
+from meta1g.proto.dsn import Form
 from meta1g.qmgr.decider import Decider
 from meta1g.qmgr.host_conf import ENTRIES_MAX, HostConf
 from meta1g.qmgr.on_ctl import status
@@ -51,6 +53,9 @@ def _settings(started: Started) -> Settings:
         dsn_merge_delay=conf.dsn_handling.merge_delay_max,
         dsn_errors_max=conf.dsn_handling.errors_per_dsn_max,
         dsn_header_only="header_only" in conf.dsn_handling.flags,
+        dsn_form=_form(conf.dsn_handling.flags),
+        dsn_delay=conf.queue_delay.default,
+        dsn_delay_by_lmtp="no_lmtp_delay_dsn" not in conf.dsn_handling.flags,
         initial_connections=min(conf.smtpc.initial_connections, conf.smtpc.connections_max),
         connections_max=conf.smtpc.connections_max,
         transactions_per_session_max=conf.smtpc.transactions_per_session_max,
@@ -67,6 +72,12 @@ def _settings(started: Started) -> Settings:
         disk_space_ok=conf.disk_space_ok,
         smtps_sessions_max=smtps_sessions,
     )
+
+
+def _form(flags: frozenset[str]) -> Form:
+    if "rfc_format" in flags:
+        return Form.RFC
+    return Form.MIME if "mime_format" in flags else Form.PLAIN
 
 
 class Process:
@@ -90,7 +101,7 @@ class Process:
             stores.defedb, self._cdb, self._log, self._report,
             checkpoint_delay=conf.defedb.delay_between_2_checkpoints,
             removes_logs="remove_unused_logfiles" in conf.defedb.flags)
-        self._q = Qmgr(_settings(started), time.time(), random.random)
+        self._q = Qmgr(_settings(started), time.time(), random.random, lambda: secrets.token_hex(16))
         self._q.hosts = self._read_hosts()
         for line in fill(self._q, stores.found, time.time()):
             self._log.info(line.text)

@@ -34,7 +34,7 @@ def on_tick(q: Qmgr, now: float, out: list[Effect]) -> None:
     sched.expire(q, now, out)
     sched.wake_all(q)
     _expire_questions(q, now, out)
-    bounce.expire(q, now)
+    bounce.expire(q, now, out)
     q.occ.trim(q.settings.occ_entries_max)
     q.icc.trim(now)
     content.rotate_idle(q, out)
@@ -94,7 +94,7 @@ def on_done(q: Qmgr, done: Done, now: float, out: list[Effect]) -> None:
         case Deferred():
             outcome.on_deferred(q, then, out)
         case Bounced():
-            bounce.on_bounced(q, then, out)
+            bounce.on_bounced(q, then, now, out)
         case BounceCleared():
             bounce.on_cleared(q, then, now, out)
         case SettledStored():

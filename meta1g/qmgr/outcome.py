@@ -10,7 +10,7 @@ from meta1g.mta.reply import Reply
 from meta1g.proto.msg_da import Stage
 from meta1g.proto.msg_ss import Content
 from meta1g.proto.smtp.params import notifies
-from meta1g.qmgr import aq, content, retry
+from meta1g.qmgr import aq, content, notice, retry
 from meta1g.qmgr.effects import Deferred, Effect, EndedThere, Gone, LogLine, Waits, WriteDefedb, WriteIbdb
 from meta1g.qmgr.state import Home, Qmgr, Rcpt, RState, Ta
 from meta1g.shim.defedb import Change
@@ -50,13 +50,19 @@ def defer(q: Qmgr, ta: Ta, rcpt: Rcpt, reply: Reply, now: float, out: list[Effec
         bounce(q, ta, rcpt, _too_old(reply), now, out)
         return
     rcpt.tries += 1
-    rcpt.state, rcpt.since, rcpt.requeued = RState.STORING, now, 0
-    wait = retry.delay(rcpt.tries, settings.retry_delay_min, settings.retry_delay_max, q.luck())
+    rcpt.since, rcpt.requeued = now, 0
+    if ta.luck is None:
+        ta.luck = q.luck()
+    wait = retry.delay(rcpt.tries, settings.retry_delay_min, settings.retry_delay_max, ta.luck)
     q.counters.deferred += 1
     out.append(LogLine(9, logfmt.fields(
         func="q_upd_rcpt_temp", rcpt_id=rcpt_id(ta.ta, rcpt.idx), rcpt=addr.bracketed(rcpt.address),
         delay=int(now - ta.received), next_try=int(now + wait), where=Stage.NAMES[rcpt.stage], reply=reply)))
-    store_deferred(q, ta, rcpt, now + wait, out)
+    if notice.is_delay_due(q, ta, rcpt, now):
+        rcpt.state, rcpt.next_try = RState.WARNING, now + wait
+        _report_at(q, ta, now + settings.dsn_merge_delay)
+    else:
+        store_deferred(q, ta, rcpt, now + wait, out)
 
 
 def _too_old(reply: Reply) -> Reply:
@@ -68,6 +74,7 @@ def store_deferred(q: Qmgr, ta: Ta, rcpt: Rcpt, next_try: float, out: list[Effec
 
     It is counted from now on, so that nobody takes the transaction out of DEFEDB before it is in.
     """
+    rcpt.state = RState.STORING
     if rcpt.home is Home.IBDB:
         q.edbc.count[ta.ta] = q.edbc.count.get(ta.ta, 0) + 1
     puts: list[DeferredTa | DeferredRcpt] = []

@@ -31,7 +31,7 @@ def make_ready(q: Qmgr, ta: Ta, rcpt: Rcpt, now: float, out: list[Effect]) -> No
         entry = q.occ.entry((hop.ip, hop.port), now, q.settings.initial_connections)
         if entry.limit > 0:
             break
-        rcpt.reply = entry.reply or _RESTS
+        rcpt.reply, rcpt.said = entry.reply or _RESTS, None
         rcpt.hop += 1
     else:
         outcome.defer(q, ta, rcpt, rcpt.reply, now, out)
@@ -216,7 +216,7 @@ def host_rests(q: Qmgr, address: Address, reply: Reply, now: float, out: list[Ef
         q.ready.pop(key, None)
         for (name, _), rcpts in waiting.items():
             for rcpt in rcpts:
-                rcpt.reply = reply
+                rcpt.reply, rcpt.said = reply, None
                 rcpt.hop += 1
                 make_ready(q, q.aq[name], rcpt, now, out)
         _forget(q, site)
