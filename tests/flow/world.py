@@ -232,7 +232,8 @@ class World:
         return self
 
     def send(self, *rcpts: bytes, mail: bytes = b"from@host.test", server: Smtps | None = None,
-             is_large: bool = False, mail_params: bytes = b"", params: bytes = b"") -> int:
+             is_large: bool = False, mail_params: bytes = b"", params: bytes = b"", is_8bit: bool = False,
+             is_utf8: bool = False) -> int:
         """A transaction that SMTPS has on stable storage; its tag."""
         server = server or self.smtps
         self.counter += 1
@@ -248,7 +249,7 @@ class World:
         if server.open_segments != before:
             self._say(server, server.open_segments, 0)
         self._say(server, TaCommit(
-            self.now, 0, 10, False, False, "S" + "0" * 18, ta, "192.0.2.1", mail, mail_params,
+            self.now, 0, 10, is_8bit, is_utf8, "S" + "0" * 18, ta, "192.0.2.1", mail, mail_params,
             tuple(Rcpt(idx, rcpt, params) for idx, rcpt in enumerate(rcpts)), (place,)), tag)
         return tag
 
