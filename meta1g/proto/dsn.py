@@ -33,6 +33,7 @@ class Action(StrEnum):
     DELAYED = "delayed"
     DELIVERED = "delivered"
     RELAYED = "relayed"  # to a server that sends no reports
+    EXPANDED = "expanded"  # to the members of an alias, whose success is not reported
 
 
 class Said(NamedTuple):
@@ -114,7 +115,9 @@ def _subject(notice: Notice) -> str:
     actions = {report.action for report in notice.reports}
     if Action.FAILED in actions:
         return "Undeliverable mail"
-    return "Delayed mail (still being retried)" if Action.DELAYED in actions else "Mail was delivered"
+    if Action.DELAYED in actions:
+        return "Delayed mail (still being retried)"
+    return "Mail was passed on" if actions == {Action.EXPANDED} else "Mail was delivered"
 
 
 def introduction(notice: Notice) -> list[bytes]:
@@ -134,12 +137,17 @@ def descriptions(notice: Notice) -> list[bytes]:
     """The recipients, for a person."""
     lines = []
     bad = [report for report in notice.reports if report.action in (Action.FAILED, Action.DELAYED)]
-    good = [report for report in notice.reports if report.action not in (Action.FAILED, Action.DELAYED)]
+    good = [report for report in notice.reports if report.action in (Action.DELIVERED, Action.RELAYED)]
+    expanded = [report for report in notice.reports if report.action is Action.EXPANDED]
     for report in bad:
         lines += _describe(report)
     if good:
         lines += [b"A mail from you was delivered, or given to a server that sends no such reports, for:", b""]
     for report in good:
+        lines += _describe(report)
+    if expanded:
+        lines += [b"A mail from you goes to all members of:", b""]
+    for report in expanded:
         lines += _describe(report)
     return lines
 

@@ -16,7 +16,8 @@ from meta1g.proto.smtp.data import stuff
 from meta1g.proto.smtp.params import decode_xtext
 
 _STATUS: Final = re.compile(r"[245]\.[0-9]{1,3}\.[0-9]{1,3}")
-_CLASS: Final = {Action.FAILED: "5", Action.DELAYED: "4", Action.DELIVERED: "2", Action.RELAYED: "2"}
+_CLASS: Final = {Action.FAILED: "5", Action.DELAYED: "4", Action.DELIVERED: "2", Action.RELAYED: "2",
+                 Action.EXPANDED: "2"}
 _FOLD: Final = 200  # characters of a line of a field; RFC 5322 2.1.1 allows 998 octets
 _HEX: Final = re.compile(rb"\\x\{([0-9A-F]{2,6})\}")  # RFC 6533 3
 

@@ -13,7 +13,7 @@ from meta1g.proto import dsn, dsn_parts
 from meta1g.proto.dsn import Action, Form, Frame, Notice, Report
 from meta1g.proto.msg_ar import Protocol
 from meta1g.proto.msg_da import Stage
-from meta1g.proto.smtp.params import notifies, split_onward
+from meta1g.proto.smtp.params import notifies, reports, split_onward
 from meta1g.qmgr import verp
 from meta1g.qmgr.state import Qmgr, Rcpt, RState, Ta
 
@@ -41,6 +41,8 @@ def _action(rcpt: Rcpt) -> Action:
         return Action.DELAYED
     if not rcpt.is_success:
         return Action.FAILED
+    if rcpt.params and (action := reports(rcpt.params)):
+        return Action(action)
     return Action.RELAYED if rcpt.protocol == Protocol.ESMTP else Action.DELIVERED
 
 

@@ -16,6 +16,7 @@ from meta1g.qmgr.state import Home, Qmgr, Rcpt, RState, Ta
 from meta1g.shim.defedb import Change
 from meta1g.shim.records import DeferredRcpt, DeferredTa, Outcome, RcptEnd
 
+EXPANDED = Reply(250, "2.1.5", "Goes to the members")
 EXPIRED = Reply(550, "5.4.7", "Message could not be delivered for too long")
 
 
@@ -136,6 +137,12 @@ def bounce(q: Qmgr, ta: Ta, rcpt: Rcpt, reply: Reply, now: float, out: list[Effe
         return
     rcpt.state, rcpt.since = RState.BOUNCING, now
     _report_at(q, ta, now + q.settings.dsn_merge_delay)
+
+
+def expanded(q: Qmgr, ta: Ta, rcpt: Rcpt, now: float) -> None:
+    """An alias went to its members, and this is left to report it (RFC 3461 5.2.7)."""
+    rcpt.reply, rcpt.state, rcpt.since = EXPANDED, RState.BOUNCING, now
+    _report_at(q, ta, now)
 
 
 def _report_at(q: Qmgr, ta: Ta, when: float) -> None:

@@ -36,7 +36,7 @@ def make_ready(q: Qmgr, ta: Ta, rcpt: Rcpt, now: float, out: list[Effect]) -> No
     else:
         outcome.defer(q, ta, rcpt, rcpt.reply, now, out)
         return
-    rcpt.state, rcpt.since = RState.READY, now
+    rcpt.state, rcpt.since, rcpt.said = RState.READY, now, None
     key = (rcpt.protocol, hop.ip, hop.port)
     site = q.sites.get(key)
     if site is None:
@@ -216,7 +216,7 @@ def host_rests(q: Qmgr, address: Address, reply: Reply, now: float, out: list[Ef
         q.ready.pop(key, None)
         for (name, _), rcpts in waiting.items():
             for rcpt in rcpts:
-                rcpt.reply, rcpt.said = reply, None
+                rcpt.reply = reply
                 rcpt.hop += 1
                 make_ready(q, q.aq[name], rcpt, now, out)
         _forget(q, site)

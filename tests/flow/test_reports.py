@@ -98,10 +98,10 @@ def test_parameters_go_on_to_servers_and_members() -> None:
     for name in (b"one", b"two", b"list"):
         play.send(name + b"@host.test", params=params, mail_params=b"ENVID=1")
         play.run().sleep(10)
-    found = [(rcpt.address, rcpt.params) for deliver in play.delivers for rcpt in deliver.rcpts]
+    found = [(rcpt.address, rcpt.params) for deliver in play.delivers if deliver.mail for rcpt in deliver.rcpts]
     members = b"NOTIFY=FAILURE ORCPT=rfc822;x@y"
     assert found == [(b"a@x.test", params), (b"a@x.test", members), (b"b@x.test", members), (b"c@x.test", b"")]
-    assert {deliver.mail_params for deliver in play.delivers} == {b"ENVID=1"}
+    assert {deliver.mail_params for deliver in play.delivers if deliver.mail} == {b"ENVID=1"}
 
 
 def test_whole_message_comes_back_once() -> None:
@@ -165,3 +165,59 @@ def test_double_bounce_has_the_header_only_and_no_ids() -> None:
     assert b"Content-Type: text/rfc822-headers\r\n" in second.head
     assert [rcpt for _, _, rcpt in play.delivered] == [b"double@host.test"]
     play.check_empty()
+
+
+def expanding(members: int, **changes: object) -> World:
+    play = World(SETTINGS._replace(dsn_form=Form.RFC)).begin()
+    made = [target(b"%d@x.test" % number, "192.0.2.7", **changes) for number in range(members)]  # type: ignore[arg-type]
+    play.route = lambda address: tuple(made) if address == b"list@host.test" else default_route(address)
+    return play
+
+
+@pytest.mark.parametrize(("params", "members", "sender", "action"), [
+    (b"NOTIFY=SUCCESS", 2, None, b"expanded"), (b"NOTIFY=SUCCESS", 1, b"owner-list@host.test", b"delivered"),
+    (b"NOTIFY=FAILURE", 2, None, b""), (b"", 2, None, b""), (b"NOTIFY=NEVER", 2, None, b"")])
+def test_success_of_an_alias(params: bytes, members: int, sender: bytes | None, action: bytes) -> None:
+    play = expanding(members, sender=sender)
+    play.send(b"list@host.test", params=params)
+    play.run().sleep(30)
+    assert len(play.delivered) == members + bool(action)
+    heads = [report.head for report in play.composed.values()]
+    assert [b"\r\nFinal-Recipient: rfc822; list@host.test\r\nAction: " + action + b"\r\nStatus: 2.1.5\r\n" in head
+            for head in heads] == [True] * bool(action)
+    play.check_empty()
+
+
+def test_members_fail_after_their_alias_was_expanded() -> None:
+    play = expanding(2)
+    play.result = lambda deliver, address: NEVER if address == b"1@x.test" else 0
+    play.send(b"list@host.test", params=b"NOTIFY=SUCCESS,FAILURE")
+    play.run().sleep(30)
+    heads = b"".join(report.head for report in play.composed.values())
+    assert heads.count(b"\r\nAction: expanded\r\n") == 1
+    assert heads.count(b"\r\nAction: failed\r\n") == 1
+    play.check_empty()
+
+
+@pytest.mark.parametrize("is_late", [False, True])
+def test_crash_at_every_step_of_an_expansion(is_late: bool) -> None:
+    for step in range(40):
+        play = expanding(2)
+        members = play.route
+        if is_late:
+            play.route = lambda address: (target(address, code=LATER),) if address.startswith(b"list") else (
+                default_route(address))
+        tag = play.send(b"list@host.test", params=b"NOTIFY=SUCCESS")
+        if is_late:
+            play.run().sleep(50)
+        play.route = members
+        play.tick(20)
+        for _ in range(step):
+            play.step()
+        play.crash(loss=lambda disk: disk.lose_power(0.0))
+        play.begin().sleep(300)
+        if tag in play.acks:
+            reports = [rcpt for _, mail, rcpt in play.delivered if not mail]
+            assert 1 <= len(reports) <= 1 + sum("status=uncertain" in line for line in play.log)
+            assert {rcpt for _, mail, rcpt in play.delivered if mail} == {b"0@x.test", b"1@x.test"}
+        play.check_empty()

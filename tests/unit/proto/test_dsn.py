@@ -75,6 +75,7 @@ def test_report() -> None:
     (Action.DELAYED, Reply(0, "", ""), "4.0.0", "Delayed mail (still being retried)"),
     (Action.DELIVERED, Reply(250, "2.1.5", "ok"), "2.1.5", "Mail was delivered"),
     (Action.RELAYED, Reply(250, "", "ok"), "2.0.0", "Mail was delivered"),
+    (Action.EXPANDED, Reply(250, "2.1.5", "ok"), "2.1.5", "Mail was passed on"),
 ])
 def test_actions(action: Action, reply: Reply, expected: str, subject: str) -> None:
     entry = report(action, reply=reply, said=None, orcpt=b"")
