@@ -1,4 +1,6 @@
 """Reports of delays: when, to whom, how often; and that no recipient is lost by one (M1 3.8 item 13.2)."""
+import random
+
 import pytest
 
 from meta1g.proto.dsn import Form
@@ -38,6 +40,17 @@ def test_delay_then_bounce(form: Form) -> None:
     assert not failed.header_only
     assert [rcpt for _, _, rcpt in play.delivered] == [b"from@host.test"] * 2
     play.check_empty()
+
+
+def test_recipients_of_a_message_are_tried_together() -> None:
+    """Whatever the dice say, they share the report, and transactions."""
+    play = world()
+    play.q.luck = random.Random(1).random
+    play.send(b"a@x.test", b"b@x.test", b"c@x.test", b"d@y.test")
+    play.run().sleep(2000)
+    (report,) = play.composed.values()
+    assert report.head.count(b"\r\nAction: delayed\r\n") == 4
+    assert all(len(deliver.rcpts) == 3 for deliver in play.delivers if deliver.rcpts[0].address.endswith(b"x.test"))
 
 
 def test_diagnosis_is_what_the_server_said() -> None:
