@@ -64,7 +64,7 @@ class Notice(NamedTuple):
     """All that a DSN says, dates as RFC 5322 has them.
 
     `until` is when the last try will be. `envid` is ENVID's value as it came. Of the original: `arrived`,
-    whether only its `headers` come back, and what they need of the next server. `token` can't be guessed
+    `is_header_only` if no more comes back, and what it needs of the next server. `token` can't be guessed
     by whoever wrote the original.
     """
 
@@ -77,7 +77,7 @@ class Notice(NamedTuple):
     envid: bytes = b""
     arrived: str = ""
     until: str = ""
-    headers: bool = False
+    is_header_only: bool = False
     is_8bit: bool = False
     is_utf8: bool = False
 

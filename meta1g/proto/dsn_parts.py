@@ -68,7 +68,7 @@ def _part(kind: bytes, content: bytes) -> bytes:
 
 def _original(notice: Notice, *, is_utf8: bool) -> bytes:
     """The header of the part that holds the original (RFC 6522 4, RFC 6533 5, 6)."""
-    if notice.headers:
+    if notice.is_header_only:
         kind = b"message/global-headers" if is_utf8 else b"text/rfc822-headers"
     else:
         kind = b"message/global" if is_utf8 else b"message/rfc822"

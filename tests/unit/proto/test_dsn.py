@@ -113,7 +113,7 @@ def test_mixed() -> None:
     (False, True, True, "message/global"), (True, True, True, "message/global-headers"),
 ])
 def test_original(build: object, headers: bool, is_8bit: bool, is_utf8: bool, expected: str) -> None:
-    notice = NOTICE._replace(reports=[report()], headers=headers, is_8bit=is_8bit, is_utf8=is_utf8)
+    notice = NOTICE._replace(reports=[report()], is_header_only=headers, is_8bit=is_8bit, is_utf8=is_utf8)
     frame = build(notice)  # type: ignore[operator]
     original = "Subject: Grüße\r\n".encode() if is_8bit else b"Subject: x\r\n"
     message = parsed(frame, original if headers else original + b"\r\nbody\r\n")
