@@ -36,7 +36,7 @@ def on_tick(q: Qmgr, now: float, out: list[Effect]) -> None:
     sched.wake_all(q)
     _expire_questions(q, now, out)
     _miss_peers(q, now, out)
-    bounce.expire(q, now)
+    bounce.expire(q, now, out)
     q.occ.trim(now, q.settings.occ_entries_max)
     q.icc.trim(now)
     content.rotate_idle(q, out)
@@ -108,7 +108,7 @@ def on_done(q: Qmgr, done: Done, now: float, out: list[Effect]) -> None:
         case Deferred():
             outcome.on_deferred(q, then, out)
         case Bounced():
-            bounce.on_bounced(q, then, out)
+            bounce.on_bounced(q, then, now, out)
         case BounceCleared():
             bounce.on_cleared(q, then, now, out)
         case SettledStored():

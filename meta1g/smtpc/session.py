@@ -262,7 +262,7 @@ class Session:
             reply = answered.reply
             stage = _STAGES[answered.ask]
             code = 0 if answered.ask is Ask.DOT and reply.code // 100 == 2 else _failure_code(answered)
-            results.append(Result(rcpt.idx, code, stage, reply.estat, reply.text))
+            results.append(Result(rcpt.idx, code, stage, answered.is_said, reply.estat, reply.text))
             self._log_rcpt(task, rcpt.address, stage, code, reply)
         self._set.report(Delivered(self.number, task.task, is_open, False, "DSN" in self._machine.extensions,
                                    tuple(results)))
@@ -275,7 +275,7 @@ class Session:
         elif lost.stage == Stage.MAIL and self._done and not isinstance(lost, Refusal):
             return  # the server had closed the idle connection: SessionEnded gives the task back untried
         else:
-            finished = self._machine.abandon(lost.reply)
+            finished = self._machine.abandon(lost.reply, is_said=isinstance(lost, Refusal))
             if finished is not None:
                 self._report(task, finished, is_open=False)
 
@@ -283,7 +283,9 @@ class Session:
         if not self._tasks or lost.stage > Stage.EHLO:
             return
         task, reply = self._tasks.popleft(), lost.reply
-        results = tuple(Result(rcpt.idx, reply.code, lost.stage, reply.estat, reply.text) for rcpt in task.rcpts)
+        is_said = isinstance(lost, Refusal)
+        results = tuple(
+            Result(rcpt.idx, reply.code, lost.stage, is_said, reply.estat, reply.text) for rcpt in task.rcpts)
         for rcpt in task.rcpts:
             self._log_rcpt(task, rcpt.address, lost.stage, reply.code, reply)
         self._set.report(Delivered(self.number, task.task, False, True, False, results))

@@ -147,7 +147,7 @@ class Simulation:
         answer = site.answer([rcpt.address for rcpt in message.rcpts], self.now - self.began, self.luck)
         self._later(answer.delay, (self.peers["smtpc"], Delivered(
             message.session, message.task, not answer.is_host, answer.is_host, False, tuple(
-                Result(rcpt.idx, code, answer.stage, "", "said so")
+                Result(rcpt.idx, code, answer.stage, True, "", "said so")
                 for rcpt, code in zip(message.rcpts, answer.codes, strict=True))), 0))
 
     def _delivered(self, message: Delivered) -> None:

@@ -70,11 +70,15 @@ class ChunkWanted(NamedTuple):
 
 
 class Answered(NamedTuple):
-    """One recipient's fate: `at` is its place in the envelope, `ask` the command that decided."""
+    """One recipient's fate: `at` is its place in the envelope, `ask` the command that decided.
+
+    `is_said`: the reply is the server's, not our own word.
+    """
 
     at: int
     ask: Ask
     reply: Reply
+    is_said: bool = True
 
 
 class Finished(NamedTuple):
@@ -211,7 +215,7 @@ class SmtpClient:
         self._data_sent = False
         refusal = envelope.refusal or self._refusal(envelope)
         if refusal is not None:
-            self._fail_rest(Ask.MAIL, refusal)
+            self._fail_rest(Ask.MAIL, refusal, is_said=False)
             self._finish()
             return
         self._say(Ask.MAIL, b"MAIL FROM:" + addr.bracketed(envelope.mail) + self._mail_params(envelope))
@@ -255,11 +259,14 @@ class SmtpClient:
         """Say goodbye."""
         self._say(Ask.QUIT, b"QUIT")
 
-    def abandon(self, reply: Reply) -> Finished | None:
-        """The connection is gone: what the running transaction came to, None if there is none."""
+    def abandon(self, reply: Reply, *, is_said: bool = False) -> Finished | None:
+        """The connection is gone: what the running transaction came to, None if there is none.
+
+        `is_said`: the server said so itself.
+        """
         if self._envelope is None:
             return None
-        self._fail_rest(self.awaits or Ask.DOT, reply)
+        self._fail_rest(self.awaits or Ask.DOT, reply, is_said=is_said)
         results = tuple(result for result in self._results if result is not None)
         self._envelope = None
         return Finished(results)
@@ -373,7 +380,7 @@ class SmtpClient:
             self._awaited.append((Ask.RSET, 0))
             return
         bad = reply if not reply.is_positive else Reply(451, "4.5.0", f"Unexpected reply to DATA: {reply}")
-        self._fail_rest(Ask.DATA, bad)
+        self._fail_rest(Ask.DATA, bad, is_said=bad is reply)
         self._reset()
 
     def _on_chunk(self, reply: Reply) -> None:
@@ -392,13 +399,13 @@ class SmtpClient:
     def _reset(self) -> None:
         self._say(Ask.RSET, b"RSET")
 
-    def _fail_rest(self, ask: Ask, reply: Reply) -> None:
+    def _fail_rest(self, ask: Ask, reply: Reply, *, is_said: bool = True) -> None:
         for at, result in enumerate(self._results):
             if result is None:
-                self._results[at] = Answered(at, ask, reply)
+                self._results[at] = Answered(at, ask, reply, is_said)
 
     def _finish(self) -> None:
-        self._fail_rest(Ask.DATA, _NO_REPLY)
+        self._fail_rest(Ask.DATA, _NO_REPLY, is_said=False)
         results = tuple(result for result in self._results if result is not None)
         self._envelope = None
         self._queue.append(Finished(results))
