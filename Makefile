@@ -37,6 +37,10 @@ fuzz: setup ## fuzzing by coverage (atheris), 1.1 million runs in 5 minutes; ARG
 	@sh $(SETUP) fuzz
 	@$(VENV)/python -m tests.fuzz $(ARGS)
 
+sim: setup ## the scheduler on a virtual clock: a million recipients, 5,000 modelled servers; ARGS='--rcpts 100000'
+	@sh $(SETUP) check
+	@$(VENV)/python -m tests.sim.run $(ARGS)
+
 crash: setup ## the crash explorer: stop at every storage call, lose what was not flushed, recover; 3 minutes
 	@sh $(SETUP) check
 	@$(VENV)/python -m tests.crash $(ARGS)
@@ -54,4 +58,4 @@ uninstall: ## as root: remove the programs; mail and configuration stay
 clean: ## remove what make made here (an instance under ./run must be stopped before)
 	@sh $(SETUP) clean
 
-.PHONY: help setup run check test lint bench fuzz crash soak install uninstall clean
+.PHONY: help setup run check test lint bench fuzz sim crash soak install uninstall clean
