@@ -8,6 +8,7 @@ Rules
 """
 import re
 from collections.abc import Iterable
+from functools import lru_cache
 from typing import Final, NamedTuple
 
 from meta1g.mta import addr
@@ -49,6 +50,7 @@ def _glob(text: str) -> re.Pattern[str]:
     return re.compile("".join(_MEANING.get(letter) or re.escape(letter) for letter in text), re.DOTALL)
 
 
+@lru_cache(4096)  # a queue has few hosts for its many recipients
 def site_key(name: str) -> str:
     """A site in the form in which sites are compared."""
     text = name.strip().lower().lstrip("@").rstrip(".")

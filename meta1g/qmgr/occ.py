@@ -5,6 +5,7 @@ Rules
     `maximum`, each failure of the host one less. At zero nothing is tried until the
     entry's timeout has passed; then one connection probes.
 """
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Final
 
@@ -61,6 +62,13 @@ class Occ:
         if entry.limit == 0:
             entry.rests_until = now + rest
         return entry.limit == 0
+
+    def wake(self, addresses: Iterable[Address] | None = None) -> None:
+        """End the rests of these addresses, or of all: their next delivery probes."""
+        for address in list(self._entries) if addresses is None else addresses:
+            entry = self._entries.get(address)
+            if entry is not None:
+                entry.rests_until = 0.0
 
     def trim(self, entries_max: int) -> None:
         """Forget the addresses that were used longest ago."""

@@ -184,6 +184,27 @@ class Defedb:
                 rcpts.append(entry)
         return (found if isinstance(found, DeferredTa) else None), rcpts
 
+    def scan(self, start: bytes, most: int) -> tuple[list[DeferredRcpt], bytes]:
+        """Up to `most` recipients from the key `start` on (b"": the first), and the key to go on with, b"" at the end.
+
+        What is damaged is passed over; StoreError.
+        """
+        found: list[DeferredRcpt] = []
+        pairs = self._table.items(start=max(start, b"R"))
+        try:
+            for count, (key, value) in enumerate(pairs):
+                if key[:1] != b"R":
+                    break
+                if count >= most:
+                    return found, key
+                with suppress(CorruptRecord):
+                    entry = _decode(self.path, key, value)
+                    if isinstance(entry, DeferredRcpt):
+                        found.append(entry)
+        finally:
+            pairs.close()  # its cursor holds a lock
+        return found, b""
+
     def loaded(self, on_damage: Report) -> Iterator[DeferredTa | Waiting]:
         """What was there when the file was opened, once; damage is told and skipped."""
         pairs, self._loaded = self._loaded, []
