@@ -93,9 +93,9 @@ class Process:
             removes_logs="remove_unused_logfiles" in conf.defedb.flags)
         self._q = Qmgr(_settings(started), time.time(), random.random)
         self._q.hosts = self._read_hosts()
-        self._q.holds = self._read_holds()
         for line in fill(self._q, stores.found, time.time()):
             self._log.info(line.text)
+        self._q.holds = self._read_holds()  # now that threads are there to carry out what follows from it
         self._decider = Decider(self._q, self._log, self._ibdb_thread, self._defedb_thread, self._reload)
         self._hub = Hub("qmgr", self._log, self._on_batch)
 

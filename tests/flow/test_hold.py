@@ -171,6 +171,24 @@ def test_a_hold_outlives_qmgr(world: World) -> None:
     world.check_empty()
 
 
+def test_fresh_mail_is_held_after_a_crash(world: World) -> None:
+    world.silent.add(world.smar)
+    world.send(b"a@x.test")
+    world.run()
+    world.control("hold")
+    world.run()
+    world.crash()
+    world.silent.clear()
+    for peer in (world.smar, world.smtps, world.smtpc):
+        world.connect(peer)
+    world.run().sleep(1000, 50)
+    assert (world.delivers, len(world.defedb)) == ([], 1)
+    world.control("release")
+    world.run().sleep(2)
+    assert len(world.delivered) == 1
+    world.check_empty()
+
+
 def test_a_hold_that_can_not_be_stored_counts_and_says_so(world: World) -> None:
     world.holds_error = "No space left on device"
     world.control("hold")

@@ -317,7 +317,6 @@ class World:
             for server in (self.smtps, self.smtps2):
                 server.journal = JournalWriter(self.disk, "")  # type: ignore[arg-type]
         self.q = Qmgr(self.settings, self.now)
-        self.q.holds = parse_holds(self.holds)
         self.log_files = ibdb.Ibdb(self.disk, FOLDER, 2000)  # type: ignore[arg-type]
         damage: list[CorruptRecord] = []
         found = recover(self.disk, FOLDER, self.store, self.cdb, damage.append)  # type: ignore[arg-type]
@@ -329,6 +328,7 @@ class World:
             if isinstance(record, TaNew) and record.origin:  # the crash came as it was being written
                 self.dsns.setdefault(record.ta, record)
         self.log += [line.text for line in fill(self.q, found, self.now)]
+        self.q.holds = parse_holds(self.holds)
         self.known_segments = set(found.segments)
 
     def sweep(self) -> None:
