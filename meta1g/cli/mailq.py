@@ -8,6 +8,7 @@ import click
 
 from meta1g import __version__
 from meta1g.cli.ctl import DEFAULT_CONF
+from meta1g.cli.exits import Command
 from meta1g.cli.queue_files import fail, locate
 from meta1g.cli.queue_filter import KINDS, Age, Filter, count, parse_age
 from meta1g.cli.queued import Queued, QueuedRcpt, read_queue
@@ -24,7 +25,7 @@ def _ages(context: click.Context, param: click.Parameter, values: tuple[str, ...
         raise click.BadParameter(str(error), context, param) from None
 
 
-@click.command(context_settings={"help_option_names": ["-h", "--help"]})
+@click.command(cls=Command, context_settings={"help_option_names": ["-h", "--help"]})
 @click.option("-f", "conf", default=DEFAULT_CONF, show_default=True, metavar="CONF", help="configuration file")
 @click.option("--to", multiple=True, metavar="ADDRESS", help="recipients like this: user@dom, @dom, or with * and ?")
 @click.option("--from", "senders", multiple=True, metavar="ADDRESS", help="senders like this; <> for bounces")

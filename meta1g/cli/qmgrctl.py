@@ -9,6 +9,7 @@ import click
 from meta1g import __version__
 from meta1g.cli import control
 from meta1g.cli.ctl import DEFAULT_CONF
+from meta1g.cli.exits import Group
 from meta1g.cli.queue_files import fail, locate
 from meta1g.mta.errors import LinkDown
 
@@ -38,7 +39,7 @@ class _Asking:
         click.echo(json.dumps(answer) if as_json or self._as_json else show(answer))
 
 
-@click.group(invoke_without_command=True, context_settings={"help_option_names": ["-h", "--help"]})
+@click.group(cls=Group, invoke_without_command=True, context_settings={"help_option_names": ["-h", "--help"]})
 @click.option("-f", "conf", default=DEFAULT_CONF, show_default=True, metavar="CONF", help="configuration file")
 @click.option("-r", "--reload", "is_reload", is_flag=True, help="as the command reload (M1 4.8)")
 @click.option("--flush", "is_flush", is_flag=True, help="as the command flush")
