@@ -6,12 +6,13 @@ import pytest
 
 from meta1g.cli.queue_filter import OTHERS, Age, Filter, count, parse_age
 from meta1g.cli.queued import Queued, QueuedRcpt, deferred, merge
-from meta1g.mta.errors import CorruptRecord
+from meta1g.mta.errors import CorruptRecord, CorruptStore
 from meta1g.mta.ids import ss_id
 from meta1g.mta.selection import Selection
 from meta1g.proto.msg_ar import Hop
 from meta1g.proto.msg_ss import Content
-from meta1g.shim.defedb import Change, Defedb, Snapshot
+from meta1g.shim.btreefile import Reader
+from meta1g.shim.defedb import FILE, Change, Defedb, Snapshot
 from meta1g.shim.records import DeferredRcpt, DeferredTa
 
 NOW = 1_000_000.0
@@ -97,6 +98,32 @@ def fill(home: Path, transactions: int, rcpts_each: int) -> None:
                            b"", "4.4.1", "refused", (Hop(25, "192.0.2.1", f"mx{number % 5}"),))
               for idx in range(rcpts_each)))) for number in order[at:at + 500]])
     store.close()
+
+
+def test_pairs_from_any_key_on(tmp_path: Path) -> None:
+    """Through several levels of branches, and over values that have pages of their own."""
+    store = Defedb(str(tmp_path), 1 << 20)
+    keys = [b"K%05d" % (number * 2) for number in range(3000)]
+    for key in keys[::7] + [key for nth, key in enumerate(keys) if nth % 7]:
+        store._table.put(key, b"v" * (9000 if key.endswith(b"00") else 300))
+    store.close()
+    reader = Reader(str(tmp_path / FILE))
+    reader.check()
+    assert [key for key, _ in reader.pairs(b"K")] == keys
+    for start, expected in ((b"K00001", 1), (b"K00002", 1), (b"K03001", 1501), (b"K05998", 2999), (b"K05999", 3000)):
+        assert [key for key, _ in reader.pairs(start)] == keys[expected:], start
+    assert dict(reader.pairs())[b"K01000"] == b"v" * 9000
+    reader.close()
+
+
+@pytest.mark.parametrize("damage", [b"", b"\0" * 4096, b"\xff" * 26])
+def test_a_damaged_copy_is_refused_at_once(tmp_path: Path, damage: bytes) -> None:
+    fill(tmp_path, 500, 2)
+    path = tmp_path / FILE
+    data = path.read_bytes()
+    path.write_bytes(data[:8192] + damage + data[8192 + len(damage):] if damage else data[:-5000])
+    with pytest.raises(CorruptStore):
+        Snapshot(str(tmp_path), lambda error: None)
 
 
 def test_a_long_queue_needs_little_memory(tmp_path: Path) -> None:
