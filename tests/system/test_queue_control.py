@@ -5,6 +5,7 @@ from typing import Any
 import pytest
 
 from tests.lib.instance import BIN, Instance, free_port, run
+from tests.lib.load import Load
 from tests.lib.sink import Sink
 from tests.lib.wait import until
 
@@ -107,3 +108,20 @@ def test_wrong_use(instance: Instance) -> None:
     assert "No such option" in qmgrctl(instance, "hold", "--to", "x", code=64)
     done = run(BIN / "meta1g", "mailq", "-f", instance.conf, "--age", "old", check=False)
     assert (done.returncode, "is no age" in done.stderr) == (64, True)
+
+
+def test_each_recipient_is_shown_once_as_it_moves(instance: Instance) -> None:
+    """From IBDB to DEFEDB, while mailq looks on."""
+    with instance:
+        load = Load(instance.port, "x@one.test")
+        until(lambda: _shows_each_once(instance) and len(load.accepted) >= 300, 60, "mail is accepted")
+        load.stop()
+        count = len(load.accepted)
+        until(lambda: _shows_each_once(instance) == count, 60, "mailq shows all that was accepted")
+        assert qmgrctl(instance)["queues"]["deferred"] == count
+
+
+def _shows_each_once(instance: Instance) -> int:
+    ids = [rcpt["id"] for message in mailq(instance) for rcpt in message["recipients"]]
+    assert len(ids) == len(set(ids))
+    return len(ids)
