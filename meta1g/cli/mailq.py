@@ -87,7 +87,7 @@ def _show_counts(kind: str, found: list[tuple[str, int]], *, is_plain: bool) -> 
         click.echo(json.dumps([{kind: key, "recipients": number} for key, number in found]))
         return
     for key, number in found:
-        click.echo(f"{number:>8} {key}")
+        click.echo(f"{number:>8} {_line(key)}")
     click.echo(f"{sum(number for _, number in found):>8} recipients in all")
 
 
@@ -102,6 +102,11 @@ def _show_json(rows: Iterator[dict[str, object]], *, is_list: bool) -> None:
         click.echo("[]" if lead == "[" else "]")
     elif lead:
         click.echo()
+
+
+def _line(text: str) -> str:
+    """A reply may have many lines."""
+    return " ".join(text.splitlines())
 
 
 def _text(octets: bytes) -> str:
@@ -125,7 +130,7 @@ def _shown(message: Queued) -> str:
     lines = [f"{message.ta}{mark} {message.size:>8} {_time(message.received)} {_text(addr.bracketed(message.mail))}"]
     for rcpt in message.rcpts:
         if rcpt.reason:
-            lines.append(f"                 ({rcpt.reason})")
+            lines.append(f"                 ({_line(rcpt.reason)})")
         if rcpt.next_try:
             lines.append(f"                 ({_tried(rcpt)}, next at {_time(rcpt.next_try, '%a %b %e %H:%M:%S')})")
         lines.append(f"{'':<38}{_text(addr.bracketed(rcpt.address))}")

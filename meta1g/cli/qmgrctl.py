@@ -159,17 +159,22 @@ def _lines(values: dict[str, Any], prefix: str) -> list[str]:
 
 
 def _flushed(answer: dict[str, Any]) -> str:
-    line = f"{_number(answer['due'])} tried now"
-    return f"{line}\n{_held(answer)}" if "holds" in answer else line
+    if "holds" not in answer:
+        return f"{_number(answer['due'])} tried now"
+    return f"{_number(answer['due'])} due now, but what is held waits for its release\n{_holds(answer['holds'])}"
 
 
 def _held(answer: dict[str, Any]) -> str:
-    holds = answer["holds"]
+    lines = [_holds(answer["holds"])]
+    if "due" in answer:
+        lines.append(f"{_number(answer['due'])} due now")
+    return "\n".join(lines)
+
+
+def _holds(holds: dict[str, Any]) -> str:
     lines = ["All deliveries are held"] if holds["all"] else []
     lines += [f"Held: {' '.join(holds['sites'])}"] if holds["sites"] else []
-    if not lines:
-        lines = ["Nothing is held"]
-    return "\n".join(lines + ([f"{_number(answer['due'])} tried now"] if "due" in answer and not holds["all"] else []))
+    return "\n".join(lines) or "Nothing is held"
 
 
 def _number(count: int) -> str:

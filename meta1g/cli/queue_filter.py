@@ -76,7 +76,7 @@ def kind_of(kind: str, message: Queued, rcpt: QueuedRcpt) -> str:
         case "sender":
             return logfmt.clean(addr.bracketed(message.mail))
         case "site" if rcpt.hosts:
-            return rcpt.hosts[0].lower()
+            return logfmt.clean(rcpt.hosts[0].lower())
     return logfmt.clean(addr.domain_key(addr.split(rcpt.address)[1])) or "(no domain)"
 
 

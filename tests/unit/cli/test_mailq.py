@@ -1,13 +1,16 @@
 """mailq: filters, counts, both stores together, and a long queue in little memory."""
+import json
 import tracemalloc
 from pathlib import Path
 
 import pytest
+from click.testing import CliRunner
 
+from meta1g.cli.mailq import main
 from meta1g.cli.queue_filter import OTHERS, Age, Filter, count, parse_age
 from meta1g.cli.queued import Queued, QueuedRcpt, deferred, merge
 from meta1g.mta.errors import CorruptRecord, CorruptStore
-from meta1g.mta.ids import ss_id
+from meta1g.mta.ids import rcpt_id, ss_id
 from meta1g.mta.selection import Selection
 from meta1g.proto.msg_ar import Hop
 from meta1g.proto.msg_ss import Content
@@ -145,3 +148,32 @@ def test_a_long_queue_needs_little_memory(tmp_path: Path) -> None:
     assert seen[0] == transactions * each
     assert damage == []
     assert most < 1 << 20, f"{most} octets for {transactions * each} recipients"
+
+
+def test_output(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """What scripts have read until now stays: a list as JSON, MeTA1's lines as text."""
+    monkeypatch.setattr("meta1g.cli.mailq.locate", lambda conf: None)
+    monkeypatch.setattr("meta1g.cli.mailq.read_queue", lambda config, damage: iter(QUEUE))
+
+    def mailq(*options: str) -> str:
+        done = CliRunner().invoke(main, options)
+        assert done.exit_code == 0, done.output
+        return done.output
+
+    rows = json.loads(mailq("--json"))
+    assert [row["id"] for row in rows] == [row.ta for row in QUEUE]
+    assert rows[0]["recipients"][1] == {
+        "id": rcpt_id(QUEUE[0].ta, 1), "address": "y@c.test", "next_try": NOW + 60, "tries": 2, "reason": SLOW,
+        "hosts": ["mx.c.test", "192.0.2.2"]}
+    assert [json.loads(line) for line in mailq("--jsonl").splitlines()] == rows
+    assert json.loads(mailq("--json", "--to", "none@x")) == []
+    assert mailq("--jsonl", "--to", "none@x") == ""
+    assert json.loads(mailq("--json", "--count", "domain"))[0] == {"domain": "b.test", "recipients": 2}
+    assert mailq("--to", "none@x") == "No such mail in the queue\n"
+    text = mailq("--from", "news@a.test").splitlines()
+    assert text[0].startswith(f"{QUEUE[0].ta}       100 ")
+    assert text[1:4] == [f"                 ({DOWN})", text[2], " " * 38 + "<x@b.test>"]
+    assert text[2].startswith("                 (tried 2 times, next at ")
+    assert text[-1] == "\t\tTotal requests: 1"
+    assert mailq("--to", "new@d.test").startswith(f"{QUEUE[2].ta}*      100 ")
+    assert CliRunner().invoke(main, ["--age", "old"]).exit_code == 64
