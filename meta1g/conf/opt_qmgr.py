@@ -15,9 +15,11 @@ DSN_PLANNED = {
 }
 _DSN = {**DSN_NOW, **DSN_PLANNED}
 _DEFEDB = {"remove_unused_logfiles": "Berkeley DB's log files are removed when they are not needed"}
+LOOKUP_PLANNED = {"lookup_rcpt_conf": "what the access map says about recipients, smtpc_rcpt_conf"}
 _LOOKUP = {
-    "lookup_rcpt_conf": "what the access map says about recipients, smtpc_rcpt_conf",
-    "lookup_session_conf": "what the configuration map says about servers, smtpc_session_conf",
+    **LOOKUP_PLANNED,
+    "lookup_session_conf": "what the configuration map says about servers, smtpc_session_conf; on if SMTPC has "
+                           "session_features",
 }
 _REUSE = {"reuse_connection": "keep a connection for more mail to the same address"}
 _VERP = {"always": "for all mail", "never": "not even on demand"}
@@ -28,15 +30,15 @@ class DefedbConf:
     """The deferred envelope database."""
 
     base_directory: PathValue = opt("base_directory", kinds.PATH, PathValue("defedb"), m1="3.8(4.1)", help="its folder")
-    log_directory: PathValue | None = opt("log_directory", kinds.PATH, m1="3.8(4.2)", help="folder of its logs",
-                                          planned=True)
-    page_size: int = opt("page_size", kinds.power_of_two(512, 65536), 4096, m1="8.3(2.1)", planned=True,
+    log_directory: PathValue | None = opt("log_directory", kinds.PATH, m1="3.8(4.2)",
+                                          help="folder of its logs")
+    page_size: int = opt("page_size", kinds.power_of_two(512, 65536), 4096, m1="8.3(2.1)",
                          help="page size in octets when the database is made", source="Berkeley DB")
     cache_size: int = opt("cache_size", kinds.size("b", 65536), 8 << 20, m1="8.3(2.2)", source="meta1g",
                           help="its cache")
     kbytes_written_for_checkpointing: int = opt(
-        "KBytes_written_for_checkpointing", kinds.count(unit="KB"), 0, m1="8.3(2.3)", planned=True,
-        help="checkpoint after so many KB of log")
+        "KBytes_written_for_checkpointing", kinds.count(unit="KB"), 0, m1="8.3(2.3)",
+        help="checkpoint only after so many KB of log; mailq sees what is deferred after a checkpoint")
     delay_between_2_checkpoints: int = opt("delay_between_2_checkpoints", kinds.time(1), 5, m1="8.3(2.4)",
                                            help="least time between two checkpoints", source="meta1g")
     flags: frozenset[str] = opt("flags", kinds.flags(*_DEFEDB, on=tuple(_DEFEDB)), frozenset(_DEFEDB), m1="8.3(2.5)",
@@ -132,12 +134,12 @@ class ToSmtpc:
     smtp_rcpts_per_transaction_max: int = opt("smtp_rcpts_per_transaction_max", kinds.count(1), 100, m1="3.8(16.5)",
                                               help="recipients in one SMTP transaction", source="RFC 5321 4.5.3.1.8")
     connection_limits: tuple[ConnectionLimits, ...] = named("connection_limits", ConnectionLimits, m1="3.8(16.6)",
-                                                            planned=True, help="limits by recipient domain")
-    flags: frozenset[str] = opt("flags", kinds.flags(*_LOOKUP), frozenset(), m1="3.8(16.7)", planned=True,
+                                                            help="limits by recipient domain")
+    flags: frozenset[str] = opt("flags", kinds.flags(*_LOOKUP), frozenset(), m1="3.8(16.7)",
                                 help="what to look up", about=_LOOKUP)
     rcpt_conf_lookup_flags: frozenset[str] = opt("rcpt_conf_lookup_flags", kinds.flags(*LOOKUPS), frozenset(LOOKUPS),
                                                  m1="3.8(16.8)", planned=True, help="how to look up", about=LOOKUPS)
-    source: tuple[Source, ...] = named("source", Source, m1="3.8(16.9)", planned=True, help="addresses to bind to")
+    source: tuple[Source, ...] = named("source", Source, m1="3.8(16.9)", help="addresses to bind to")
 
 
 @dataclass(frozen=True)

@@ -10,12 +10,11 @@ from meta1g.conf.spec import named, opt, sub
 FLAGS_NOW = {
     "read_QUIT_reply": "wait for the answer to QUIT",
     "talk_to_myself": "deliver to a server that greets with this host's name, too",
-}
-FLAGS_PLANNED = {
-    "smtps": "TLS from the first octet",
     "timing": "log how long each step took",
-    "separate_final_dot_and_QUIT": "send the final dot and QUIT in packets of their own",
+    "separate_final_dot_and_QUIT": "send the final dot and QUIT in packets of their own, as is always done here",
 }
+FLAGS_PLANNED = {"smtps": "TLS from the first octet"}
+FEATURES_PLANNED = ("starttls", *FLAGS_PLANNED)
 _FLAGS = {**FLAGS_NOW, **FLAGS_PLANNED}
 _FEATURES = {"starttls": "use STARTTLS when it is offered", **_FLAGS}
 
@@ -27,7 +26,7 @@ class ClientFeatures:
     name: str = ""
     flags: frozenset[str] = opt("flags", kinds.flags(*_FEATURES, on=("starttls",)), frozenset({"starttls"}),
                                 m1="3.11(5.1)", help="features", about=_FEATURES)
-    tls: TlsConf | None = sub("tls", TlsConf, m1="3.11(5.2)", optional=True, help="TLS options")
+    tls: TlsConf | None = sub("tls", TlsConf, m1="3.11(5.2)", planned=True, optional=True, help="TLS options")
 
 
 @dataclass(frozen=True)
@@ -49,7 +48,7 @@ class SmtpcConf:
     log_level: int = opt("log_level", LOG_LEVEL, 9, m1="3.11(3)", help="how much is logged")
     tls: TlsConf | None = sub("tls", TlsConf, m1="3.11(4)", planned=True, optional=True, help="STARTTLS")
     session_features: tuple[ClientFeatures, ...] = named("session_features", ClientFeatures, m1="3.11(5)",
-                                                         planned=True, help="classes of features")
+                                                         help="classes; their flags replace those of smtpc")
     wait_for_server: int = opt("wait_for_server", kinds.time(), 4, m1="3.11(6)", help="wait for QMGR",
                                source="MeTA1's example")
     proxy: ClientProxy | None = sub("proxy", ClientProxy, m1="3.11(7)", planned=True, optional=True, help="a proxy")

@@ -23,7 +23,8 @@ class DaRcpt(NamedTuple):
 class Deliver(NamedTuple):
     """Deliver one transaction by session `session` (QMGR's number for it).
 
-    `protocol` of `msg_ar.Protocol`; `hop` (exactly one) counts only when `is_new`.
+    `protocol` of `msg_ar.Protocol`. Only when `is_new` there is a `hop`, exactly one, and perhaps a `source`, the
+    local address to bind to, and a `feature`, the class of session features.
     """
 
     session: int
@@ -34,6 +35,8 @@ class Deliver(NamedTuple):
     is_8bit: bool
     is_utf8: bool
     ta: str
+    source: str
+    feature: str
     mail: bytes
     mail_params: bytes
     rcpts: tuple[DaRcpt, ...]

@@ -1,40 +1,92 @@
-"""QMGR's configuration map: limits for single hosts and nets (M1 3.8.1); pure.
+"""QMGR's configuration map: limits for single hosts and nets, and what else is said of them (M1 3.8.1); pure.
 
 Rules
     A key is a tag and an IP address, a net that ends in its separator, or nothing, which stands for
-    everybody; for `icl:` and `icc:` a host name or a parent domain with a leading dot (M1 3.12.1).
+    everybody; for `icl:` and `icc:` a host name, and for `smtpc_conf_rcpt_domain:` a domain, or a parent of it
+    with a leading dot (M1 3.12.1); for `smtpc_conf_mail:` an address or a domain.
     The map is held in memory: it is read at start and when QMGR is told to.
     Where both the address and the name of a client have a limit the lower one counts.
 """
-from collections.abc import Iterable, Mapping
-from typing import Final
+from collections.abc import Collection, Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any, Final, NamedTuple
 
+from meta1g.conf import kinds
+from meta1g.conf.errors import nearest
+from meta1g.conf.parse import parse
+from meta1g.conf.spec import bind, opt
 from meta1g.maps import order
+from meta1g.mta import addr
 
 ENTRIES_MAX: Final = 100_000  # more hosts than anybody lists by hand: 20 MB
 _BY_NAME: Final = (b"icl", b"icc")
+_OUT: Final = (b"oci", b"ocm", b"ocr", b"octo")
+_NUMBERS: Final = frozenset((b"icr", b"icm", *_BY_NAME, *_OUT))
+WRONG: Final = "\0"  # in place of a name: the entry has a mistake
+
+
+@dataclass(frozen=True)
+class _Limits:
+    value: str = opt("connection_limits", kinds.STRING, "", m1="3.8(16.6)", help="a section connection_limits",
+                     required=True)
+
+
+@dataclass(frozen=True)
+class _Source:
+    value: str = opt("source", kinds.STRING, "", m1="3.8(16.9)", help="a section source", required=True)
+
+
+@dataclass(frozen=True)
+class _Feature:
+    value: str = opt("session_feature", kinds.STRING, "", m1="3.11(5)", help="a section session_features of smtpc",
+                     required=True)
+
+
+_NAMING: Final[dict[bytes, Any]] = {
+    b"smtpc_conf_rcpt_domain": _Limits, b"smtpc_conf_cltaddr": _Source, b"smtpc_conf_mail": _Source,
+    b"smtpc_session_conf": _Feature,
+}
+
+
+class OutNumbers(NamedTuple):
+    """Limits of connections to one address, None where nothing is said; `for_all` has those of everybody."""
+
+    initial: int | None = None  # oci:
+    maximum: int | None = None  # ocm:
+    rate: int | None = None  # ocr:, connections a minute
+    timeout: int | None = None  # octo:, seconds
 
 
 class HostConf:
-    """The entries; values that are no number are named in `wrong` and do not count."""
+    """The entries; what has a mistake is named in `wrong` and does not count, except for sessions with a server.
 
-    def __init__(self, entries: Mapping[bytes, bytes]) -> None:
+    `limits`, `sources` and `features` are the sections that entries may name.
+    """
+
+    def __init__(self, entries: Mapping[bytes, bytes], limits: Collection[str] = (), sources: Collection[str] = (),
+                 features: Collection[str] = ()) -> None:
         self._numbers: dict[bytes, int] = {}
+        self._names: dict[bytes, str] = {}
+        self._sections = {_Limits: limits, _Source: sources, _Feature: features}
         self.wrong: list[str] = []
         for key, value in entries.items():
-            tag = key.partition(b":")[0].lower()
-            if tag not in _TAGS:
-                continue
-            if value.strip().isdigit():
-                self._numbers[key.lower()] = int(value)
-            else:
-                self.wrong.append(f"{key.decode('utf-8', 'replace')} {value.decode('utf-8', 'replace')}")
-        self._tags = frozenset(key.partition(b":")[0] for key in self._numbers)
+            tag, _, argument = key.lower().partition(b":")  # createmap leaves a colon at the end out
+            if tag in _NUMBERS:
+                self._add_number(tag + b":" + argument, value)
+            elif tag in _NAMING:
+                self._add_name(tag, tag + b":" + argument, value)
+        self._tags = frozenset(key.partition(b":")[0] for key in (*self._numbers, *self._names))
+        self.for_all = self._out(())
 
     @property
     def wants_names(self) -> bool:
         """Whether limits depend on the names of clients."""
         return any(tag in self._tags for tag in _BY_NAME)
+
+    @property
+    def has_out(self) -> bool:
+        """Whether something is said of single servers or recipients' domains."""
+        return any(tag in self._tags for tag in (*_OUT, b"smtpc_conf_rcpt_domain"))
 
     def in_rate(self, ip: str, name: str, default: int) -> int:
         """Connections a minute that a client may make (icr:, icl:)."""
@@ -43,6 +95,53 @@ class HostConf:
     def in_open(self, ip: str, name: str, default: int) -> int:
         """Connections that a client may have open (icm:, icc:)."""
         return self._lower(b"icm", b"icc", ip, name, default)
+
+    def out(self, ip: str) -> OutNumbers:
+        """What entries for this server or a net of it say."""
+        return self._out(order.client_parts(ip))
+
+    def limits_for(self, domain: bytes) -> str:
+        """The section connection_limits for recipients in a domain, empty for none."""
+        return self._name(b"smtpc_conf_rcpt_domain", order.domain_parts(domain))
+
+    def source_of(self, client_ip: str, mail: bytes) -> str:
+        """The section source for mail of this sender, or that came from this client; empty for none."""
+        if not self._tags.isdisjoint((b"smtpc_conf_mail", b"smtpc_conf_cltaddr")):
+            parts = (mail.lower(), *order.domain_parts(addr.split(mail)[1])) if mail else ()
+            return self._name(b"smtpc_conf_mail", parts) or self._name(
+                b"smtpc_conf_cltaddr", (*order.client_parts(client_ip), b""))
+        return ""
+
+    def feature_of(self, ip: str) -> str:
+        """The session_features for a server; empty for none, WRONG if its entry has a mistake."""
+        return self._name(b"smtpc_session_conf", (*order.client_parts(ip), b""))
+
+    def _add_number(self, key: bytes, value: bytes) -> None:
+        if value.strip().isdigit():
+            self._numbers[key] = int(value)
+        else:
+            self._is_wrong(key, value, "not a number")
+
+    def _add_name(self, tag: bytes, key: bytes, value: bytes) -> None:
+        cls = _NAMING[tag]
+        root, errors = parse(value.decode("utf-8", "replace"), tag.decode("ascii"))
+        name: str = bind(cls, root, errors).value
+        known = self._sections[cls]
+        if errors:
+            self._is_wrong(key, value, errors[0].message)
+        elif name not in known:
+            self._is_wrong(key, value, f"there is no section {name} {nearest(name, known)}".rstrip())
+        else:
+            self._names[key] = name
+            return
+        if cls is _Feature:
+            self._names[key] = WRONG
+
+    def _is_wrong(self, key: bytes, value: bytes, why: str) -> None:
+        self.wrong.append(f"{key.decode('utf-8', 'replace')} {value.decode('utf-8', 'replace')}: {why}")
+
+    def _out(self, parts: tuple[bytes, ...]) -> OutNumbers:
+        return OutNumbers(*(self._first(tag, parts or (b"",)) for tag in _OUT))
 
     def _lower(self, by_ip: bytes, by_name: bytes, ip: str, name: str, default: int) -> int:
         if by_ip not in self._tags and by_name not in self._tags:
@@ -58,8 +157,13 @@ class HostConf:
                     return limit
         return None
 
-
-_TAGS: Final = frozenset((b"icr", b"icm", *_BY_NAME))
+    def _name(self, tag: bytes, parts: Iterable[bytes]) -> str:
+        if tag in self._tags:
+            for part in parts:
+                name = self._names.get(tag + b":" + part)
+                if name is not None:
+                    return name
+        return ""
 
 
 def _name_parts(name: str) -> tuple[bytes, ...]:

@@ -26,6 +26,7 @@ from meta1g.proto import msg_ar, msg_ctl, msg_da, msg_ss
 from meta1g.qmgr import holds
 from meta1g.qmgr.decider import Decider
 from meta1g.qmgr.host_conf import ENTRIES_MAX, HostConf
+from meta1g.qmgr.occ import OutLimits
 from meta1g.qmgr.on_ctl import status
 from meta1g.qmgr.opening import open_stores
 from meta1g.qmgr.recover import fill
@@ -33,6 +34,7 @@ from meta1g.qmgr.state import Qmgr, Settings, Verp
 from meta1g.qmgr.store import DefedbThread, IbdbThread
 from meta1g.shim import ibdb, smallfile
 from meta1g.shim.cdb import ContentDb
+from meta1g.shim.defedb import Tuning
 from meta1g.shim.mapdb import MapDb
 from meta1g.shim.safeio import Disk
 
@@ -52,9 +54,7 @@ def _settings(started: Started) -> Settings:
         dsn_merge_delay=conf.dsn_handling.merge_delay_max,
         dsn_errors_max=conf.dsn_handling.errors_per_dsn_max,
         dsn_header_only="header_only" in conf.dsn_handling.flags,
-        initial_connections=min(conf.smtpc.initial_connections, conf.smtpc.connections_max),
-        connections_max=conf.smtpc.connections_max,
-        transactions_per_session_max=conf.smtpc.transactions_per_session_max,
+        out=_out_limits(conf.smtpc),
         lmtp_rcpts_max=conf.smtpc.lmtp_rcpts_per_transaction_max,
         smtp_rcpts_max=conf.smtpc.smtp_rcpts_per_transaction_max,
         reuses_connections="reuse_connection" in conf.flags,
@@ -67,7 +67,30 @@ def _settings(started: Started) -> Settings:
         disk_space_min=conf.disk_space_min,
         disk_space_ok=conf.disk_space_ok,
         smtps_sessions_max=smtps_sessions,
+        limit_classes={limits.name: _out_limits(limits) for limits in conf.smtpc.connection_limits},
+        sources={source.name: source.ips for source in conf.smtpc.source},
+        looks_up_sessions="lookup_session_conf" in conf.smtpc.flags or bool(_features(started)),
     )
+
+
+def _tuning(started: Started) -> Tuning:
+    """How DEFEDB is set; the folder of its logs is made if it is not there."""
+    conf = started.conf.defedb
+    home = started.config.queue_path(conf.log_directory) if conf.log_directory else ""
+    if home:
+        os.makedirs(home, 0o700, exist_ok=True)
+    return Tuning(conf.cache_size, conf.page_size, home)
+
+
+def _out_limits(conf: Any) -> OutLimits:
+    return OutLimits(min(conf.initial_connections, conf.connections_max), conf.connections_max,
+                     conf.transactions_per_session_max)
+
+
+def _features(started: Started) -> list[str]:
+    """Names of the classes of session features that SMTP clients have."""
+    clients = [service.conf for service in started.config.services if service.keyword == "smtpc"]
+    return [features.name for conf in clients for features in conf.session_features]
 
 
 class Process:
@@ -82,7 +105,7 @@ class Process:
         self._disk = Disk()
         self._cdb = ContentDb(self._disk, config.cdb_base_directory)
         stores = open_stores(
-            self._disk, config.queue_path(conf.defedb.base_directory), conf.defedb.cache_size, self._cdb, self._log)
+            self._disk, config.queue_path(conf.defedb.base_directory), _tuning(started), self._cdb, self._log)
         self._ibdb = ibdb.Ibdb(self._disk, ibdb.FOLDER, conf.ibdb.size)
         self._ibdb.forget_before(stores.found.keep)
         self._ibdb_thread = IbdbThread(
@@ -90,9 +113,10 @@ class Process:
         self._defedb_thread = DefedbThread(
             stores.defedb, self._cdb, self._log, self._report,
             checkpoint_delay=conf.defedb.delay_between_2_checkpoints,
+            checkpoint_kbytes=conf.defedb.kbytes_written_for_checkpointing,
             removes_logs="remove_unused_logfiles" in conf.defedb.flags)
         self._q = Qmgr(_settings(started), time.time(), random.random)
-        self._q.hosts = self._read_hosts()
+        self._q.take_hosts(self._read_hosts())
         for line in fill(self._q, stores.found, time.time()):
             self._log.info(line.text)
         self._q.holds = self._read_holds()  # now that threads are there to carry out what follows from it
@@ -142,9 +166,10 @@ class Process:
         entries = dict(itertools.islice(MapDb(path).items(), ENTRIES_MAX + 1))
         if len(entries) > ENTRIES_MAX:
             raise StoreError("read", path, f"more than {ENTRIES_MAX} entries")
-        hosts = HostConf(entries)
+        settings = self._q.settings
+        hosts = HostConf(entries, settings.limit_classes, settings.sources, _features(self._started))
         for entry in hosts.wrong:
-            self._log.error(f"func=qmgr_conf, {fields(entry=entry)}, status=not a number")
+            self._log.error(f"func=qmgr_conf, {fields(entry=entry)}, status=does not count")
         return hosts
 
     def _read_holds(self) -> holds.Holds:
@@ -163,7 +188,7 @@ class Process:
     def _reload(self) -> None:
         """Read the configuration map anew (M1 4.8); if that fails the old one stays."""
         try:
-            self._q.hosts = self._read_hosts()
+            self._q.take_hosts(self._read_hosts())
         except StoreError as error:
             self._log.error(f"func=qmgr_conf, status={error}")
             return

@@ -66,8 +66,7 @@ def _on_delivered(q: Qmgr, message: Delivered, now: float, out: list[Effect]) ->
         is_good |= result is not None and result.code == 0
         _on_result(q, ta, rcpt, task, result, now, out, reports=not message.has_dsn)
     if is_good:
-        settings = q.settings
-        q.occ.succeeded(_address(task.rcpts[0]), now, settings.initial_connections, settings.connections_max)
+        _entry(q, task.rcpts[0], now).succeeded()
 
 
 def _on_result(
@@ -89,8 +88,8 @@ def _host_failed(q: Qmgr, ta: Ta, task: Task, message: Delivered, now: float, ou
     result = message.results[0]
     reply = Reply(result.code, result.estat, result.text)
     address = _address(task.rcpts[0])
-    rest = min(occ.TIMEOUT, q.settings.retry_delay_min)
-    rests = q.occ.failed(address, now, q.settings.initial_connections, reply, rest)
+    rests = _entry(q, task.rcpts[0], now).failed(
+        now, reply, q.settings.retry_delay_min, q.settings.retry_delay_max)
     if rests:
         out.append(LogLine(9, f"func=q_occ, ip={address[0]}, port={address[1]}, status=rests, reply={reply}"))
     for rcpt in task.rcpts:
@@ -104,6 +103,11 @@ def _host_failed(q: Qmgr, ta: Ta, task: Task, message: Delivered, now: float, ou
             outcome.failed(q, ta, rcpt, reply, now, out)
     if rests:
         sched.host_rests(q, address, reply, now, out)
+
+
+def _entry(q: Qmgr, rcpt: Rcpt, now: float) -> occ.OccEntry:
+    address = _address(rcpt)
+    return q.occ.entry(address, now, q.rules.limits(address[0], rcpt.address))
 
 
 def _address(rcpt: Rcpt) -> occ.Address:

@@ -35,7 +35,7 @@ def on_tick(q: Qmgr, now: float, out: list[Effect]) -> None:
     sched.wake_all(q)
     _expire_questions(q, now, out)
     bounce.expire(q, now)
-    q.occ.trim(q.settings.occ_entries_max)
+    q.occ.trim(now, q.settings.occ_entries_max)
     q.icc.trim(now)
     content.rotate_idle(q, out)
     throttle.throttle(q, out)

@@ -15,7 +15,7 @@ from meta1g.proc.log import Log
 from meta1g.qmgr.recover import Found, recover
 from meta1g.shim import defedb, ibdb
 from meta1g.shim.cdb import ContentDb
-from meta1g.shim.defedb import Defedb
+from meta1g.shim.defedb import Defedb, Tuning
 from meta1g.shim.safeio import Disk
 
 _SPACE: Final = 64 << 20  # octets that must be free before a DEFEDB is taken for damaged
@@ -28,18 +28,18 @@ class Stores(NamedTuple):
     found: Found
 
 
-def open_stores(disk: Disk, home: str, cache_size: int, cdb: ContentDb, log: Log) -> Stores:
+def open_stores(disk: Disk, home: str, tuning: Tuning, cdb: ContentDb, log: Log) -> Stores:
     """Open DEFEDB at `home` and recover; StoreError if that can't be."""
     began = time.monotonic()
     try:
-        stores = _open(disk, home, cache_size, cdb, log)
+        stores = _open(disk, home, tuning, cdb, log)
     except CorruptStore as error:
         if disk.free(home) < _SPACE:
             raise
-        folder = defedb.set_aside(home)
+        folder = defedb.set_aside(home, tuning.log_home)
         log.error(f"func=q_recover, file={error.path}, offset={error.offset}, reason={error.reason}, "
                   f"status=set aside in {folder}")
-        stores = _open(disk, home, cache_size, cdb, log)
+        stores = _open(disk, home, tuning, cdb, log)
     found = stores.found
     log.info(f"func=q_recover, transactions={len(found.fresh)}, deferred={len(found.deferred)}, "
              f"orphans={found.orphans}, kept={found.kept}, seconds={time.monotonic() - began:.2f}")
@@ -49,12 +49,12 @@ def open_stores(disk: Disk, home: str, cache_size: int, cdb: ContentDb, log: Log
     return stores
 
 
-def _open(disk: Disk, home: str, cache_size: int, cdb: ContentDb, log: Log) -> Stores:
+def _open(disk: Disk, home: str, tuning: Tuning, cdb: ContentDb, log: Log) -> Stores:
     def on_damage(error: CorruptRecord) -> None:
         tell = log.warning if isinstance(error, TornTail) else log.error
         tell(f"func=q_recover, file={error.path}, offset={error.offset}, reason={error.reason}")
 
-    db = Defedb(home, cache_size)
+    db = Defedb(home, tuning)
     try:
         salvaged = db.salvage(on_damage)
         if salvaged:

@@ -42,14 +42,16 @@ def failed(q: Qmgr, ta: Ta, rcpt: Rcpt, reply: Reply, now: float, out: list[Effe
         bounce(q, ta, rcpt, reply, now, out)
 
 
-def defer(q: Qmgr, ta: Ta, rcpt: Rcpt, reply: Reply, now: float, out: list[Effect]) -> None:
-    """Try again later; or give up if the message is too old."""
+def defer(
+    q: Qmgr, ta: Ta, rcpt: Rcpt, reply: Reply, now: float, out: list[Effect], *, is_tried: bool = True
+) -> None:
+    """Try again later; or give up if the message is too old. What was not tried is no reason to wait for longer."""
     settings = q.settings
     rcpt.reply = reply
     if retry.is_expired(ta.received, now, settings.queue_return):
         bounce(q, ta, rcpt, _too_old(reply), now, out)
         return
-    rcpt.tries += 1
+    rcpt.tries += is_tried
     rcpt.state, rcpt.since, rcpt.requeued = RState.STORING, now, 0
     wait = retry.delay(rcpt.tries, settings.retry_delay_min, settings.retry_delay_max, q.luck())
     q.counters.deferred += 1

@@ -32,13 +32,11 @@ def apply(q: Qmgr, holds: Holds, now: float, out: list[Effect]) -> None:
     """These holds count from now on: what waits for a session is parked if it is held."""
     q.holds = holds
     for site in list(q.sites.values()) if holds else ():
-        for key, rcpts in list(site.waiting.items()):
-            held = [rcpt for rcpt in rcpts if is_held(q, rcpt)]
-            rest = [rcpt for rcpt in rcpts if not is_held(q, rcpt)]
-            if rest:
-                site.waiting[key] = rest
-            else:
-                del site.waiting[key]
-            for rcpt in held:
-                park(q, q.aq[key[0]], rcpt, now, out)
+        for batch, rcpts in list(site.waiting):
+            if any(is_held(q, rcpt) for rcpt in rcpts):
+                for rcpt in site.waiting.take(batch, len(rcpts)):
+                    if is_held(q, rcpt):
+                        park(q, q.aq[batch.ta], rcpt, now, out)
+                    else:
+                        site.waiting.add(batch, rcpt)
         q.ready[site.key] = None  # the scheduler forgets it if nothing is left

@@ -1,27 +1,33 @@
 """The scheduler: which recipients go to which session next; pure (M1 3.8.1, 7.1).
 
 Rules
-    Sites with work take turns. A site uses an idle session before it opens another, and
-    opens no more than OCC allows. When SMTPC has no place, the session that has been idle
-    for longest, at whatever site, gives its own; while a site waits for a place none idles.
+    Sites with work take turns, and at a site the senders do (`waiting`). A site uses an idle
+    session before it opens another, and opens no more than OCC allows. When SMTPC has no place, the
+    session that has been idle for longest, at whatever site, gives its own; while a site waits for a
+    place none idles.
     A task holds recipients of one transaction and one envelope sender, as many as the
     protocol's limit.
+    While AQ is more than half full no site may have more than SITE_SHARE of it: what comes over goes to DEFEDB.
 """
-from collections.abc import Iterator
-
+from meta1g.mta import addr
 from meta1g.mta.ids import rcpt_id
 from meta1g.mta.reply import Reply
-from meta1g.proto.msg_ar import Protocol
+from meta1g.proto.msg_ar import Hop, Protocol
 from meta1g.proto.msg_da import CloseSession, DaRcpt, Deliver
 from meta1g.qmgr import outcome, parking, verp
 from meta1g.qmgr.effects import Attempted, Effect, LogLine, Tell, WriteIbdb
-from meta1g.qmgr.occ import Address
-from meta1g.qmgr.state import DaSession, Qmgr, Rcpt, RState, Site, Ta, Task
+from meta1g.qmgr.host_conf import WRONG
+from meta1g.qmgr.occ import Address, OccEntry
+from meta1g.qmgr.state import DaSession, Qmgr, Rcpt, RState, Site, SiteKey, Ta, Task
+from meta1g.qmgr.waiting import Batch
 from meta1g.shim.records import Attempt, Tried
 
 IDLE_MAX = 2.0  # seconds an idle session is kept for more work; Postfix's connection cache holds 2 s too
+SITE_SHARE = 0.25
 GATHER_MAX = 1.0  # seconds that recipients wait for others of their message, so that they share a transaction
 _RESTS = Reply(451, "4.4.1", "Host was not reachable lately")
+_CROWDED = Reply(451, "4.4.5", "Too much mail waits for this host")
+_WRONG = Reply(451, "4.3.5", "Configuration for this host has a mistake")
 
 
 def make_ready(q: Qmgr, ta: Ta, rcpt: Rcpt, now: float, out: list[Effect]) -> None:
@@ -31,21 +37,40 @@ def make_ready(q: Qmgr, ta: Ta, rcpt: Rcpt, now: float, out: list[Effect]) -> No
         return
     while rcpt.hop < len(rcpt.hops):
         hop = rcpt.hops[rcpt.hop]
-        entry = q.occ.entry((hop.ip, hop.port), now, q.settings.initial_connections)
-        if entry.limit > 0:
+        entry = q.occ.entry((hop.ip, hop.port), now, q.rules.limits(hop.ip, rcpt.address))
+        feature = q.hosts.feature_of(hop.ip) if q.settings.looks_up_sessions else ""
+        if entry.limit > 0 and feature != WRONG:
             break
-        rcpt.reply = entry.reply or _RESTS
+        rcpt.reply = _WRONG if feature == WRONG else entry.reply or _RESTS
         rcpt.hop += 1
     else:
         outcome.defer(q, ta, rcpt, rcpt.reply, now, out)
         return
+    source = q.hosts.source_of(ta.client_ip, ta.mail)
+    site = _site(q, SiteKey(rcpt.protocol, hop.ip, hop.port, source), hop, entry, feature)
+    if _is_crowded(q, site):
+        outcome.defer(q, ta, rcpt, _CROWDED, now, out, is_tried=False)
+        return
     rcpt.state, rcpt.since = RState.READY, now
-    key = (rcpt.protocol, hop.ip, hop.port)
+    site.waiting.add(_batch(q, ta, rcpt), rcpt)
+    q.ready[site.key] = None
+
+
+def _batch(q: Qmgr, ta: Ta, rcpt: Rcpt) -> Batch:
+    return Batch((ta.client_ip, addr.split(ta.mail)[1]), ta.mail, ta.ta, verp.sender_of(q.settings.verp, ta, rcpt))
+
+
+def _is_crowded(q: Qmgr, site: Site) -> bool:
+    most = q.settings.aq_entries_max
+    return q.aq_rcpts > most // 2 and len(site.waiting) >= most * SITE_SHARE
+
+
+def _site(q: Qmgr, key: SiteKey, hop: Hop, entry: OccEntry, feature: str) -> Site:
     site = q.sites.get(key)
     if site is None:
-        site = q.sites[key] = Site(key, hop)
-    site.waiting.setdefault((ta.ta, verp.sender_of(q.settings.verp, ta, rcpt)), []).append(rcpt)
-    q.ready[key] = None
+        site = q.sites[key] = Site(key, hop, entry, feature)
+        entry.sites[key] = None
+    return site
 
 
 def schedule(q: Qmgr, now: float, out: list[Effect]) -> None:
@@ -63,9 +88,9 @@ def schedule(q: Qmgr, now: float, out: list[Effect]) -> None:
         if not site.waiting:
             del q.ready[key]
             _forget(q, site)
-        elif next(_gathered(q, site, now), None) is not None:
+        elif _first(q, site, now) is not None:
             del q.ready[key]
-            if site.open < q.occ.entry(key[1:], now, q.settings.initial_connections).limit:
+            if site.occ.may_open(now):
                 q.starved[key] = None
 
 
@@ -78,20 +103,15 @@ def wake_all(q: Qmgr) -> None:
 
 
 def _give_one(q: Qmgr, site: Site, now: float, out: list[Effect]) -> bool:
-    entry = next(_gathered(q, site, now), None)
-    session = _session(q, site, now, out) if entry is not None else None
-    if entry is None or session is None:
+    batch = _first(q, site, now)
+    session = _session(q, site, now, out) if batch is not None else None
+    if batch is None or session is None:
         return False
-    (name, sender), rcpts = entry, site.waiting[entry]
-    is_lmtp = site.key[0] != Protocol.ESMTP
+    is_lmtp = site.key.protocol != Protocol.ESMTP
     most = q.settings.lmtp_rcpts_max if is_lmtp else q.settings.smtp_rcpts_max
-    part, rest = rcpts[:most], rcpts[most:]
-    if rest:
-        site.waiting[name, sender] = rest
-    else:
-        del site.waiting[name, sender]
+    part = site.waiting.take(batch, most)
     q.next_number += 1
-    task = Task(q.next_number, session.number, name, sender, part, now, is_new=session.done == 0)
+    task = Task(q.next_number, session.number, batch.ta, batch.sender, part, now, is_new=session.done == 0)
     q.tasks[task.number] = task
     session.task, session.done, session.since = task.number, session.done + 1, now
     for rcpt in part:
@@ -119,17 +139,24 @@ def deliver(q: Qmgr, number: int, out: list[Effect]) -> None:
         return  # its session ended meanwhile
     task.is_told = True
     session, ta = q.sessions[task.session], q.aq[task.ta]
+    site = q.sites[session.site]
+    hop, source, feature = ((site.hop,), _source(q, session), site.feature) if task.is_new else ((), "", "")
     out.append(Tell(session.peer, Deliver(
-        session.number, number, session.site[0], ta.size, task.is_new, ta.is_8bit, ta.is_utf8, task.ta,
-        task.sender, ta.mail_params, tuple([DaRcpt(rcpt.idx, rcpt.address, rcpt.params) for rcpt in task.rcpts]),
-        (ta.content,), (q.sites[session.site].hop,) if task.is_new else ())))
+        session.number, number, site.key.protocol, ta.size, task.is_new, ta.is_8bit, ta.is_utf8, task.ta, source,
+        feature, task.sender, ta.mail_params,
+        tuple([DaRcpt(rcpt.idx, rcpt.address, rcpt.params) for rcpt in task.rcpts]), (ta.content,), hop)))
 
 
-def _gathered(q: Qmgr, site: Site, now: float) -> Iterator[tuple[str, bytes]]:
-    """Keys of what waits at a site and will not grow: no more recipients of the message are about to come."""
-    for key, rcpts in site.waiting.items():
-        if q.aq[key[0]].unrouted == 0 or now - rcpts[0].since >= GATHER_MAX:
-            yield key
+def _source(q: Qmgr, session: DaSession) -> str:
+    """The local address of a new session, empty for any; one of a section source's, by luck."""
+    key = session.site
+    ips = [ip for ip in q.settings.sources.get(key.source, ()) if (":" in ip) == (":" in key.ip)]
+    return ips[int(q.luck() * len(ips)) % len(ips)] if ips else ""
+
+
+def _first(q: Qmgr, site: Site, now: float) -> Batch | None:
+    """Whose turn it is at a site, among those to which no more recipients of the message are about to come."""
+    return site.waiting.first(lambda batch, rcpts: q.aq[batch.ta].unrouted == 0 or now - rcpts[0].since >= GATHER_MAX)
 
 
 def _session(q: Qmgr, site: Site, now: float, out: list[Effect]) -> DaSession | None:
@@ -137,26 +164,37 @@ def _session(q: Qmgr, site: Site, now: float, out: list[Effect]) -> DaSession | 
         number = site.idle.pop()
         del q.idle[number]
         return q.sessions[number]
-    if site.open >= q.occ.entry(site.key[1:], now, q.settings.initial_connections).limit:
-        return None
-    session = _new_session(q, site)
+    if not site.occ.may_open(now):
+        _end_idle_sibling(q, site, out)
+        if not site.occ.may_open(now):
+            return None
+    session = _new_session(q, site, now)
     if session is None and q.idle:
         close_session(q, q.sessions[next(iter(q.idle))], out)
-        session = _new_session(q, site)
+        session = _new_session(q, site, now)
     return session
 
 
-def _new_session(q: Qmgr, site: Site) -> DaSession | None:
+def _end_idle_sibling(q: Qmgr, site: Site, out: list[Effect]) -> None:
+    """A session to the same address that idles, but is bound to other local addresses, gives its place."""
+    for key in site.occ.sites:
+        if q.sites[key].idle:
+            close_session(q, q.sessions[q.sites[key].idle[0]], out)
+            return
+
+
+def _new_session(q: Qmgr, site: Site, now: float) -> DaSession | None:
     """A session more for a site; None if no SMTPC has a place."""
-    for peer, client in q.smtpc.items():
-        if client.sessions < client.sessions_max:
-            q.next_number += 1
-            session = DaSession(q.next_number, peer, site.key)
-            q.sessions[session.number] = session
-            site.open += 1
-            client.sessions += 1
-            return session
-    return None
+    free = [peer for peer, client in q.smtpc.items() if client.sessions < client.sessions_max]
+    if not free:
+        return None
+    peer = min(free, key=lambda peer: q.smtpc[peer].sessions)
+    q.next_number += 1
+    session = q.sessions[q.next_number] = DaSession(q.next_number, peer, site.key)
+    site.open += 1
+    site.occ.opened(now)
+    q.smtpc[peer].sessions += 1
+    return session
 
 
 def finish_task(q: Qmgr, session: DaSession, *, is_open: bool, now: float, out: list[Effect]) -> None:
@@ -166,7 +204,7 @@ def finish_task(q: Qmgr, session: DaSession, *, is_open: bool, now: float, out: 
         end_session(q, session)
         return
     settings, site = q.settings, q.sites[session.site]
-    is_spent = not settings.reuses_connections or session.done >= settings.transactions_per_session_max
+    is_spent = not settings.reuses_connections or session.done >= site.occ.limits.transactions
     if is_spent or (q.starved and not site.waiting):
         close_session(q, session, out)
         return
@@ -193,11 +231,13 @@ def end_session(q: Qmgr, session: DaSession) -> None:
     if site is None:
         return
     site.open -= 1
+    site.occ.open -= 1
     if session.number in q.idle:
         del q.idle[session.number]
         site.idle.remove(session.number)
-    if site.waiting:
-        q.ready[site.key] = None
+    for key in site.occ.sites:
+        if q.sites[key].waiting:
+            q.ready[key] = None
     _forget(q, site)
     starved = next(iter(q.starved), None)
     if starved is not None:  # the place at SMTPC is for who has waited longest
@@ -213,15 +253,13 @@ def close_idle(q: Qmgr, now: float, out: list[Effect]) -> None:
 
 def host_rests(q: Qmgr, address: Address, reply: Reply, now: float, out: list[Effect]) -> None:
     """Nothing more goes to this address for now: what waits there tries its next host, or later."""
-    for key in [key for key in q.sites if key[1:] == address]:
+    for key in [key for key in q.sites if key.address == address]:
         site = q.sites[key]
-        waiting, site.waiting = site.waiting, {}
         q.ready.pop(key, None)
-        for (name, _), rcpts in waiting.items():
-            for rcpt in rcpts:
-                rcpt.reply = reply
-                rcpt.hop += 1
-                make_ready(q, q.aq[name], rcpt, now, out)
+        for name, rcpt in site.waiting.take_all():
+            rcpt.reply = reply
+            rcpt.hop += 1
+            make_ready(q, q.aq[name], rcpt, now, out)
         _forget(q, site)
 
 
@@ -257,16 +295,16 @@ def expire(q: Qmgr, now: float, out: list[Effect]) -> None:
             out.append(_uncertain(ta, rcpt))
             outcome.defer(q, ta, rcpt, Reply(451, "4.4.2", "No result of the delivery in time"), now, out)
     for site in list(q.sites.values()):
-        for (name, sender), rcpts in list(site.waiting.items()):
+        for batch, rcpts in list(site.waiting):
             if now - rcpts[0].since > q.settings.scheduler_timeout:
-                del site.waiting[name, sender]
-                for rcpt in rcpts:
-                    outcome.defer(q, q.aq[name], rcpt, Reply(451, "4.4.5", "No free session in time"), now, out)
+                for rcpt in site.waiting.take(batch, len(rcpts)):
+                    outcome.defer(q, q.aq[batch.ta], rcpt, Reply(451, "4.4.5", "No free session in time"), now, out)
         _forget(q, site)
 
 
 def _forget(q: Qmgr, site: Site) -> None:
     if not site.waiting and not site.open:
-        q.sites.pop(site.key, None)
+        if q.sites.pop(site.key, None) is not None:
+            del site.occ.sites[site.key]
         q.ready.pop(site.key, None)
         q.starved.pop(site.key, None)

@@ -6,7 +6,7 @@ Words
     transaction given to SMTPC.
 """
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from enum import IntEnum
 from typing import Any, Final, NamedTuple
@@ -18,7 +18,9 @@ from meta1g.qmgr.edbc import Edbc
 from meta1g.qmgr.holds import Holds
 from meta1g.qmgr.host_conf import HostConf
 from meta1g.qmgr.icc import Icc
-from meta1g.qmgr.occ import Occ
+from meta1g.qmgr.occ import Address, Occ, OccEntry, OutLimits
+from meta1g.qmgr.out_limits import OutRules
+from meta1g.qmgr.waiting import Waiting
 
 PeerKey = Any  # a peer of the hub; handlers only pass it on
 NO_REPLY: Final = Reply(0, "", "")
@@ -64,9 +66,7 @@ class Settings(NamedTuple):
     dsn_merge_delay: float
     dsn_errors_max: int
     dsn_header_only: bool
-    initial_connections: int
-    connections_max: int
-    transactions_per_session_max: int
+    out: OutLimits
     lmtp_rcpts_max: int
     smtp_rcpts_max: int
     reuses_connections: bool
@@ -79,6 +79,9 @@ class Settings(NamedTuple):
     disk_space_min: int
     disk_space_ok: int
     smtps_sessions_max: int
+    limit_classes: Mapping[str, OutLimits] = {}  # sections connection_limits
+    sources: Mapping[str, tuple[str, ...]] = {}  # sections source: local addresses
+    looks_up_sessions: bool = False  # smtpc_session_conf in qmgr_conf
 
 
 @dataclass(slots=True, eq=False)
@@ -140,19 +143,33 @@ class Ta:
     compose_at: float = 0.0
 
 
-SiteKey = tuple[int, str, int]  # protocol, IP address (or socket), port
+class SiteKey(NamedTuple):
+    """Protocol, IP address (or socket) and port, and the section source whose addresses are bound to."""
+
+    protocol: int
+    ip: str
+    port: int
+    source: str = ""
+
+    @property
+    def address(self) -> Address:
+        """What OCC knows it by."""
+        return self.ip, self.port
 
 
 @dataclass(slots=True, eq=False)
 class Site:
     """What waits for one address, and the sessions open to it.
 
-    `waiting` holds recipients by transaction and sender, in order of arrival.
+    `occ` is shared with other sites of
+    the address; `feature` names the class of session features.
     """
 
     key: SiteKey
     hop: Hop
-    waiting: dict[tuple[str, bytes], list[Rcpt]] = field(default_factory=dict)
+    occ: OccEntry
+    feature: str = ""
+    waiting: Waiting = field(default_factory=Waiting)
     idle: deque[int] = field(default_factory=deque)
     open: int = 0
 
@@ -247,6 +264,7 @@ class Qmgr:
     icc: Icc = field(default_factory=Icc)
     hosts: HostConf = field(default_factory=lambda: HostConf({}))
     holds: Holds = field(default_factory=Holds)
+    rules: OutRules = field(init=False)
     iqdb: dict[str, Incoming] = field(default_factory=dict)
     iqdb_rcpts: int = 0
     aq: dict[str, Ta] = field(default_factory=dict)
@@ -277,6 +295,16 @@ class Qmgr:
     throttled_to: int = -1  # what the SMTP servers were told; -1: not all of them
     throttle_text: str = ""
     counters: Counters = field(default_factory=Counters)
+
+    def __post_init__(self) -> None:
+        """Limits follow from the configuration."""
+        self.take_hosts(self.hosts)
+
+    def take_hosts(self, hosts: HostConf) -> None:
+        """The configuration map was read."""
+        self.hosts = hosts
+        self.rules = OutRules(self.settings.out, self.settings.limit_classes, hosts)
+        self.occ.limits_changed()
 
 
 @dataclass(slots=True, eq=False)

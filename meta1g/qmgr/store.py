@@ -153,12 +153,13 @@ class DefedbThread:
     """DEFEDB's transactions and the removal of content, both off the path of fresh mail."""
 
     def __init__(self, defedb: Defedb, cdb: ContentDb, log: Log, report: Report, *,
-                 checkpoint_delay: float, removes_logs: bool) -> None:
+                 checkpoint_delay: float, checkpoint_kbytes: int = 0, removes_logs: bool) -> None:
         self.db = defedb
         self._cdb = cdb
         self._log = log
         self._report = report
         self._checkpoint_delay = checkpoint_delay
+        self._checkpoint_kbytes = checkpoint_kbytes
         self._removes_logs = removes_logs
         self._inbox: queue.SimpleQueue[list[DiskEffect] | None] = queue.SimpleQueue()
         self._removals: list[RemoveContent | RemoveSegment] = []  # that the disk refused
@@ -275,10 +276,10 @@ class DefedbThread:
         now = time.monotonic()
         if self._is_dirty and now - self._checkpointed >= self._checkpoint_delay:
             try:
-                self.db.checkpoint(removes_logs=self._removes_logs)
+                self.db.checkpoint(removes_logs=self._removes_logs, kbytes=self._checkpoint_kbytes)
             except StoreError as error:
                 self._log.error(f"func=defedb, status={error}")
-            self._is_dirty, self._checkpointed = False, now
+            self._is_dirty, self._checkpointed = self._checkpoint_kbytes > 0, now
         if now - self._measured >= 1.0:
             self._measured = now
             removals, self._removals = self._removals, []

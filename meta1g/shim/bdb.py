@@ -167,11 +167,12 @@ class Env:
     """A transactional environment in one folder, recovered when it is opened.
 
     One process owns it; others read single files or join without recovery. `cache_size` and
-    `log_size` are octets.
+    `log_size` are octets; logs lie in the folder `log_home` if that is not empty.
     """
 
     def __init__(
-        self, home: str, *, cache_size: int = 8 << 20, log_size: int = 10 << 20, mode: int = FILE_MODE
+        self, home: str, *, cache_size: int = 8 << 20, log_size: int = 10 << 20, log_home: str = "",
+        mode: int = FILE_MODE
     ) -> None:
         self._home = home
         self._mode = mode
@@ -179,19 +180,26 @@ class Env:
             self._env = db.DBEnv()
             self._env.set_cachesize(0, cache_size, 1)
             self._env.set_lg_max(log_size)
+            if log_home:
+                self._env.set_lg_dir(os.path.abspath(log_home))
             self._env.set_lk_detect(db.DB_LOCK_DEFAULT)
             flags = db.DB_INIT_MPOOL | db.DB_INIT_TXN | db.DB_INIT_LOG | db.DB_INIT_LOCK
             self._env.open(home, flags | db.DB_CREATE | db.DB_RECOVER | db.DB_THREAD, mode)
 
-    def btree(self, name: str, *, duplicates: bool = False, first: tuple[bytes, bytes] | None = None) -> Table:
-        """The btree `name` in this environment, created if need be, never without the pair `first`."""
-        return self._open(name, db.DB_BTREE, duplicates, first)
+    def btree(self, name: str, *, duplicates: bool = False, first: tuple[bytes, bytes] | None = None,
+              page_size: int = 0) -> Table:
+        """The btree `name` in this environment, created if need be, never without the pair `first`.
+
+        A new one has pages of `page_size` octets, 0 for the library's choice.
+        """
+        return self._open(name, db.DB_BTREE, duplicates, first, page_size)
 
     def hash(self, name: str, *, duplicates: bool = False) -> Table:
         """The hash table `name` in this environment, created if need be."""
         return self._open(name, db.DB_HASH, duplicates)
 
-    def _open(self, name: str, kind: int, duplicates: bool, first: tuple[bytes, bytes] | None = None) -> Table:
+    def _open(self, name: str, kind: int, duplicates: bool, first: tuple[bytes, bytes] | None = None,
+              page_size: int = 0) -> Table:
         path = os.path.join(self._home, name)
         is_new = not os.path.exists(path)
 
@@ -200,6 +208,8 @@ class Env:
                 handle = db.DB(self._env)
                 if duplicates:
                     handle.set_flags(db.DB_DUPSORT)
+                if is_new and page_size:
+                    handle.set_pagesize(page_size)
                 handle.open(name, None, kind, db.DB_CREATE | db.DB_THREAD, self._mode, txn=txn.handle)
             table = Table(handle, path)
             if is_new and first is not None:
@@ -230,23 +240,23 @@ class Env:
             return result
         raise StoreError("commit", self._home, f"deadlocked {DEADLOCK_TRIES} times")
 
-    def checkpoint(self) -> None:
-        """Write a checkpoint, so that recovery is short and old logs can go."""
+    def checkpoint(self, kbytes: int = 0) -> None:
+        """Make recovery short, so that old logs can go; only if there are `kbytes` KB of new log."""
         with errors("checkpoint", self._home):
-            self._env.txn_checkpoint(0, 0, db.DB_FORCE)
+            self._env.txn_checkpoint(kbytes, 0, 0 if kbytes else db.DB_FORCE)
 
     def unused_logs(self) -> list[str]:
-        """Names of log files that no recovery needs any more."""
+        """Paths of log files that no recovery needs any more."""
         with errors("list logs of", self._home):
-            return sorted(os.fsdecode(name) for name in self._env.log_archive(0))
+            return sorted(os.fsdecode(name) for name in self._env.log_archive(db.DB_ARCH_ABS))
 
     def remove_logs(self) -> int:
         """Remove the log files that no recovery needs; how many."""
-        names = self.unused_logs()
-        for name in names:
-            with errors("remove", os.path.join(self._home, name)):
-                os.unlink(os.path.join(self._home, name))
-        return len(names)
+        paths = self.unused_logs()
+        for path in paths:
+            with errors("remove", path):
+                os.unlink(path)
+        return len(paths)
 
     def close(self) -> None:
         """Close the environment; its tables must be closed before."""

@@ -15,6 +15,7 @@ Files
 import itertools
 import os
 import re
+import shutil
 import struct
 import zlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -34,6 +35,7 @@ _FIRST: Final = (b"\0", b"M1DE" + bytes([_VERSION]))
 _HEADER: Final = struct.Struct("<BI")
 _GLANCE: Final = struct.Struct("<xd8xq")  # type, and of a DeferredRcpt `next_try` and `idx`
 _ASIDE: Final = re.compile(r"damaged\.[0-9]+")
+_LOG: Final = re.compile(r"log\.[0-9]{10}")
 _SALVAGED: Final = "salvaged"
 _BATCH: Final = 1000  # salvaged entries in one transaction: bounds its locks
 
@@ -117,21 +119,30 @@ class Change(NamedTuple):
     settled: tuple[str, ...] = ()
 
 
+class Tuning(NamedTuple):
+    """How the library is set (M1 3.8 item 4, 8.3 item 2): octets of cache, octets of a new file's page (0: its own
+    choice), and the folder of its logs (empty: the home)."""
+
+    cache_size: int
+    page_size: int = 0
+    log_home: str = ""
+
+
 class Defedb:
     """The writer's view; one thread uses it."""
 
-    def __init__(self, home: str, cache_size: int) -> None:
+    def __init__(self, home: str, tuning: Tuning) -> None:
         """Open it, after Berkeley DB's own recovery; StoreError, CorruptStore if the file makes no sense."""
         self._home = home
         self.path = os.path.join(home, FILE)
         self.is_new = not os.path.exists(self.path)
-        self._env = Env(home, cache_size=cache_size, mode=0o600)
+        self._env = Env(home, cache_size=tuning.cache_size, log_home=tuning.log_home, mode=0o600)
         self._loaded: list[tuple[bytes, bytes]] = []
         try:
             if not self.is_new:
                 self._env.checkpoint()  # what its recovery mended is in the file
                 self._loaded = _load(self.path)
-            self._table = self._env.btree(FILE, first=_FIRST)
+            self._table = self._env.btree(FILE, first=_FIRST, page_size=tuning.page_size)
             if self.is_new:
                 self._env.checkpoint()  # readers see its first pair
         except StoreError:
@@ -231,9 +242,9 @@ class Defedb:
             self._loaded = _load(self.path)
         return count
 
-    def checkpoint(self, *, removes_logs: bool) -> None:
-        """Make recovery short and let readers see what was written."""
-        self._env.checkpoint()
+    def checkpoint(self, *, removes_logs: bool, kbytes: int = 0) -> None:
+        """Make recovery short and let readers see what was written; only if there are `kbytes` KB of new log."""
+        self._env.checkpoint(kbytes)
         if removes_logs:
             self._env.remove_logs()
 
@@ -292,15 +303,20 @@ class Snapshot:
             yield from self._reader.pairs(start)
 
 
-def set_aside(home: str) -> str:
-    """Move the files of a DEFEDB that can't be read into a folder of their own; its path. Nobody may use them."""
+def set_aside(home: str, log_home: str = "") -> str:
+    """Move the files of a DEFEDB that can't be read, logs included, into a folder of their own; its path.
+
+    Nobody may use them.
+    """
     with errors("set aside", home):
         folder = next(path for path in (os.path.join(home, f"damaged.{n}") for n in itertools.count(1))
                       if not os.path.exists(path))
-        names = [name for name in os.listdir(home) if not _ASIDE.fullmatch(name)]
+        paths = [os.path.join(home, name) for name in os.listdir(home) if not _ASIDE.fullmatch(name)]
+        paths += [os.path.join(log_home, name) for name in os.listdir(log_home or home)
+                  if log_home and _LOG.fullmatch(name)]
         os.mkdir(folder, 0o700)
-        for name in names:
-            os.rename(os.path.join(home, name), os.path.join(folder, name))
+        for path in paths:
+            shutil.move(path, folder)
     return folder
 
 

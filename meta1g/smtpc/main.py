@@ -19,7 +19,7 @@ from meta1g.shim.cdb import ContentDb
 from meta1g.shim.journal import JournalReader
 from meta1g.shim.safeio import Disk
 from meta1g.smtpc.session import Session
-from meta1g.smtpc.setting import Setting
+from meta1g.smtpc.setting import Setting, features_of
 from meta1g.st.block import Blocking
 from meta1g.st.sched import Flag, soon, spawn, wait_until
 from meta1g.st.signals import on_signal
@@ -48,7 +48,8 @@ class Smtpc:
             hostname=started.hostname, process=started.process, io_timeout=conf.io_timeout,
             remote_port=conf.remote_port, connect_only_to=conf.connect_only_to or "",
             lmtp_socket=config.queue_path(conf.lmtp_socket),
-            talks_to_itself="talk_to_myself" in conf.flags, reads_quit_reply="read_quit_reply" in conf.flags,
+            features=features_of(conf.flags),
+            classes={features.name: features_of(features.flags) for features in conf.session_features},
             cdb=ContentDb(Disk(), config.cdb_base_directory),
             journal=JournalReader(Disk(), config.cdb_base_directory), blocking=Blocking(), log=started.log,
             report=self._link.send)

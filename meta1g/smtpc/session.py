@@ -1,5 +1,6 @@
 """One session with a server: connect, talk, report each task's results (M1 3.11, 8.6)."""
 import socket
+import time
 from collections import deque
 from collections.abc import Iterable, Iterator
 
@@ -23,6 +24,7 @@ from meta1g.proto.smtp.client import (
 )
 from meta1g.proto.smtp.data import unstuffed
 from meta1g.smtpc.setting import Setting
+from meta1g.smtpc.timing import Timing
 from meta1g.st.netfd import NetFd, connect
 from meta1g.st.sched import Flag, TimedOut
 
@@ -57,6 +59,9 @@ class Session:
         self._set = setting
         self._protocol = first.protocol
         self._hop: Hop = first.hop[0]
+        self._local_ip = first.source
+        self._features = setting.classes.get(first.feature, setting.features)
+        self._timing = Timing(time.monotonic) if self._features.is_timed else None
         self._name = da_id(first.session, setting.process, first.session)
         self._tasks: deque[Deliver] = deque([first])
         self._has_work = Flag()
@@ -111,13 +116,31 @@ class Session:
                 where = setting.connect_only_to or hop.ip
                 port = hop.port or setting.remote_port
                 family = socket.AF_INET6 if ":" in where else socket.AF_INET
-                self._netfd = connect(family, (where, port), setting.io_timeout)
+                self._netfd = connect(family, (where, port), setting.io_timeout, self._source(family))
                 where = f"{where}, port={port}"
         except (OSError, TimedOut) as error:
             reason = error.strerror if isinstance(error, OSError) else "timeout"
             self._log(status="not connected", addr=hop.ip, port=hop.port, host=hop.name or None, reason=reason)
             raise SessionLost(Reply(451, "4.4.1", f"Connect to {_shown(hop)}: {reason}"), Stage.CONNECT) from None
         self._set.log.write(f"da_se={self._name}, status=connected, addr={where}", SESSION)
+        self._step("t_connect")
+
+    def _source(self, family: int) -> tuple[str, int] | None:
+        """The local address to bind to; if that can't be, mail goes out by any (M1 3.8 item 16.9.1)."""
+        if not self._local_ip:
+            return None
+        try:
+            with socket.socket(family, socket.SOCK_STREAM) as trial:
+                trial.bind((self._local_ip, 0))
+        except OSError as error:
+            self._set.log.warning(logfmt.fields(
+                da_se=self._name, source=self._local_ip, status="not bound", reason=error.strerror))
+            return None
+        return self._local_ip, 0
+
+    def _step(self, name: str) -> None:
+        if self._timing is not None:
+            self._timing.step(name)
 
     def _await_ready(self) -> None:
         event = self._next()
@@ -126,12 +149,14 @@ class Session:
         assert isinstance(event, Ready)
         first_word = event.greeting.text.split(" ", 1)[0].lower()
         is_smtp = self._protocol == Protocol.ESMTP
-        if is_smtp and not self._set.talks_to_itself and first_word == self._set.hostname.lower():
+        if is_smtp and not self._features.talks_to_itself and first_word == self._set.hostname.lower():
             raise SessionLost(_MYSELF, Stage.GREETING)
 
     # A transaction
 
     def _deliver(self, task: Deliver) -> None:
+        if self._timing is not None and self._done:
+            self._timing.restart()
         rcpts = tuple(rcpt.address for rcpt in task.rcpts)
         self._machine.begin(Envelope(task.mail, rcpts, task.size, task.is_8bit, task.is_utf8, task.mail_params,
                                      tuple(rcpt.params for rcpt in task.rcpts)))
@@ -160,6 +185,7 @@ class Session:
                     self._write(last)
                 last = piece
             self._write(last + self._dot())
+            self._step("t_msg")
         except (StoreError, CorruptRecord) as error:
             raise self._unreadable(task, error) from None
 
@@ -190,7 +216,9 @@ class Session:
             while True:
                 event = machine.next_event()
                 if event is not None:
+                    self._note_answers()
                     return event
+                self._note_answers()
                 output = machine.take_output()
                 if output:
                     netfd.write(output, timeout)
@@ -204,6 +232,10 @@ class Session:
             raise self._lost(error.strerror or "error") from None
         except RemoteProtocolError as error:
             raise self._lost(str(error)) from None
+
+    def _note_answers(self) -> None:
+        if self._timing is not None:
+            self._timing.answered(self._machine.take_answered())
 
     def _write(self, data: bytes) -> None:
         assert self._netfd is not None
@@ -223,6 +255,8 @@ class Session:
 
     def _report(self, task: Deliver, finished: Finished, *, is_open: bool) -> None:
         results = []
+        if self._timing is not None:
+            self._log(ss_ta=task.ta, **self._timing.take(), size=task.size)
         for answered in finished.results:
             rcpt = task.rcpts[answered.at]
             reply = answered.reply
@@ -260,8 +294,8 @@ class Session:
             return
         self._machine.quit()
         try:
-            self._netfd.write(self._machine.take_output(), 1.0, is_last=not self._set.reads_quit_reply)
-            if self._set.reads_quit_reply:
+            self._netfd.write(self._machine.take_output(), 1.0, is_last=not self._features.reads_quit_reply)
+            if self._features.reads_quit_reply:
                 self._next()
         except (OSError, TimedOut, SessionLost):
             pass

@@ -1,7 +1,7 @@
 """What all sessions of one SMTP client process share."""
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from meta1g.mta.errors import CorruptRecord, StoreError
 from meta1g.proc.log import Log
@@ -11,11 +11,25 @@ from meta1g.shim.journal import JournalReader
 from meta1g.st.block import Blocking
 
 
+class Features(NamedTuple):
+    """How a session talks (M1 3.11 item 5, 8.6 item 3)."""
+
+    talks_to_itself: bool
+    reads_quit_reply: bool
+    is_timed: bool
+
+
+def features_of(flags: frozenset[str]) -> Features:
+    """The features that flags of smtpc or of a class of session features stand for."""
+    return Features("talk_to_myself" in flags, "read_quit_reply" in flags, "timing" in flags)
+
+
 @dataclass(slots=True)
 class Setting:
     """Configuration (M1 3.11, 8.6), content and the way back to QMGR.
 
-    `io_timeout` in seconds; `connect_only_to` empty unless set; `report` sends a message to QMGR.
+    `io_timeout` in seconds; `connect_only_to` empty unless set; `report` sends a message to QMGR;
+    `features` are those of sessions that are of none of the `classes`.
     """
 
     hostname: str
@@ -24,8 +38,8 @@ class Setting:
     remote_port: int
     connect_only_to: str
     lmtp_socket: str
-    talks_to_itself: bool
-    reads_quit_reply: bool
+    features: Features
+    classes: Mapping[str, Features]
     cdb: ContentDb
     journal: JournalReader
     blocking: Blocking

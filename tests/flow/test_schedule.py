@@ -3,6 +3,7 @@ import pytest
 
 from meta1g.proto.msg_ar import Hop, Target
 from meta1g.proto.msg_da import Delivered, Result, SessionEnded
+from meta1g.qmgr.occ import OutLimits
 from tests.flow.world import SETTINGS, World, target
 
 
@@ -159,3 +160,39 @@ def test_no_session_idles_while_a_site_waits_for_a_place(world: World) -> None:
     assert sum(client.sessions for client in world.q.smtpc.values()) == len(world.sessions) <= 20
     world.sleep(5)
     world.check_empty()
+
+
+def test_a_site_that_takes_nothing_does_not_fill_the_queue(world: World) -> None:
+    """SETTINGS has room for 500 recipients; one silent host gets no more than a quarter once half is taken."""
+    world.silent.add(world.smtpc)
+    for n in range(8):
+        world.send(*(b"r%d@slow.test" % i for i in range(n * 50, n * 50 + 50)))
+        world.run()
+    assert 250 <= world.q.aq_rcpts <= 300
+    assert sum("Too much mail waits" in line for line in world.log) == len(world.defedb) == 400 - world.q.aq_rcpts
+    tag = world.send(b"one@other.test")
+    world.run()
+    assert world.acks[tag].code == 0
+
+
+def test_a_single_message_does_not_wait_for_a_mailing(world: World) -> None:
+    world.q.settings = SETTINGS._replace(out=OutLimits(1, 1, 1000))
+    world.q.take_hosts(world.q.hosts)
+    for n in range(50):
+        world.send(b"r%d@x.test" % n, mail=b"news@bulk.test")
+    world.step()
+    world.send(b"friend@x.test", mail=b"me@home.test")
+    world.run().sleep(5)
+    places = [deliver.mail for deliver in world.delivers]
+    assert places.index(b"me@home.test") <= 3
+    assert len(world.delivered) == 51
+
+
+def test_many_recipients_take_turns_with_few(world: World) -> None:
+    world.q.settings = SETTINGS._replace(out=OutLimits(1, 1, 1000))
+    world.q.take_hosts(world.q.hosts)
+    world.send(*(b"r%d@x.test" % n for n in range(100)), mail=b"many@bulk.test")
+    world.send(b"friend@x.test", mail=b"few@bulk.test")
+    world.run().sleep(5)
+    assert [deliver.mail for deliver in world.delivers][:3].count(b"few@bulk.test") == 1
+    assert len(world.delivered) == 101

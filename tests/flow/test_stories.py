@@ -210,7 +210,7 @@ def test_disk_space_low_and_back(world: World) -> None:
 def test_full_queue_refuses_and_throttles(world: World) -> None:
     world.disconnect(world.smtpc)
     for n in range(10):
-        world.send(*(b"r%d@x.test" % i for i in range(n * 50, n * 50 + 50)))
+        world.send(*(b"r%d@x%d.test" % (i, n) for i in range(n * 50, n * 50 + 50)))
     world.run().sleep(2)
     tag = world.send(b"one@more.test")
     assert world.acks[tag].code == 452

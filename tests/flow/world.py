@@ -47,6 +47,7 @@ from meta1g.qmgr.effects import (
 )
 from meta1g.qmgr.holds import Holds
 from meta1g.qmgr.holds import parse as parse_holds
+from meta1g.qmgr.occ import OutLimits
 from meta1g.qmgr.recover import fill, recover
 from meta1g.qmgr.state import Qmgr, Settings, Verp
 from meta1g.qmgr.store import scanned
@@ -61,8 +62,8 @@ from tests.flow.defedb import FakeDefedb
 SETTINGS = Settings(
     hostname="host.test", aq_entries_max=500, iqdb_entries_max=500, retry_delay_min=60, retry_delay_max=600,
     queue_return=3600, double_bounce_address=b"double@host.test", verp=Verp(), dsn_merge_delay=5,
-    dsn_errors_max=100, dsn_header_only=False, initial_connections=2, connections_max=5,
-    transactions_per_session_max=10, lmtp_rcpts_max=10, smtp_rcpts_max=10, reuses_connections=True,
+    dsn_errors_max=100, dsn_header_only=False, out=OutLimits(2, 5, 10),
+    lmtp_rcpts_max=10, smtp_rcpts_max=10, reuses_connections=True,
     occ_entries_max=100, in_rate_max=100, in_connections_max=10, delivery_timeout=300, scheduler_timeout=600,
     smar_timeout=30, disk_space_min=100, disk_space_ok=200, smtps_sessions_max=50)
 FOLDER = "ibdb"

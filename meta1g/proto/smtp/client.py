@@ -99,6 +99,7 @@ Event = Ready | ContentWanted | ChunkWanted | Finished | Refused | Bye
 _TOO_LARGE: Final = Reply(552, "5.3.4", "Message is larger than the next server allows")
 _NO_UTF8: Final = Reply(553, "5.6.7", "The next server does not offer SMTPUTF8")  # RFC 6531 3.5
 _NO_BINARY: Final = Reply(554, "5.6.3", "The next server does not offer BINARYMIME")  # RFC 3030 3
+REPLIES_KEPT: Final = 64  # that nobody has asked for
 _NO_REPLY: Final = Reply(451, "4.4.2", "Connection lost")
 
 
@@ -162,6 +163,7 @@ class SmtpClient:
         self._data_sent = False
         self._queue: deque[Event] = deque()
         self._is_ready = False
+        self._answered: deque[Ask] = deque(maxlen=REPLIES_KEPT)
         self.extensions: dict[str, str] = {}
 
     @property
@@ -282,7 +284,14 @@ class SmtpClient:
             params += dsn_of_mail(envelope.params)
         return params
 
+    def take_answered(self) -> list[Ask]:
+        """The commands that were answered since this was asked last, REPLIES_KEPT at most."""
+        asks = list(self._answered)
+        self._answered.clear()
+        return asks
+
     def _on_reply(self, ask: Ask, at: int, reply: Reply) -> None:
+        self._answered.append(ask)
         if reply.code == 421 and ask is not Ask.QUIT:
             self._queue.append(Refused(ask, reply))
             return

@@ -15,7 +15,7 @@ from meta1g.mta.selection import Selection
 from meta1g.proto.msg_ar import Hop
 from meta1g.proto.msg_ss import Content
 from meta1g.shim.btreefile import Reader
-from meta1g.shim.defedb import FILE, Change, Defedb, Snapshot
+from meta1g.shim.defedb import FILE, Change, Defedb, Snapshot, Tuning
 from meta1g.shim.records import DeferredRcpt, DeferredTa
 
 NOW = 1_000_000.0
@@ -92,7 +92,7 @@ def test_a_recipient_in_both_stores_is_shown_once() -> None:
 
 def fill(home: Path, transactions: int, rcpts_each: int) -> None:
     """A DEFEDB with so many recipients, which were put in no order."""
-    store = Defedb(str(home), 8 << 20)
+    store = Defedb(str(home), Tuning(8 << 20))
     order = [number * 7919 % transactions for number in range(transactions)]
     for at in range(0, transactions, 500):
         store.write([Change((
@@ -105,7 +105,7 @@ def fill(home: Path, transactions: int, rcpts_each: int) -> None:
 
 def test_pairs_from_any_key_on(tmp_path: Path) -> None:
     """Through several levels of branches, and over values that have pages of their own."""
-    store = Defedb(str(tmp_path), 1 << 20)
+    store = Defedb(str(tmp_path), Tuning(1 << 20))
     keys = [b"K%05d" % (number * 2) for number in range(3000)]
     for key in keys[::7] + [key for nth, key in enumerate(keys) if nth % 7]:
         store._table.put(key, b"v" * (9000 if key.endswith(b"00") else 300))

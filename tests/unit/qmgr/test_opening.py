@@ -12,7 +12,7 @@ from meta1g.proto.msg_ss import Content
 from meta1g.qmgr.opening import Stores, open_stores
 from meta1g.shim import layout
 from meta1g.shim.cdb import ContentDb
-from meta1g.shim.defedb import FILE, Change, Defedb
+from meta1g.shim.defedb import FILE, Change, Defedb, Tuning
 from meta1g.shim.ibdb import FOLDER, Ibdb
 from meta1g.shim.records import DeferredRcpt, DeferredTa, IdsGiven
 from meta1g.shim.safeio import Disk
@@ -50,7 +50,7 @@ def queue(tmp_path_factory: pytest.TempPathFactory) -> Path:
     cdb = ContentDb(Disk(), f"{folder}/")
     home = folder / "defedb"
     home.mkdir(exist_ok=True)
-    store = Defedb(str(home), 1 << 20)
+    store = Defedb(str(home), Tuning(1 << 20))
     for ta in TAS:
         writer = cdb.writer(ta)
         writer.append(b"content")
@@ -65,7 +65,7 @@ def queue(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def start(folder: Path, monkeypatch: pytest.MonkeyPatch, log: Log) -> Stores:
     monkeypatch.chdir(folder)
-    return open_stores(Disk(), "defedb", 1 << 20, ContentDb(Disk(), ""), log)
+    return open_stores(Disk(), "defedb", Tuning(1 << 20), ContentDb(Disk(), ""), log)
 
 
 def check(stores: Stores, log: Lines, folder: Path) -> set[tuple[str, int]]:

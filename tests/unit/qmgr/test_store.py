@@ -30,7 +30,7 @@ from meta1g.qmgr.holds import FILE, Holds, parse
 from meta1g.qmgr.store import DefedbThread, IbdbThread
 from meta1g.shim import ibdb, layout, smallfile
 from meta1g.shim.cdb import ContentDb
-from meta1g.shim.defedb import Change, Defedb
+from meta1g.shim.defedb import Change, Defedb, Tuning
 from meta1g.shim.journal import Entry, JournalWriter
 from meta1g.shim.records import IdsGiven
 from meta1g.shim.safeio import Disk
@@ -158,7 +158,7 @@ def defedb_thread(tmp_path: Path, reports: Callable[[list[Any]], None]) -> tuple
     cdb = ContentDb(Disk(), f"{tmp_path}/")
     home = tmp_path / "env"
     home.mkdir()
-    db = Defedb(str(home), 1 << 20)
+    db = Defedb(str(home), Tuning(1 << 20))
     return DefedbThread(db, cdb, Log("test"), reports, checkpoint_delay=0.0, removes_logs=True), cdb
 
 
@@ -183,7 +183,7 @@ def test_defedb_keeps_the_order(tmp_path: Path) -> None:
     assert not cdb.has_file(TA)
     assert cdb.disk.names(f"{tmp_path}/journal") == []
     thread.stop()
-    again = Defedb(str(tmp_path / "env"), 1 << 20)
+    again = Defedb(str(tmp_path / "env"), Tuning(1 << 20))
     assert [rcpt.idx for rcpt in again.load(TA, [0, 1])[1]] == [1]
     again.close()
 

@@ -1,4 +1,5 @@
 """Retry times, OCC, ICC, EDBC, the control socket's answers."""
+import itertools
 import json
 
 import pytest
@@ -13,7 +14,7 @@ from meta1g.qmgr import holds, retry
 from meta1g.qmgr.edbc import Edbc
 from meta1g.qmgr.host_conf import HostConf
 from meta1g.qmgr.icc import Icc
-from meta1g.qmgr.occ import TIMEOUT, Occ
+from meta1g.qmgr.occ import MINUTE, REST_MAX, TIMEOUT, Occ, OutLimits
 from meta1g.qmgr.on_ctl import status
 from tests.flow.world import Peer, World
 
@@ -34,19 +35,66 @@ def test_expiry() -> None:
 
 
 def test_slow_start() -> None:
-    occ = Occ()
-    assert occ.entry(A, 0.0, 3).limit == 3
+    occ, limits = Occ(), OutLimits(3, 5, 10)
+    entry = occ.entry(A, 0.0, limits)
+    assert entry.limit == 3
     for _ in range(9):
-        occ.succeeded(A, 0.0, 3, 5)
-    assert occ.entry(A, 0.0, 3).limit == 5
-    assert [occ.failed(A, 1.0, 3, REPLY) for _ in range(5)] == [False] * 4 + [True]
-    assert occ.entry(A, 2.0, 3).limit == 0
-    assert occ.entry(A, 1.0 + TIMEOUT, 3).limit == 1  # a probe
-    assert occ.failed(A, 1.0 + TIMEOUT, 3, REPLY)
-    occ.succeeded(B, 500.0, 3, 5)
-    occ.trim(1)
+        entry.succeeded()
+    assert entry.limit == 5
+    assert [entry.failed(1.0, REPLY, 60, 4000) for _ in range(5)] == [False] * 4 + [True]
+    assert occ.entry(A, 2.0, limits).limit == 0
+    assert occ.entry(A, 1.0 + TIMEOUT, limits).limit == 1  # a probe
+    assert entry.failed(1.0 + TIMEOUT, REPLY, 60, 4000)
+    assert occ.entry(A, 1.0 + 2 * TIMEOUT, limits).limit == 0  # rests twice as long
+    assert occ.entry(A, 1.0 + 3 * TIMEOUT, limits).limit == 1
+    occ.entry(B, 500.0, limits).succeeded()
+    occ.trim(500.0, 1)
     assert len(occ) == 1
-    assert occ.entry(B, 501.0, 3).limit == 4
+    assert occ.entry(B, 501.0, limits).limit == 4
+    occ.trim(600.0, 10)
+    assert len(occ) == 0
+
+
+def test_an_entry_in_use_stays() -> None:
+    occ, limits = Occ(), OutLimits(3, 5, 10)
+    occ.entry(A, 0.0, limits).sites["x"] = None
+    occ.trim(1e6, 0)
+    assert len(occ) == 1
+
+
+def test_a_dead_host_is_probed_and_not_hammered() -> None:
+    occ, limits, now, probes = Occ(), OutLimits(1, 5, 10), 0.0, []
+    while now < 36_000:
+        entry = occ.entry(A, now, limits)
+        if entry.limit:
+            probes.append(now)
+            entry.failed(now, REPLY, 60, 4000)
+        now += 1.0
+    gaps = [after - before for before, after in itertools.pairwise(probes)]
+    assert gaps[:5] == [60, 120, 240, 480, REST_MAX]
+    assert set(gaps[5:]) == {REST_MAX}
+
+
+def test_the_lower_limits_count() -> None:
+    entry = Occ().entry(A, 0.0, OutLimits(5, 9, 10, 0))
+    entry.take(OutLimits(6, 3, 20, 7))
+    assert (entry.limits, entry.limit) == (OutLimits(5, 3, 10, 7), 3)
+    entry.is_stale = True
+    entry.take(OutLimits(6, 8, 20, 0))
+    assert entry.limits == OutLimits(6, 8, 20, 0)
+
+
+@given(st.integers(1, 5), st.lists(st.floats(0, 30), max_size=60))
+def test_no_minute_has_more_connections_than_allowed(rate: int, waits: list[float]) -> None:
+    entry, now = Occ().entry(A, 0.0, OutLimits(100, 100, 10, rate)), 0.0
+    began = []
+    for wait in waits:
+        now += wait
+        if entry.may_open(now):
+            entry.opened(now)
+            began.append(now)
+    assert all(sum(at <= other < at + MINUTE for other in began) <= rate for at in began)
+    assert len(entry.began) <= rate
 
 
 def test_clients() -> None:
@@ -93,7 +141,7 @@ def test_limits_of_hosts(ip: str, name: str, rate: int, most: int) -> None:
     """M1 3.8.1; the lower one counts where address and name have a limit."""
     assert (HOSTS.in_rate(ip, name, 50), HOSTS.in_open(ip, name, 60)) == (rate, most)
     assert HOSTS.wants_names
-    assert HOSTS.wrong == ["icm:10. many"]
+    assert HOSTS.wrong == ["icm:10. many: not a number"]
     assert (HostConf({}).in_rate(ip, name, 50), HostConf({}).wants_names) == (50, False)
 
 
@@ -149,13 +197,13 @@ def test_edbc_brings_forward_what_is_chosen() -> None:
 
 
 def test_woken_hosts_are_probed() -> None:
-    occ = Occ()
+    occ, limits = Occ(), OutLimits(1, 5, 10)
     for address in (A, B):
-        assert occ.failed(address, 0.0, 1, REPLY)
+        assert occ.entry(address, 0.0, limits).failed(0.0, REPLY, 60, 4000)
     occ.wake([A, ("192.0.2.9", 25)])
-    assert (occ.entry(A, 1.0, 5).limit, occ.entry(B, 1.0, 5).limit) == (1, 0)
+    assert (occ.entry(A, 1.0, limits).limit, occ.entry(B, 1.0, limits).limit) == (1, 0)
     occ.wake()
-    assert occ.entry(B, 1.0, 5).limit == 1
+    assert occ.entry(B, 1.0, limits).limit == 1
 
 
 def test_holds() -> None:

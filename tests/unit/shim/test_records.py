@@ -10,7 +10,7 @@ from meta1g.mta.errors import CorruptRecord, FrameError, StoreError, TornTail
 from meta1g.mta.ids import ss_id
 from meta1g.proto.msg_ss import Content
 from meta1g.shim import ibdb
-from meta1g.shim.defedb import Change, Defedb
+from meta1g.shim.defedb import Change, Defedb, Tuning
 from meta1g.shim.records import (
     DEFEDB_CODEC,
     IBDB_CODEC,
@@ -179,7 +179,7 @@ def test_file_that_can_not_be_begun_leaves_nothing() -> None:
 
 def test_damaged_recipient_does_not_keep_the_others_back(tmp_path: Path) -> None:
     ta = ss_id(5, 0)
-    store = Defedb(str(tmp_path), 1 << 20)
+    store = Defedb(str(tmp_path), Tuning(1 << 20))
     store.write([Change((transaction(ta), deferred(ta, 0), deferred(ta, 1)))])
     store._table.put(b"R" + f"{ta}-000000".encode(), b"\x01\x02junk")
     assert store.load(ta, [0, 1]) == (transaction(ta), [deferred(ta, 1)])

@@ -10,7 +10,7 @@ from meta1g.proto.msg_ar import Hop
 from meta1g.proto.msg_ss import Content
 from meta1g.shim import journal, layout
 from meta1g.shim.cdb import ContentDb
-from meta1g.shim.defedb import Change, Defedb, Snapshot, Waiting
+from meta1g.shim.defedb import Change, Defedb, Snapshot, Tuning, Waiting, set_aside
 from meta1g.shim.journal import Entry, JournalWriter, read_content, scan
 from meta1g.shim.records import DEFEDB_CODEC, DeferredRcpt, DeferredTa
 from meta1g.shim.safeio import Disk
@@ -113,7 +113,7 @@ def transaction(ta: str) -> DeferredTa:
 
 def test_defedb(tmp_path: Path) -> None:
     home = str(tmp_path)
-    store = Defedb(home, 1 << 20)
+    store = Defedb(home, Tuning(1 << 20))
     damage: list[CorruptRecord] = []
     assert list(Snapshot(home, damage.append)) == []
     assert damage == []  # a new file is sound from the first moment on
@@ -130,17 +130,45 @@ def test_defedb(tmp_path: Path) -> None:
     store.checkpoint(removes_logs=True)
     assert list(Snapshot(home, damage.append)) == [deferred(TA, 5), transaction(TA)]
     store.close()
-    again = Defedb(home, 1 << 20)
+    again = Defedb(home, Tuning(1 << 20))
     assert list(again.loaded(damage.append)) == [Waiting(5.0, TA, 5), transaction(TA)]
     assert list(again.loaded(damage.append)) == []
     again._table.put(b"Rbad", b"\x63junk")
     again._table.put(b"Rbad2", b"\x02\x02junk")
     again.close()
-    third = Defedb(home, 1 << 20)
+    third = Defedb(home, Tuning(1 << 20))
     assert len(list(third.loaded(damage.append))) == 2
     third.close()
     assert len(list(Snapshot(home, damage.append))) == 2
     assert ["unknown version" in error.reason for error in damage] == [True, False] * 2
+
+
+def test_defedb_as_it_is_tuned(tmp_path: Path) -> None:
+    """Logs in a folder of their own, also when all is set aside; pages of another size; checkpoints by need."""
+    home, logs = tmp_path / "home", tmp_path / "logs"
+    home.mkdir()
+    logs.mkdir()
+    tuning = Tuning(1 << 20, 16384, str(logs))
+    store = Defedb(str(home), tuning)
+    damage: list[CorruptRecord] = []
+    store.write([Change((transaction(TA), deferred(TA, 0)))])
+    store.checkpoint(removes_logs=True, kbytes=100)
+    assert list(Snapshot(str(home), damage.append)) == []
+    for _ in range(300):
+        store.write([Change(tuple(deferred(TA, idx) for idx in range(20)))])
+    store.checkpoint(removes_logs=True, kbytes=100)
+    assert len(list(Snapshot(str(home), damage.append))) == 21
+    store.close()
+    assert (home / "defedb.db").read_bytes()[20:24] == (16384).to_bytes(4, "little")
+    assert [path.name for path in logs.iterdir()] == ["log.0000000001"]
+    assert not list(home.glob("log.*"))
+    again = Defedb(str(home), tuning._replace(page_size=4096))
+    assert len(list(again.loaded(damage.append))) == 21
+    again.close()
+    folder = Path(set_aside(str(home), str(logs)))
+    assert {path.name for path in folder.iterdir()} >= {"defedb.db", "log.0000000001"}
+    assert not list(logs.iterdir())
+    Defedb(str(home), tuning).close()
 
 
 def test_codec_refuses_unknown_types() -> None:
