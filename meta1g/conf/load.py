@@ -10,7 +10,7 @@ from meta1g.conf.errors import ConfError, ConfErrors, Position, nearest
 from meta1g.conf.kinds import PathValue
 from meta1g.conf.opt_global import GlobalConf
 from meta1g.conf.opt_mcp import McpConf
-from meta1g.conf.opt_qmgr import DsnConf, QmgrConf, ToSmtpc
+from meta1g.conf.opt_qmgr import QmgrConf, ToSmtpc
 from meta1g.conf.opt_smar import SmarConf
 from meta1g.conf.opt_smtpc import ClientFeatures, LdaConf, SmtpcConf
 from meta1g.conf.opt_smtps import FeaturesConf, SmtpsConf
@@ -28,7 +28,6 @@ PLANNED_FLAGS: Final[dict[Any, tuple[str, ...]]] = {
     SmtpcConf: tuple(opt_smtpc.FLAGS_PLANNED),
     ClientFeatures: opt_smtpc.FEATURES_PLANNED,
     ToSmtpc: tuple(opt_qmgr.LOOKUP_PLANNED),
-    DsnConf: tuple(opt_qmgr.DSN_PLANNED),
 }
 REPEATABLE: Final = frozenset({"smtps", "smtpc"})  # M1 3.10.2
 

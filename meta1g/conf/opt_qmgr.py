@@ -7,13 +7,12 @@ from meta1g.conf.opt_global import LOG_LEVEL, LOOKUPS, LogConf
 from meta1g.conf.spec import named, opt, sub
 
 _DAY = 86400
-DSN_NOW = {"header_only": "only the header of the message goes into a DSN"}
-DSN_PLANNED = {
-    "MIME_Format": "MIME parts, not quite RFC 3464",
-    "RFC_Format": "as RFC 3464 says",
+_DSN = {
+    "header_only": "only the header of the message goes into a DSN; else the whole message goes into the first one",
+    "MIME_Format": "MIME parts, but not those of RFC 3464",
+    "RFC_Format": "as RFC 3464 says; goes before MIME_Format",
     "no_LMTP_delay_DSN": "no report of a delay for recipients that LMTP serves",
 }
-_DSN = {**DSN_NOW, **DSN_PLANNED}
 _DEFEDB = {"remove_unused_logfiles": "Berkeley DB's log files are removed when they are not needed"}
 LOOKUP_PLANNED = {"lookup_rcpt_conf": "what the access map says about recipients, smtpc_rcpt_conf"}
 _LOOKUP = {
@@ -94,8 +93,8 @@ class QueueReturnConf:
 class QueueDelayConf:
     """When a delay is reported; 0 never."""
 
-    default: int = opt("default", kinds.time(), 0, m1="3.8(13.2)", planned=True, source="Postfix",
-                       help="then the sender is told")
+    default: int = opt("default", kinds.time(), 0, m1="3.8(13.2)", source="Postfix",
+                       help="the sender is told, once, when a try fails after so long")
     dane_no_match: int = opt("DANE_no_match", kinds.time(), 0, m1="3.8(13)", planned=True,
                              help="when DANE finds no match", source="Postfix")
 
@@ -189,7 +188,7 @@ class QmgrConf:
                                help="addresses in the outgoing connection cache")
     queue_return: QueueReturnConf = sub("queue_return", QueueReturnConf, m1="3.8(13.1)",
                                         help="longest time in the queue")
-    queue_delay: QueueDelayConf = sub("queue_delay", QueueDelayConf, m1="3.8(13.2)", planned=True,
+    queue_delay: QueueDelayConf = sub("queue_delay", QueueDelayConf, m1="3.8(13.2)",
                                       help="when a delay is reported")
     retry_delay_max: int = opt("retry_delay_max", kinds.time(1), 4000, m1="3.8(14)", source="Postfix",
                                help="longest time between two tries")
@@ -198,10 +197,10 @@ class QmgrConf:
     smtpc: ToSmtpc = sub("smtpc", ToSmtpc, m1="3.8(16)", help="outgoing connections")
     smtps: ToSmtps = sub("smtps", ToSmtps, m1="3.8(17)", help="incoming connections")
     verp: VerpConf = sub("VERP", VerpConf, m1="3.8(18)", help="senders that name the recipient, VERP")
-    wait_for_client: int = opt("wait_for_client", kinds.time(), 4, m1="3.8(19)", planned=True, source="MeTA1's example",
-                               help="wait for a client to become available")
-    wait_for_server: int = opt("wait_for_server", kinds.time(), 4, m1="3.8(20)", planned=True, source="MeTA1's example",
-                               help="wait for a server to become available")
+    wait_for_client: int = opt("wait_for_client", kinds.time(), 4, m1="3.8(19)", source="MeTA1's example",
+                               help="how long SMTPC may be away before the log says so")
+    wait_for_server: int = opt("wait_for_server", kinds.time(), 4, m1="3.8(20)", source="MeTA1's example",
+                               help="how long SMAR may be away before the log says so")
     debug_level: int = opt("debug_level", kinds.count(), 0, m1="8.3(1)", planned=True, help="debug level")
     delivery_timeout: int = opt("delivery_timeout", kinds.time(1), 7200, m1="8.3(3)", source="meta1g",
                                 help="longest time of one delivery attempt")

@@ -60,11 +60,15 @@ class Stage:
 
 
 class Result(NamedTuple):
-    """What became of one recipient: code 0 is delivered, 4yz later, 5yz never."""
+    """What became of one recipient: code 0 is delivered, 4yz later, 5yz never.
+
+    `is_said`: the rest is the server's reply, else it is our own word.
+    """
 
     idx: int
     code: int
     stage: int
+    is_said: bool
     estat: str
     text: str
 

@@ -163,10 +163,11 @@ class Attempted(NamedTuple):
 
 
 class Expanded(NamedTuple):
-    """What came out of an alias is on record: these recipients may go to their targets."""
+    """What came out of an alias is on record: these recipients may go to their targets, and `reporting` is told."""
 
     ta: str
     heirs: tuple[tuple[int, Target], ...]
+    reporting: tuple[int, ...] = ()
 
 
 class Deferred(NamedTuple):

@@ -10,6 +10,7 @@ import gc
 import itertools
 import os
 import random
+import secrets
 import signal
 import time
 from typing import Any
@@ -23,6 +24,7 @@ from meta1g.proc.start import Started, start
 from meta1g.proc.stats import print_stats
 from meta1g.proc.threads import block_signals, die_with_any_thread
 from meta1g.proto import msg_ar, msg_ctl, msg_da, msg_ss
+from meta1g.proto.dsn import Form
 from meta1g.qmgr import holds
 from meta1g.qmgr.decider import Decider
 from meta1g.qmgr.host_conf import ENTRIES_MAX, HostConf
@@ -54,6 +56,9 @@ def _settings(started: Started) -> Settings:
         dsn_merge_delay=conf.dsn_handling.merge_delay_max,
         dsn_errors_max=conf.dsn_handling.errors_per_dsn_max,
         dsn_header_only="header_only" in conf.dsn_handling.flags,
+        dsn_form=_form(conf.dsn_handling.flags),
+        dsn_delay=conf.queue_delay.default,
+        dsn_delay_by_lmtp="no_lmtp_delay_dsn" not in conf.dsn_handling.flags,
         out=_out_limits(conf.smtpc),
         lmtp_rcpts_max=conf.smtpc.lmtp_rcpts_per_transaction_max,
         smtp_rcpts_max=conf.smtpc.smtp_rcpts_per_transaction_max,
@@ -69,6 +74,8 @@ def _settings(started: Started) -> Settings:
         smtps_sessions_max=smtps_sessions,
         limit_classes={limits.name: _out_limits(limits) for limits in conf.smtpc.connection_limits},
         sources={source.name: source.ips for source in conf.smtpc.source},
+        wait_for_server=conf.wait_for_server,
+        wait_for_client=conf.wait_for_client,
         looks_up_sessions="lookup_session_conf" in conf.smtpc.flags or bool(_features(started)),
     )
 
@@ -80,6 +87,12 @@ def _tuning(started: Started) -> Tuning:
     if home:
         os.makedirs(home, 0o700, exist_ok=True)
     return Tuning(conf.cache_size, conf.page_size, home)
+
+
+def _form(flags: frozenset[str]) -> Form:
+    if "rfc_format" in flags:
+        return Form.RFC
+    return Form.MIME if "mime_format" in flags else Form.PLAIN
 
 
 def _out_limits(conf: Any) -> OutLimits:
@@ -115,7 +128,7 @@ class Process:
             checkpoint_delay=conf.defedb.delay_between_2_checkpoints,
             checkpoint_kbytes=conf.defedb.kbytes_written_for_checkpointing,
             removes_logs="remove_unused_logfiles" in conf.defedb.flags)
-        self._q = Qmgr(_settings(started), time.time(), random.random)
+        self._q = Qmgr(_settings(started), time.time(), random.random, lambda: secrets.token_hex(16))
         self._q.take_hosts(self._read_hosts())
         for line in fill(self._q, stores.found, time.time()):
             self._log.info(line.text)

@@ -1,7 +1,8 @@
 """SMAR's answers: routes, failures, and what an alias expands to; pure."""
 from meta1g.mta.reply import Reply
+from meta1g.proto.dsn import Action
 from meta1g.proto.msg_ar import Hop, Resolved, Target
-from meta1g.proto.smtp.params import for_members
+from meta1g.proto.smtp.params import for_members, notifies, reporting
 from meta1g.qmgr import aq, outcome, routing, sched, verp
 from meta1g.qmgr.effects import Effect, Expanded, WriteDefedb, WriteIbdb
 from meta1g.qmgr.state import Home, Qmgr, Rcpt, RState, Ta
@@ -41,21 +42,41 @@ def _route(q: Qmgr, ta: Ta, rcpt: Rcpt, target: Target, now: float, out: list[Ef
 
 
 def _expand(q: Qmgr, ta: Ta, rcpt: Rcpt, targets: tuple[Target, ...], now: float, out: list[Effect]) -> None:
-    """The recipient ends and its successors begin, in one record."""
+    """The recipient ends and its successors begin, in one record; one of them only reports that, if it is wanted."""
     aq.drop_rcpt(q, ta, rcpt)
     aq.add_if_gone(q, ta)
     heirs = []
     for target in targets:
         # a list with an owner has reports of its own; the sender's wishes end there (RFC 3461 5.2.7)
         params = b"" if target.has_sender else rcpt.params if len(targets) == 1 else for_members(rcpt.params)
-        heir = Rcpt(ta.next_idx, target.address, params, verp.sender_of_member(q.settings.verp, ta, rcpt, target),
-                    is_expanded=True, home=rcpt.home, state=RState.EXPANDED, since=now)
-        ta.next_idx += 1
-        aq.add_rcpt(q, ta, heir)
-        heirs.append(heir)
+        sender = verp.sender_of_member(q.settings.verp, ta, rcpt, target)
+        heirs.append(_heir(q, ta, rcpt, target.address, params=params, sender=sender, now=now))
     ta.unrouted += len(heirs)
-    then = Expanded(ta.ta, tuple((heir.idx, target) for heir, target in zip(heirs, targets, strict=True)))
+    led = tuple((heir.idx, target) for heir, target in zip(heirs, targets, strict=True))
+    action = _reported(ta, rcpt, targets)
+    if action is not None:
+        heirs.append(_heir(
+            q, ta, rcpt, rcpt.address, params=reporting(rcpt.params, action), sender=rcpt.sender, now=now))
+    then = Expanded(ta.ta, led, tuple(heir.idx for heir in heirs[len(led):]))
     _write_expansion(q, ta, rcpt, heirs, then, now, out)
+
+
+def _heir(
+    q: Qmgr, ta: Ta, of: Rcpt, address: bytes, *, params: bytes, sender: bytes | None, now: float
+) -> Rcpt:
+    heir = Rcpt(ta.next_idx, address, params, sender, is_expanded=True, home=of.home, state=RState.EXPANDED, since=now)
+    ta.next_idx += 1
+    aq.add_rcpt(q, ta, heir)
+    return heir
+
+
+def _reported(ta: Ta, rcpt: Rcpt, targets: tuple[Target, ...]) -> Action | None:
+    """What the sender hears who wants to know of success: nothing more comes from the members (RFC 3461 5.2.7)."""
+    if not rcpt.params or not ta.mail or b"SUCCESS" not in notifies(rcpt.params):
+        return None
+    if any(target.has_sender for target in targets):
+        return Action.DELIVERED  # to a list, which has reports of its own
+    return Action.EXPANDED if len(targets) > 1 else None
 
 
 def on_expanded(q: Qmgr, then: Expanded, now: float, out: list[Effect]) -> None:
@@ -64,6 +85,8 @@ def on_expanded(q: Qmgr, then: Expanded, now: float, out: list[Effect]) -> None:
     ta.unrouted -= len(then.heirs)
     for idx, target in then.heirs:
         _route(q, ta, ta.rcpts[idx], target, now, out)
+    for idx in then.reporting:
+        outcome.expanded(q, ta, ta.rcpts[idx], now)
 
 
 def _write_expansion(

@@ -1,5 +1,6 @@
 """What SMTP clients say: results of deliveries, ends of sessions; pure."""
 from meta1g.mta.reply import Reply
+from meta1g.proto.dsn import Said
 from meta1g.proto.msg_da import Delivered, Ready, Result, SessionEnded, Stage
 from meta1g.qmgr import occ, outcome, sched
 from meta1g.qmgr.effects import Effect, LogLine
@@ -76,6 +77,7 @@ def _on_result(
         outcome.failed(q, ta, rcpt, _UNKNOWN, now, out)
         return
     rcpt.stage = result.stage
+    rcpt.said = _said(rcpt, result)
     if result.code == 0:
         reply = Reply(250, result.estat or "2.0.0", result.text)
         outcome.delivered(q, ta, rcpt, task.began, now, out, reply if reports else None)
@@ -93,7 +95,7 @@ def _host_failed(q: Qmgr, ta: Ta, task: Task, message: Delivered, now: float, ou
     if rests:
         out.append(LogLine(9, f"func=q_occ, ip={address[0]}, port={address[1]}, status=rests, reply={reply}"))
     for rcpt in task.rcpts:
-        rcpt.stage, rcpt.reply = result.stage, reply
+        rcpt.stage, rcpt.reply, rcpt.said = result.stage, reply, _said(rcpt, result)
         rcpt.hop += 1
         if rcpt.hop < len(rcpt.hops):
             sched.make_ready(q, ta, rcpt, now, out)
@@ -103,6 +105,14 @@ def _host_failed(q: Qmgr, ta: Ta, task: Task, message: Delivered, now: float, ou
             outcome.failed(q, ta, rcpt, reply, now, out)
     if rests:
         sched.host_rests(q, address, reply, now, out)
+
+
+def _said(rcpt: Rcpt, result: Result) -> Said | None:
+    """The server's own words, if they are what decided."""
+    if not result.is_said or not rcpt.hops:
+        return None
+    hop = rcpt.hops[min(rcpt.hop, len(rcpt.hops) - 1)]
+    return Said(Reply(result.code or 250, result.estat, result.text), hop.name, hop.ip)
 
 
 def _entry(q: Qmgr, rcpt: Rcpt, now: float) -> occ.OccEntry:

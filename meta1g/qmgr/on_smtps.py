@@ -67,7 +67,7 @@ def on_down(q: Qmgr, peer: PeerKey, out: list[Effect]) -> None:
         for client_ip, count in server.clients.items():
             for _ in range(count):
                 q.icc.close(client_ip)
-    bounce.on_peer_gone(q, peer)
+    bounce.on_peer_gone(q, peer, out)
     q.settling = {ta: settler for ta, settler in q.settling.items() if settler is not peer}
     content.let_go(q, out)
 

@@ -1,4 +1,5 @@
 """What time brings: due recipients, idle sessions, limits; and what comes back from the stores; pure."""
+import math
 from typing import Any
 
 from meta1g.mta import logfmt
@@ -34,11 +35,24 @@ def on_tick(q: Qmgr, now: float, out: list[Effect]) -> None:
     sched.expire(q, now, out)
     sched.wake_all(q)
     _expire_questions(q, now, out)
-    bounce.expire(q, now)
+    _miss_peers(q, now, out)
+    bounce.expire(q, now, out)
     q.occ.trim(now, q.settings.occ_entries_max)
     q.icc.trim(now)
     content.rotate_idle(q, out)
     throttle.throttle(q, out)
+
+
+def _miss_peers(q: Qmgr, now: float, out: list[Effect]) -> None:
+    """Say once that mail waits for a process that is not there (M1 3.8 items 19, 20)."""
+    settings = q.settings
+    for name, is_there, wait in (("smar", q.smar is not None, settings.wait_for_server),
+                                 ("smtpc", bool(q.smtpc), settings.wait_for_client)):
+        if is_there:
+            q.missing.pop(name, None)
+        elif now - q.missing.setdefault(name, now) >= wait:
+            q.missing[name] = math.inf
+            out.append(LogLine(0, f"func=q_peer, peer={name}, status=not there, mail waits for it"))
 
 
 def _expire_questions(q: Qmgr, now: float, out: list[Effect]) -> None:
@@ -94,7 +108,7 @@ def on_done(q: Qmgr, done: Done, now: float, out: list[Effect]) -> None:
         case Deferred():
             outcome.on_deferred(q, then, out)
         case Bounced():
-            bounce.on_bounced(q, then, out)
+            bounce.on_bounced(q, then, now, out)
         case BounceCleared():
             bounce.on_cleared(q, then, now, out)
         case SettledStored():

@@ -10,12 +10,13 @@ from meta1g.mta.reply import Reply
 from meta1g.proto.msg_da import Stage
 from meta1g.proto.msg_ss import Content
 from meta1g.proto.smtp.params import notifies
-from meta1g.qmgr import aq, content, retry
+from meta1g.qmgr import aq, content, notice, retry
 from meta1g.qmgr.effects import Deferred, Effect, EndedThere, Gone, LogLine, Waits, WriteDefedb, WriteIbdb
 from meta1g.qmgr.state import Home, Qmgr, Rcpt, RState, Ta
 from meta1g.shim.defedb import Change
 from meta1g.shim.records import DeferredRcpt, DeferredTa, Outcome, RcptEnd
 
+EXPANDED = Reply(250, "2.1.5", "Goes to the members")
 EXPIRED = Reply(550, "5.4.7", "Message could not be delivered for too long")
 
 
@@ -52,13 +53,19 @@ def defer(
         bounce(q, ta, rcpt, _too_old(reply), now, out)
         return
     rcpt.tries += is_tried
-    rcpt.state, rcpt.since, rcpt.requeued = RState.STORING, now, 0
-    wait = retry.delay(rcpt.tries, settings.retry_delay_min, settings.retry_delay_max, q.luck())
+    rcpt.since, rcpt.requeued = now, 0
+    if ta.luck is None:
+        ta.luck = q.luck()
+    wait = retry.delay(rcpt.tries, settings.retry_delay_min, settings.retry_delay_max, ta.luck)
     q.counters.deferred += 1
     out.append(LogLine(9, logfmt.fields(
         func="q_upd_rcpt_temp", rcpt_id=rcpt_id(ta.ta, rcpt.idx), rcpt=addr.bracketed(rcpt.address),
         delay=int(now - ta.received), next_try=int(now + wait), where=Stage.NAMES[rcpt.stage], reply=reply)))
-    store_deferred(q, ta, rcpt, now + wait, out)
+    if notice.is_delay_due(q, ta, rcpt, now):
+        rcpt.state, rcpt.next_try = RState.WARNING, now + wait
+        _report_at(q, ta, now + settings.dsn_merge_delay)
+    else:
+        store_deferred(q, ta, rcpt, now + wait, out)
 
 
 def _too_old(reply: Reply) -> Reply:
@@ -70,6 +77,7 @@ def store_deferred(q: Qmgr, ta: Ta, rcpt: Rcpt, next_try: float, out: list[Effec
 
     It is counted from now on, so that nobody takes the transaction out of DEFEDB before it is in.
     """
+    rcpt.state = RState.STORING
     if rcpt.home is Home.IBDB:
         q.edbc.count[ta.ta] = q.edbc.count.get(ta.ta, 0) + 1
     puts: list[DeferredTa | DeferredRcpt] = []
@@ -131,6 +139,12 @@ def bounce(q: Qmgr, ta: Ta, rcpt: Rcpt, reply: Reply, now: float, out: list[Effe
         return
     rcpt.state, rcpt.since = RState.BOUNCING, now
     _report_at(q, ta, now + q.settings.dsn_merge_delay)
+
+
+def expanded(q: Qmgr, ta: Ta, rcpt: Rcpt, now: float) -> None:
+    """An alias went to its members, and this is left to report it (RFC 3461 5.2.7)."""
+    rcpt.reply, rcpt.state, rcpt.since = EXPANDED, RState.BOUNCING, now
+    _report_at(q, ta, now)
 
 
 def _report_at(q: Qmgr, ta: Ta, when: float) -> None:

@@ -11,7 +11,7 @@ from meta1g.mta.logfmt import fields
 from meta1g.qmgr import outcome
 from meta1g.qmgr.effects import Effect, LogLine
 from meta1g.qmgr.holds import Holds
-from meta1g.qmgr.state import Qmgr, Rcpt, RState, Ta
+from meta1g.qmgr.state import Qmgr, Rcpt, Ta
 
 
 def is_held(q: Qmgr, rcpt: Rcpt) -> bool:
@@ -21,7 +21,7 @@ def is_held(q: Qmgr, rcpt: Rcpt) -> bool:
 
 def park(q: Qmgr, ta: Ta, rcpt: Rcpt, now: float, out: list[Effect]) -> None:
     """Put a held recipient into DEFEDB as it is."""
-    rcpt.state, rcpt.requeued = RState.STORING, 0
+    rcpt.requeued = 0
     out.append(LogLine(9, fields(func="q_hold", rcpt_id=rcpt_id(ta.ta, rcpt.idx), rcpt=addr.bracketed(rcpt.address),
                                  status="held")))
     again = now if q.holds.is_all else now + q.settings.retry_delay_max

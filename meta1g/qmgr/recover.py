@@ -205,7 +205,7 @@ def _deferred(defedb: Defedb, dsns: list[TaNew], note: Report) -> tuple[list[Def
         else:
             waiting.append(entry)
     names = {entry.ta for entry in waiting}
-    for ta in sorted(stored.keys() - names - {dsn.origin for dsn in dsns}):
+    for ta in sorted(stored.keys() - names - {dsn.origin for dsn in dsns if dsn.ended}):
         note(CorruptRecord(defedb.path, 0, f"the recipients of {ta} are gone"))
     alone = names - stored.keys()
     for ta in sorted(alone):

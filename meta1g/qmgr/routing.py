@@ -1,6 +1,7 @@
 """Finding out where recipients go: SMAR is asked, or the route of the last try is still good; pure (M1 7.2)."""
 from meta1g.proto.msg_ar import Resolve
-from meta1g.qmgr import aq, parking, sched
+from meta1g.proto.smtp.params import reports
+from meta1g.qmgr import aq, outcome, parking, sched
 from meta1g.qmgr.effects import Effect, ReadDefedb, Tell
 from meta1g.qmgr.state import Qmgr, Rcpt, RState, Ta
 
@@ -14,7 +15,9 @@ def admit(q: Qmgr, ta: Ta, now: float, out: list[Effect]) -> None:
 
 def start(q: Qmgr, ta: Ta, rcpt: Rcpt, now: float, out: list[Effect]) -> None:
     """Begin work on a recipient: to its site if the route is still good (M1 7.2), else to SMAR."""
-    if rcpt.hops and rcpt.route_expires > now:
+    if rcpt.params and reports(rcpt.params):
+        outcome.expanded(q, ta, rcpt, now)
+    elif rcpt.hops and rcpt.route_expires > now:
         rcpt.hop = 0
         sched.make_ready(q, ta, rcpt, now, out)
     elif parking.is_held(q, rcpt):

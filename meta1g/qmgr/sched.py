@@ -41,7 +41,7 @@ def make_ready(q: Qmgr, ta: Ta, rcpt: Rcpt, now: float, out: list[Effect]) -> No
         feature = q.hosts.feature_of(hop.ip) if q.settings.looks_up_sessions else ""
         if entry.limit > 0 and feature != WRONG:
             break
-        rcpt.reply = _WRONG if feature == WRONG else entry.reply or _RESTS
+        rcpt.reply, rcpt.said = _WRONG if feature == WRONG else entry.reply or _RESTS, None
         rcpt.hop += 1
     else:
         outcome.defer(q, ta, rcpt, rcpt.reply, now, out)
@@ -51,7 +51,7 @@ def make_ready(q: Qmgr, ta: Ta, rcpt: Rcpt, now: float, out: list[Effect]) -> No
     if _is_crowded(q, site):
         outcome.defer(q, ta, rcpt, _CROWDED, now, out, is_tried=False)
         return
-    rcpt.state, rcpt.since = RState.READY, now
+    rcpt.state, rcpt.since, rcpt.said = RState.READY, now, None
     site.waiting.add(_batch(q, ta, rcpt), rcpt)
     q.ready[site.key] = None
 

@@ -12,6 +12,7 @@ from enum import IntEnum
 from typing import Any, Final, NamedTuple
 
 from meta1g.mta.reply import Reply
+from meta1g.proto.dsn import Form, Said
 from meta1g.proto.msg_ar import Hop
 from meta1g.proto.msg_ss import Content, TaAck
 from meta1g.qmgr.edbc import Edbc
@@ -42,6 +43,7 @@ class RState(IntEnum):
     STORING = 3  # on its way to DEFEDB
     BOUNCING = 4  # waits for its DSN
     EXPANDED = 5  # came out of an alias; waits for its record
+    WARNING = 6  # is deferred once its delay is reported
 
 
 class Verp(NamedTuple):
@@ -66,6 +68,9 @@ class Settings(NamedTuple):
     dsn_merge_delay: float
     dsn_errors_max: int
     dsn_header_only: bool
+    dsn_form: Form
+    dsn_delay: float  # in the queue until its delay is reported; 0 never
+    dsn_delay_by_lmtp: bool
     out: OutLimits
     lmtp_rcpts_max: int
     smtp_rcpts_max: int
@@ -82,6 +87,8 @@ class Settings(NamedTuple):
     limit_classes: Mapping[str, OutLimits] = {}  # sections connection_limits
     sources: Mapping[str, tuple[str, ...]] = {}  # sections source: local addresses
     looks_up_sessions: bool = False  # smtpc_session_conf in qmgr_conf
+    wait_for_server: float = 4.0
+    wait_for_client: float = 4.0
 
 
 @dataclass(slots=True, eq=False)
@@ -106,6 +113,8 @@ class Rcpt:
     is_warned: bool = False
     requeued: int = 0  # how often a session ended before its turn
     is_tried: bool = False  # IBDB has an attempt whose outcome it does not know
+    said: Said | None = None  # what a server said at the last attempt
+    next_try: float = 0.0  # of one whose delay is being reported
 
     @property
     def is_success(self) -> bool:
@@ -120,7 +129,9 @@ class Ta:
     `ibdb_open` counts those whose home is IBDB, `unrouted` those that SMAR was asked about;
     `stored_idx` is the `next_idx` that DEFEDB knows; `may_have_file` says that content in the
     journal may lie in its own file too. DSNs wait until `bounce_at` for more of
-    them, and none is begun before `compose_at`.
+    them, and none is begun before `compose_at`; `returned` are those who got the whole message back.
+    `luck` spreads the tries of different messages; recipients of one go on together, which saves transactions and
+    reports.
     """
 
     ta: str
@@ -141,6 +152,8 @@ class Ta:
     stored_idx: int = 0
     bounce_at: float = 0.0
     compose_at: float = 0.0
+    returned: tuple[bytes, ...] = ()
+    luck: float | None = None
 
 
 class SiteKey(NamedTuple):
@@ -259,6 +272,7 @@ class Qmgr:
     settings: Settings
     start: float
     luck: Callable[[], float] = lambda: 0.5  # a random number from 0 to 1
+    token: Callable[[], str] = lambda: "0" * 32  # letters and digits that nobody can guess
     edbc: Edbc = field(default_factory=Edbc)
     occ: Occ = field(default_factory=Occ)
     icc: Icc = field(default_factory=Icc)
@@ -282,6 +296,7 @@ class Qmgr:
     smtps: dict[PeerKey, SmtpsPeer] = field(default_factory=dict)
     smtpc: dict[PeerKey, SmtpcPeer] = field(default_factory=dict)
     smar: PeerKey = None
+    missing: dict[str, float] = field(default_factory=dict)  # since when, infinity once that was said
     holders: dict[str, set[str]] = field(default_factory=dict)  # who needs each journal segment
     settling: dict[str, PeerKey] = field(default_factory=dict)  # who copies a transaction's content
     bouncing: dict[str, None] = field(default_factory=dict)
@@ -309,10 +324,17 @@ class Qmgr:
 
 @dataclass(slots=True, eq=False)
 class Composing:
-    """A DSN that SMTPS is writing: for which recipients of which transaction, to whom."""
+    """A DSN that SMTPS is writing: for which recipients of which transaction, to whom.
+
+    `is_delay`: its recipients do not end with it. `is_8bit` and `is_utf8` as in `Ta`; `returns` the whole message.
+    """
 
     origin: str
     rcpts: list[Rcpt]
     to: bytes
     peer: PeerKey
     began: float
+    is_delay: bool
+    is_8bit: bool
+    is_utf8: bool
+    returns: bool

@@ -16,13 +16,13 @@ from meta1g.proto.smtp.client import (
     Ask,
     ChunkWanted,
     ContentWanted,
-    Envelope,
     Finished,
     Ready,
     Refused,
     SmtpClient,
 )
 from meta1g.proto.smtp.data import unstuffed
+from meta1g.smtpc.fitting import fit
 from meta1g.smtpc.setting import Setting
 from meta1g.smtpc.timing import Timing
 from meta1g.st.netfd import NetFd, connect
@@ -157,15 +157,17 @@ class Session:
     def _deliver(self, task: Deliver) -> None:
         if self._timing is not None and self._done:
             self._timing.restart()
-        rcpts = tuple(rcpt.address for rcpt in task.rcpts)
-        self._machine.begin(Envelope(task.mail, rcpts, task.size, task.is_8bit, task.is_utf8, task.mail_params,
-                                     tuple(rcpt.params for rcpt in task.rcpts)))
-        chunks = _until_last(unstuffed(self._set.pieces(task.ta, task.content[0])))
+        try:
+            envelope, pieces = fit(task, self._machine.extensions, lambda: self._set.pieces(task.ta, task.content[0]))
+        except (StoreError, CorruptRecord) as error:
+            raise self._unreadable(task, error) from None
+        self._machine.begin(envelope)
+        chunks = _until_last(unstuffed(pieces()))
         while True:
             event = self._next()
             match event:
                 case ContentWanted():
-                    self._send_content(task)
+                    self._send_content(task, pieces())
                 case ChunkWanted():
                     self._send_chunk(task, chunks)
                 case Finished():
@@ -175,12 +177,10 @@ class Session:
                 case Refused():
                     raise Refusal(event.reply, _STAGES[event.ask])
 
-    def _send_content(self, task: Deliver) -> None:
-        assert self._netfd is not None
-        setting = self._set
+    def _send_content(self, task: Deliver, pieces: Iterable[bytes]) -> None:
         try:
             last = b""
-            for piece in setting.pieces(task.ta, task.content[0]):
+            for piece in pieces:
                 if last:
                     self._write(last)
                 last = piece
@@ -262,7 +262,7 @@ class Session:
             reply = answered.reply
             stage = _STAGES[answered.ask]
             code = 0 if answered.ask is Ask.DOT and reply.code // 100 == 2 else _failure_code(answered)
-            results.append(Result(rcpt.idx, code, stage, reply.estat, reply.text))
+            results.append(Result(rcpt.idx, code, stage, answered.is_said, reply.estat, reply.text))
             self._log_rcpt(task, rcpt.address, stage, code, reply)
         self._set.report(Delivered(self.number, task.task, is_open, False, "DSN" in self._machine.extensions,
                                    tuple(results)))
@@ -275,7 +275,7 @@ class Session:
         elif lost.stage == Stage.MAIL and self._done and not isinstance(lost, Refusal):
             return  # the server had closed the idle connection: SessionEnded gives the task back untried
         else:
-            finished = self._machine.abandon(lost.reply)
+            finished = self._machine.abandon(lost.reply, is_said=isinstance(lost, Refusal))
             if finished is not None:
                 self._report(task, finished, is_open=False)
 
@@ -283,7 +283,9 @@ class Session:
         if not self._tasks or lost.stage > Stage.EHLO:
             return
         task, reply = self._tasks.popleft(), lost.reply
-        results = tuple(Result(rcpt.idx, reply.code, lost.stage, reply.estat, reply.text) for rcpt in task.rcpts)
+        is_said = isinstance(lost, Refusal)
+        results = tuple(
+            Result(rcpt.idx, reply.code, lost.stage, is_said, reply.estat, reply.text) for rcpt in task.rcpts)
         for rcpt in task.rcpts:
             self._log_rcpt(task, rcpt.address, lost.stage, reply.code, reply)
         self._set.report(Delivered(self.number, task.task, False, True, False, results))

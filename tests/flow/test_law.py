@@ -15,12 +15,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.strategies import DataObject
 
+from meta1g.proto.dsn import Form
 from meta1g.proto.msg_ar import Target
 from meta1g.proto.msg_da import Deliver
 from meta1g.proto.msg_ss import Leaving
 from meta1g.qmgr.effects import EndedThere, WriteDefedb, WriteIbdb
 from meta1g.shim.records import Outcome, RcptEnd
-from tests.flow.world import Peer, Smtps, World, default_route, target
+from tests.flow.world import SETTINGS, Peer, Smtps, World, default_route, target
 
 STORIES: Final = int(os.environ.get("STORIES", "500"))
 CODES = [0, 0, 0, 450, 550]
@@ -36,7 +37,8 @@ class Chaos:
 
     def __init__(self, pick: Callable[[Sequence[Any]], Any]) -> None:
         self.pick = pick
-        self.world = World().begin()
+        delay, form = pick([60, 0]), pick(list(Form)[::-1])
+        self.world = World(SETTINGS._replace(dsn_delay=delay, dsn_form=form)).begin()
         self.world.connect(self.world.smtps2)
         self.is_calm = False
         self.world.result = self.result

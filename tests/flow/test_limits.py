@@ -114,3 +114,17 @@ def test_a_limit_changes_by_reading_the_map_again(limited: World) -> None:
     limited.sleep(5)
     assert _most_open(limited, 30, b"a.test") == 1
     assert len(limited.delivered) == 60
+
+
+def test_who_is_missing_is_said_once() -> None:
+    world = World(SETTINGS._replace(wait_for_client=4.0)).begin()
+    world.disconnect(world.smtpc)
+    world.sleep(3)
+    assert not any("status=not there" in line for line in world.log)
+    world.sleep(60)
+    assert ["peer=smtpc, status=not there" in line for line in world.log].count(True) == 1
+    world.connect(world.smtpc)
+    world.sleep(2)
+    world.disconnect(world.smtpc)
+    world.sleep(60)
+    assert ["peer=smtpc, status=not there" in line for line in world.log].count(True) == 2

@@ -104,7 +104,7 @@ def test_thousand_recipients_in_one_transaction() -> None:
     world.check_empty()
 
 
-@pytest.mark.parametrize("results", [(), (Result(0, 0, 99, "", ""),), (Result(7, 0, 1, "", ""),)])
+@pytest.mark.parametrize("results", [(), (Result(0, 0, 99, True, "", ""),), (Result(7, 0, 1, True, "", ""),)])
 @pytest.mark.parametrize("is_host", [True, False])
 def test_nonsense_from_a_delivery_agent_strands_nobody(
     world: World, results: tuple[Result, ...], is_host: bool

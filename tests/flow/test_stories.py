@@ -433,7 +433,7 @@ def test_expired(code: int, expected: bytes) -> None:
     world.run().sleep(120, 10)
     (task,) = world.q.tasks.values()
     world.silent.clear()
-    failure = (Result(0, code, Stage.GREETING, "", "no service"),)
+    failure = (Result(0, code, Stage.GREETING, True, "", "no service"),)
     world.feed((world.smtpc, Delivered(task.session, task.number, False, True, False, failure), 0))
     world.run().sleep(10)
     (dsn,) = world.composed.values()

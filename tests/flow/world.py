@@ -12,6 +12,7 @@ from typing import Any
 
 from meta1g.mta.errors import CorruptRecord, StoreError, TornTail
 from meta1g.mta.ids import ss_id
+from meta1g.proto.dsn import Form
 from meta1g.proto.msg_ar import Hop, Protocol, Resolve, Resolved, Target
 from meta1g.proto.msg_ctl import Answer, Command
 from meta1g.proto.msg_da import CloseSession, Deliver, Delivered, Ready, Result, Stage
@@ -62,8 +63,8 @@ from tests.flow.defedb import FakeDefedb
 SETTINGS = Settings(
     hostname="host.test", aq_entries_max=500, iqdb_entries_max=500, retry_delay_min=60, retry_delay_max=600,
     queue_return=3600, double_bounce_address=b"double@host.test", verp=Verp(), dsn_merge_delay=5,
-    dsn_errors_max=100, dsn_header_only=False, out=OutLimits(2, 5, 10),
-    lmtp_rcpts_max=10, smtp_rcpts_max=10, reuses_connections=True,
+    dsn_errors_max=100, dsn_header_only=False, dsn_form=Form.PLAIN, dsn_delay=0, dsn_delay_by_lmtp=True,
+    out=OutLimits(2, 5, 10), lmtp_rcpts_max=10, smtp_rcpts_max=10, reuses_connections=True,
     occ_entries_max=100, in_rate_max=100, in_connections_max=10, delivery_timeout=300, scheduler_timeout=600,
     smar_timeout=30, disk_space_min=100, disk_space_ok=200, smtps_sessions_max=50)
 FOLDER = "ibdb"
@@ -252,7 +253,8 @@ class World:
         self.feed((self.tool, Command(name, json.dumps(arguments)), 1))
 
     def send(self, *rcpts: bytes, mail: bytes = b"from@host.test", server: Smtps | None = None,
-             is_large: bool = False, mail_params: bytes = b"", params: bytes = b"") -> int:
+             is_large: bool = False, mail_params: bytes = b"", params: bytes = b"", is_8bit: bool = False,
+             is_utf8: bool = False) -> int:
         """A transaction that SMTPS has on stable storage; its tag."""
         server = server or self.smtps
         self.counter += 1
@@ -268,7 +270,7 @@ class World:
         if server.open_segments != before:
             self._say(server, server.open_segments, 0)
         self._say(server, TaCommit(
-            self.now, 0, 10, False, False, "S" + "0" * 18, ta, "192.0.2.1", mail, mail_params,
+            self.now, 0, 10, is_8bit, is_utf8, "S" + "0" * 18, ta, "192.0.2.1", mail, mail_params,
             tuple(Rcpt(idx, rcpt, params) for idx, rcpt in enumerate(rcpts)), (place,)), tag)
         return tag
 
@@ -449,7 +451,7 @@ class World:
         hop = self.hops[message.session]
         if message.is_new and self.host_fails(hop):
             self.sessions.discard(message.session)
-            results = tuple(Result(r.idx, 451, Stage.CONNECT, "4.4.1", "refused") for r in message.rcpts)
+            results = tuple(Result(r.idx, 451, Stage.CONNECT, False, "4.4.1", "refused") for r in message.rcpts)
             self._put(peer, (peer, Delivered(message.session, message.task, False, True, False, results), 0))
             return
         results = []
@@ -457,7 +459,7 @@ class World:
             code = self.result(message, rcpt.address)
             if code == 0:
                 self.delivered.append((message.ta, message.mail, rcpt.address))
-            results.append(Result(rcpt.idx, code, Stage.DOT if code == 0 else Stage.RCPT, "", "said so"))
+            results.append(Result(rcpt.idx, code, Stage.DOT if code == 0 else Stage.RCPT, True, "", "said so"))
         self._put(peer, (peer, Delivered(message.session, message.task, True, False, self.has_dsn, tuple(results)), 0))
 
     # Stores

@@ -19,6 +19,7 @@ class Sink:
         self.unanswered: set[bytes] = set()  # numbers that were taken, but got no reply
         self.ids: dict[str, set[str]] = {}  # transaction ids, from our Received field, by number
         self.refuse = False
+        self.extensions = ["PIPELINING", "8BITMIME"]
         self.reply = b""
         self.mischief: Callable[[str], str] = lambda where: ""  # at "rcpt" or "dot": "450", "drop", "late", "slow"
         self._lock = threading.Lock()
@@ -64,7 +65,8 @@ class Sink:
         for line in stream:
             verb = line[:4].upper()
             if verb in (b"EHLO", b"HELO"):
-                sock.sendall(b"250-sink\r\n250-PIPELINING\r\n250 8BITMIME\r\n")
+                words = ["sink", *self.extensions]
+                sock.sendall("".join(f"250{' ' if word is words[-1] else '-'}{word}\r\n" for word in words).encode())
             elif verb == b"DATA":
                 sock.sendall(b"354 go\r\n")
                 content = []

@@ -13,6 +13,7 @@ from meta1g.proto.msg_ar import Hop, Protocol, Resolve, Resolved, Target
 from meta1g.proto.msg_da import CloseSession, Deliver, Delivered, Ready, Result
 from meta1g.proto.msg_ss import Compose, Composed, Content, JournalOpen, Rcpt, TaAck, TaCommit
 from meta1g.proto.rcb import PeerUp
+from meta1g.qmgr import aq
 from meta1g.qmgr.effects import Done, Effect, Loaded, LogLine, ReadDefedb, Tell, WriteDefedb, WriteIbdb
 from meta1g.qmgr.host_conf import HostConf
 from meta1g.qmgr.state import Qmgr, Settings
@@ -82,7 +83,7 @@ class Simulation:
     def _next_time(self) -> float:
         times = [self._events[0][0]] if self._events else []
         due = self.q.edbc.next_time()
-        if due is not None:
+        if due is not None and aq.room(self.q) > 0:
             times.append(due)
         if self.q.aq or self.q.sessions:
             times.append(self._tick)
@@ -147,7 +148,7 @@ class Simulation:
         answer = site.answer([rcpt.address for rcpt in message.rcpts], self.now - self.began, self.luck)
         self._later(answer.delay, (self.peers["smtpc"], Delivered(
             message.session, message.task, not answer.is_host, answer.is_host, False, tuple(
-                Result(rcpt.idx, code, answer.stage, "", "said so")
+                Result(rcpt.idx, code, answer.stage, True, "", "said so")
                 for rcpt, code in zip(message.rcpts, answer.codes, strict=True))), 0))
 
     def _delivered(self, message: Delivered) -> None:

@@ -1,4 +1,6 @@
 """The way out over real sockets: limits of a server, local addresses, session features."""
+import email
+import smtplib
 import socket
 import threading
 from collections.abc import Iterator
@@ -18,7 +20,7 @@ class Watch:
     """Counts connections on their way to a sink, and where they come from."""
 
     def __init__(self, sink: Sink) -> None:
-        self._sink = sink
+        self.sink = sink
         self._listener = socket.create_server((HOST, 0))
         self.port = int(self._listener.getsockname()[1])
         self.open = self.most = 0
@@ -36,7 +38,7 @@ class Watch:
             threading.Thread(target=self._pass_on, args=(sock,), daemon=True).start()
 
     def _pass_on(self, sock: socket.socket) -> None:
-        with sock, socket.create_connection((HOST, self._sink.port)) as there:
+        with sock, socket.create_connection((HOST, self.sink.port)) as there:
             back = threading.Thread(target=_copy, args=(there, sock), daemon=True)
             back.start()
             _copy(sock, there)
@@ -76,6 +78,7 @@ def watch(server: Instance) -> Iterator[Watch]:
     mt = server.base / "etc" / "mt"
     before = mt.read_text()
     server.add("mt", f"sink.test {{ port={watch.port}; ip={{{HOST}}} }}\n")
+    _configure(server, "")
     yield watch
     mt.write_text(before)
     sink.close()
@@ -102,7 +105,6 @@ def test_connections_to_a_server_are_limited(server: Instance, watch: Watch, ent
 
 
 def test_without_limits_there_are_more(server: Instance, watch: Watch) -> None:
-    _configure(server, "")
     _send(server, 20)
     assert watch.most > 2
 
@@ -132,3 +134,36 @@ def test_mail_waits_for_the_mending_of_its_entry(server: Instance, watch: Watch)
     _configure(server, "")
     server.flush()
     until(server.is_empty)
+
+
+@pytest.mark.parametrize(("extensions", "expected"), [
+    (["8BITMIME"], "grün"), ([], "gr=C3=BCn"), (["PIPELINING"], "gr=C3=BCn")])
+def test_a_server_that_takes_7_bits_only(
+    server: Instance, watch: Watch, extensions: list[str], expected: str
+) -> None:
+    watch.sink.extensions = extensions
+    text = "MIME-Version: 1.0\nContent-Type: text/plain; charset=utf-8\nContent-Transfer-Encoding: 8bit\n\ngrün\n.dot\n"
+    with smtplib.SMTP(HOST, server.port) as smtp:
+        smtp.sendmail("a@mail.test", "x@sink.test", text.replace("\n", "\r\n").encode(), ["BODY=8BITMIME"])
+    until(server.is_empty)
+    (message,) = watch.sink.messages
+    assert f"\r\n\r\n{expected}\r\n..dot\r\n".encode() in message
+    found = email.message_from_bytes(message)
+    assert found["Content-Transfer-Encoding"] == ("8bit" if "8BITMIME" in extensions else "quoted-printable")
+
+
+def test_8_bits_in_a_header_come_back(server: Instance, watch: Watch) -> None:
+    watch.sink.extensions = []
+    with smtplib.SMTP(HOST, server.port) as smtp:
+        smtp.sendmail("postmaster@out.test", "x@sink.test", "Subject: grün\r\n\r\nx\r\n".encode(), ["BODY=8BITMIME"])
+    report = until(lambda: server.mail("postmaster"))[0].read_text(errors="replace")
+    assert "The next server does not offer 8BITMIME, and its header has 8-bit octets" in report
+    assert watch.sink.messages == []
+
+
+def test_utf8_that_is_not_needed(server: Instance, watch: Watch) -> None:
+    with smtplib.SMTP(HOST, server.port) as smtp:
+        smtp.ehlo()
+        smtp.sendmail("a@mail.test", "x@sink.test", b"Subject: x\r\n\r\nx\r\n", ["SMTPUTF8"])
+    until(server.is_empty)
+    assert len(watch.sink.messages) == 1

@@ -36,7 +36,8 @@ class Ask(Enum):
 class Envelope(NamedTuple):
     """A transaction to send: `rcpts` are addresses, `size` in octets.
 
-    `params` and `rcpt_params` are the texts of DSN parameters that came with the mail (RFC 3461).
+    `params` and `rcpt_params` are the texts of DSN parameters that came with the mail (RFC 3461). With a `refusal` it
+    is not sent: that is what becomes of it.
     """
 
     mail: bytes
@@ -46,6 +47,7 @@ class Envelope(NamedTuple):
     is_utf8: bool = False
     params: bytes = b""
     rcpt_params: tuple[bytes, ...] = ()
+    refusal: Reply | None = None
 
     @property
     def is_binary(self) -> bool:
@@ -68,11 +70,15 @@ class ChunkWanted(NamedTuple):
 
 
 class Answered(NamedTuple):
-    """One recipient's fate: `at` is its place in the envelope, `ask` the command that decided."""
+    """One recipient's fate: `at` is its place in the envelope, `ask` the command that decided.
+
+    `is_said`: the reply is the server's, not our own word.
+    """
 
     at: int
     ask: Ask
     reply: Reply
+    is_said: bool = True
 
 
 class Finished(NamedTuple):
@@ -207,17 +213,9 @@ class SmtpClient:
         self._results = [None] * len(envelope.rcpts)
         self._accepted = []
         self._data_sent = False
-        largest = self.extensions.get("SIZE", "")
-        if largest.isdigit() and 0 < int(largest) < envelope.size:
-            self._fail_rest(Ask.MAIL, _TOO_LARGE)
-            self._finish()
-            return
-        if envelope.is_utf8 and "SMTPUTF8" not in self.extensions:
-            self._fail_rest(Ask.MAIL, _NO_UTF8)
-            self._finish()
-            return
-        if envelope.is_binary and not {"BINARYMIME", "CHUNKING"} <= self.extensions.keys():
-            self._fail_rest(Ask.MAIL, _NO_BINARY)
+        refusal = envelope.refusal or self._refusal(envelope)
+        if refusal is not None:
+            self._fail_rest(Ask.MAIL, refusal, is_said=False)
             self._finish()
             return
         self._say(Ask.MAIL, b"MAIL FROM:" + addr.bracketed(envelope.mail) + self._mail_params(envelope))
@@ -225,6 +223,17 @@ class SmtpClient:
             self._say_rcpts()
             self._say(Ask.DATA, b"DATA")
             self._data_sent = True
+
+    def _refusal(self, envelope: Envelope) -> Reply | None:
+        """Why the server, by what it offers, would not take this."""
+        largest = self.extensions.get("SIZE", "")
+        if largest.isdigit() and 0 < int(largest) < envelope.size:
+            return _TOO_LARGE
+        if envelope.is_utf8 and "SMTPUTF8" not in self.extensions:
+            return _NO_UTF8
+        if envelope.is_binary and not {"BINARYMIME", "CHUNKING"} <= self.extensions.keys():
+            return _NO_BINARY
+        return None
 
     def end_content(self) -> None:
         """The content has been sent: send the final dot."""
@@ -250,11 +259,14 @@ class SmtpClient:
         """Say goodbye."""
         self._say(Ask.QUIT, b"QUIT")
 
-    def abandon(self, reply: Reply) -> Finished | None:
-        """The connection is gone: what the running transaction came to, None if there is none."""
+    def abandon(self, reply: Reply, *, is_said: bool = False) -> Finished | None:
+        """The connection is gone: what the running transaction came to, None if there is none.
+
+        `is_said`: the server said so itself.
+        """
         if self._envelope is None:
             return None
-        self._fail_rest(self.awaits or Ask.DOT, reply)
+        self._fail_rest(self.awaits or Ask.DOT, reply, is_said=is_said)
         results = tuple(result for result in self._results if result is not None)
         self._envelope = None
         return Finished(results)
@@ -368,7 +380,7 @@ class SmtpClient:
             self._awaited.append((Ask.RSET, 0))
             return
         bad = reply if not reply.is_positive else Reply(451, "4.5.0", f"Unexpected reply to DATA: {reply}")
-        self._fail_rest(Ask.DATA, bad)
+        self._fail_rest(Ask.DATA, bad, is_said=bad is reply)
         self._reset()
 
     def _on_chunk(self, reply: Reply) -> None:
@@ -387,13 +399,13 @@ class SmtpClient:
     def _reset(self) -> None:
         self._say(Ask.RSET, b"RSET")
 
-    def _fail_rest(self, ask: Ask, reply: Reply) -> None:
+    def _fail_rest(self, ask: Ask, reply: Reply, *, is_said: bool = True) -> None:
         for at, result in enumerate(self._results):
             if result is None:
-                self._results[at] = Answered(at, ask, reply)
+                self._results[at] = Answered(at, ask, reply, is_said)
 
     def _finish(self) -> None:
-        self._fail_rest(Ask.DATA, _NO_REPLY)
+        self._fail_rest(Ask.DATA, _NO_REPLY, is_said=False)
         results = tuple(result for result in self._results if result is not None)
         self._envelope = None
         self._queue.append(Finished(results))

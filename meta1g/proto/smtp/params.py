@@ -18,6 +18,7 @@ _XTEXT: Final = re.compile(rb"(?:[!-*,-<>-~]|\+(?:[2-6][0-9A-F]|7[0-9A-E]))*")  
 _UTF8_TEXT: Final = re.compile(rb"(?:[!-*,-<>-\[\]-~]|\\x\{[0-9A-F]{2,6}\}|[\x80-\xff])*")  # RFC 6533 3
 _NOTIFY: Final = frozenset({b"SUCCESS", b"FAILURE", b"DELAY"})
 _UNLESS_TOLD: Final = frozenset({b"FAILURE", b"DELAY"})
+_REPORTS: Final = b"REPORTS"
 _DSN: Final = (b"RET", b"ENVID")
 _BODIES: Final = {b"7BIT": "offers_8bitmime", b"8BITMIME": "offers_8bitmime", b"BINARYMIME": "offers_binarymime"}
 
@@ -135,6 +136,19 @@ def notifies(params: bytes) -> frozenset[bytes]:
         return _UNLESS_TOLD
     value = split_onward(params).get(b"NOTIFY")
     return _UNLESS_TOLD if value is None else frozenset(value.upper().split(b",")) - {b"NEVER"}
+
+
+def reporting(params: bytes, action: str) -> bytes:
+    """The parameters of what stands in an alias' place once it was expanded, only to report this action.
+
+    No client can give them: the keyword is ours.
+    """
+    return b"%b=%b %b" % (_REPORTS, action.encode(), params)
+
+
+def reports(params: bytes) -> str:
+    """What `reporting` put there, empty if it did not."""
+    return split_onward(params).get(_REPORTS, b"").decode() if params.startswith(_REPORTS) else ""
 
 
 def for_members(params: bytes) -> bytes:

@@ -15,6 +15,8 @@ from meta1g.proto.smtp.params import (
     ehlo_words,
     mail_params,
     rcpt_params,
+    reporting,
+    reports,
     split_onward,
 )
 
@@ -151,3 +153,11 @@ def test_any_octets(start: bytes, octets: bytes) -> None:
         proxy.parse(start + octets)
     except RemoteProtocolError:
         pass
+
+
+def test_reporting() -> None:
+    made = reporting(b"NOTIFY=SUCCESS ORCPT=rfc822;a@b", "expanded")
+    assert reports(made) == "expanded"
+    assert split_onward(made)[b"ORCPT"] == b"rfc822;a@b"
+    assert reports(b"NOTIFY=SUCCESS") == ""
+    assert reports(b"") == ""

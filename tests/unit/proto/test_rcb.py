@@ -21,7 +21,7 @@ MESSAGES = [
     (msg_ss.VOCABULARY, msg_ss.Compose(True, "S1", "S2", b"head", b"", (CONTENT,))),
     (msg_da.VOCABULARY, msg_da.Deliver(1, 2, 0, 3, True, False, False, "S1", "", "x", b"", b"",
                                        (msg_da.DaRcpt(0, b"x", b""),), (CONTENT,), (HOP,))),
-    (msg_da.VOCABULARY, msg_da.Delivered(1, 2, True, False, True, (msg_da.Result(0, 550, 4, "5.1.1", "no"),))),
+    (msg_da.VOCABULARY, msg_da.Delivered(1, 2, True, False, True, (msg_da.Result(0, 550, 4, True, "5.1.1", "no"),))),
     (msg_ar.VOCABULARY, msg_ar.Resolved((msg_ar.Target(0, 60, 0, False, False, b"a@b", b"", "", "", "", (HOP, HOP)),))),
     (msg_ctl.VOCABULARY, msg_ctl.Answer(False, "{}")),
 ]
