@@ -12,12 +12,16 @@ from meta1g.proto.rcb import PROTOCOL_VERSION, FrameReader, Hello, Vocabulary
 _TIMEOUT: Final = 60.0  # seconds: SMAR's own limit for an answer
 
 
-def ask_qmgr(path: str, name: str) -> dict[str, Any]:
-    """QMGR's answer to one command. LinkDown with the reason if there is none."""
-    answer: Answer = _ask(path, msg_ctl.VOCABULARY, Command(name, "{}"))
+class Refused(LinkDown):
+    """QMGR has answered, but does not do it; the text says why."""
+
+
+def ask_qmgr(path: str, name: str, **arguments: tuple[str, ...]) -> dict[str, Any]:
+    """QMGR's answer to one command. LinkDown with the reason if there is none, Refused if that is the answer."""
+    answer: Answer = _ask(path, msg_ctl.VOCABULARY, Command(name, json.dumps(arguments)))
     found: dict[str, Any] = json.loads(answer.text)
     if answer.is_error:
-        raise LinkDown(str(found.get("error")))
+        raise Refused(str(found.get("error")))
     return found
 
 

@@ -282,6 +282,10 @@ def _lines(running: dict[str, Any], queue: dict[str, Any]) -> list[str]:
         if process["keyword"] == "qmgr":
             line += f", active {sizes.get('aq', '?')}, deferred {sizes.get('deferred', '?')}"
         lines.append(line)
+    holds = queue.get("holds", {})
+    if holds.get("all") or holds.get("sites"):
+        what = "all deliveries" if holds["all"] else " ".join(holds["sites"])
+        lines.append(f"held: {what}; qmgrctl release lets them go on")
     return lines
 
 

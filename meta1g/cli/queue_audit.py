@@ -2,7 +2,7 @@
 import os
 from typing import NamedTuple
 
-from meta1g.cli.queue_files import read_defedb
+from meta1g.cli.queue_files import open_defedb
 from meta1g.conf.load import Config
 from meta1g.mta.errors import CorruptRecord, StoreError
 from meta1g.proto.msg_ss import Content
@@ -46,11 +46,14 @@ def survey(config: Config) -> Survey:
     replayed = replay(ibdb.read(Disk(), os.path.join(config.queue_directory, ibdb.FOLDER), on_damage))
     deferred: dict[str, DeferredTa] = {}
     rcpts: list[DeferredRcpt] = []
-    for entry in read_defedb(config, on_damage):
-        if isinstance(entry, DeferredTa):
-            deferred[entry.ta] = entry
-        else:
-            rcpts.append(entry)
+    snapshot = open_defedb(config, on_damage)
+    if snapshot is not None:
+        for entry in snapshot:
+            if isinstance(entry, DeferredTa):
+                deferred[entry.ta] = entry
+            else:
+                rcpts.append(entry)
+        snapshot.close()
     return Survey(replayed, deferred, rcpts, files, leftovers, damage)
 
 

@@ -18,8 +18,10 @@ from meta1g.qmgr.effects import (
     ReadDefedb,
     RemoveContent,
     RemoveSegment,
+    ScanDefedb,
     Tell,
     WriteDefedb,
+    WriteHolds,
     WriteIbdb,
 )
 from meta1g.qmgr.state import Qmgr
@@ -97,7 +99,9 @@ class Decider:
                     log.write(effect.text, effect.level)
                 else:
                     log.error(effect.text)
-            elif isinstance(effect, WriteDefedb | ReadDefedb | RemoveContent | RemoveSegment):
+            elif isinstance(
+                effect, WriteDefedb | ReadDefedb | RemoveContent | RemoveSegment | ScanDefedb | WriteHolds
+            ):
                 disk.append(effect)
         if ibdb:
             self._ibdb.put(ibdb)

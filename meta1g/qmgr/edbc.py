@@ -1,5 +1,6 @@
 """EDBC: the recipients in DEFEDB in order of their next-time-to-try (M1 7.1); pure."""
 import heapq
+from collections.abc import Set
 
 
 class Edbc:
@@ -28,6 +29,19 @@ class Edbc:
             found.setdefault(ta, []).append(idx)
             room -= 1
         return found
+
+    def bring_forward(self, chosen: Set[tuple[str, int]], now: float) -> int:
+        """Make these recipients due, by transaction and index; how many of them wait here."""
+        count = 0
+        heap = []
+        for entry in self._heap:
+            if entry[1:] in chosen:
+                count += 1
+                entry = (min(entry[0], now), entry[1], entry[2])
+            heap.append(entry)
+        heapq.heapify(heap)
+        self._heap = heap
+        return count
 
     def hurry(self, now: float) -> int:
         """Make every recipient due; how many there are."""

@@ -1,8 +1,11 @@
 """What the decider wants done: it decides, others carry out, in this order (design 3, 5); pure."""
 from typing import Any, NamedTuple
 
+from meta1g.mta.selection import Picker
 from meta1g.proto.msg_ar import Target
 from meta1g.proto.msg_ss import Content
+from meta1g.qmgr.holds import Holds
+from meta1g.qmgr.occ import Address
 from meta1g.qmgr.state import PeerKey
 from meta1g.shim.defedb import Change
 from meta1g.shim.records import DeferredRcpt, DeferredTa, IbdbRecord
@@ -57,6 +60,21 @@ class RemoveSegment(NamedTuple):
     segment: str
 
 
+class ScanDefedb(NamedTuple):
+    """Look at some recipients in DEFEDB, in the order of their keys from `start` on; comes back as `Scanned`."""
+
+    picker: Picker
+    start: bytes
+    then: Any
+
+
+class WriteHolds(NamedTuple):
+    """Put what is held into its file; `then` comes back, as failed if the disk refuses."""
+
+    holds: Holds
+    then: Any
+
+
 class LogLine(NamedTuple):
     """Log this at `level`; 0 is an error."""
 
@@ -64,7 +82,7 @@ class LogLine(NamedTuple):
     text: str
 
 
-Effect = Tell | WriteIbdb | WriteDefedb | ReadDefedb | RemoveContent | RemoveSegment | LogLine
+Effect = Tell | WriteIbdb | WriteDefedb | ReadDefedb | RemoveContent | RemoveSegment | ScanDefedb | WriteHolds | LogLine
 
 # What comes back from the other threads.
 
@@ -84,6 +102,17 @@ class Loaded(NamedTuple):
     ta: DeferredTa | None
     rcpts: tuple[DeferredRcpt, ...]
     idxs: tuple[int, ...]
+    error: str = ""
+
+
+class Scanned(NamedTuple):
+    """The answer to ScanDefedb: recipients that were picked and the hosts of their routes; where to go on, b"" at the
+    end."""
+
+    then: Any
+    found: tuple[tuple[str, int], ...]
+    addresses: frozenset[Address]
+    next: bytes
     error: str = ""
 
 
@@ -158,6 +187,14 @@ class BounceCleared(NamedTuple):
     """The recipients that a DSN is about are out of DEFEDB too."""
 
     dsn: str
+
+
+class HoldsStored(NamedTuple):
+    """The file says what is held; who wants to know it. `freed`: sites whose recipients may go now."""
+
+    peer: PeerKey
+    tag: int
+    freed: tuple[str, ...]
 
 
 class SettledStored(NamedTuple):

@@ -25,6 +25,7 @@ from meta1g.proc.stats import print_stats
 from meta1g.proc.threads import block_signals, die_with_any_thread
 from meta1g.proto import msg_ar, msg_ctl, msg_da, msg_ss
 from meta1g.proto.dsn import Form
+from meta1g.qmgr import holds
 from meta1g.qmgr.decider import Decider
 from meta1g.qmgr.host_conf import ENTRIES_MAX, HostConf
 from meta1g.qmgr.occ import OutLimits
@@ -33,7 +34,7 @@ from meta1g.qmgr.opening import open_stores
 from meta1g.qmgr.recover import fill
 from meta1g.qmgr.state import Qmgr, Settings, Verp
 from meta1g.qmgr.store import DefedbThread, IbdbThread
-from meta1g.shim import ibdb
+from meta1g.shim import ibdb, smallfile
 from meta1g.shim.cdb import ContentDb
 from meta1g.shim.defedb import Tuning
 from meta1g.shim.mapdb import MapDb
@@ -131,6 +132,7 @@ class Process:
         self._q.take_hosts(self._read_hosts())
         for line in fill(self._q, stores.found, time.time()):
             self._log.info(line.text)
+        self._q.holds = self._read_holds()  # now that threads are there to carry out what follows from it
         self._decider = Decider(self._q, self._log, self._ibdb_thread, self._defedb_thread, self._reload)
         self._hub = Hub("qmgr", self._log, self._on_batch)
 
@@ -182,6 +184,19 @@ class Process:
         for entry in hosts.wrong:
             self._log.error(f"func=qmgr_conf, {fields(entry=entry)}, status=does not count")
         return hosts
+
+    def _read_holds(self) -> holds.Holds:
+        """What is held since an earlier run; if that can't be known everything is."""
+        try:
+            octets = smallfile.read(self._disk, holds.FILE)
+            found = holds.parse(octets.decode()) if octets else holds.Holds()
+        except (StoreError, ValueError) as error:
+            self._log.error(f"func=q_hold, file={holds.FILE}, reason={error}, status=all is held; "
+                            "qmgrctl release when you know what should be")
+            return holds.Holds(True)
+        if found:
+            self._log.warning(f"func=q_hold, {fields(all=found.is_all, sites=len(found.sites))}, status=held")
+        return found
 
     def _reload(self) -> None:
         """Read the configuration map anew (M1 4.8); if that fails the old one stays."""

@@ -9,6 +9,7 @@ Rules
     An entry that nobody uses is forgotten after its timeout, unless its host fails.
 """
 from collections import deque
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any, Final, NamedTuple
 
@@ -122,6 +123,13 @@ class Occ:
         """The configuration is another: entries take the limits that they are given next."""
         for entry in self._entries.values():
             entry.is_stale = True
+
+    def wake(self, addresses: Iterable[Address] | None = None) -> None:
+        """End the rests of these addresses, or of all: their next delivery probes."""
+        for address in list(self._entries) if addresses is None else addresses:
+            entry = self._entries.get(address)
+            if entry is not None:
+                entry.rests_until = 0.0
 
     def trim(self, now: float, entries_max: int) -> None:
         """Forget entries that are over, and those that were used longest ago if there are more than `entries_max`."""

@@ -1,14 +1,46 @@
-"""Requests on the control socket: status, reload, flush; pure but for the call of `reload` (M1 4.7.3)."""
+"""Requests on the control socket; pure but for the call of `reload` (M1 4.7.3).
+
+Rules
+    A command's arguments are a JSON object: `to`, `site` and `id` hold lists of patterns (`mta.selection`).
+    What is picked by them is looked for in DEFEDB piece by piece, so that other work goes on meanwhile.
+"""
 import json
 from collections.abc import Callable
-from dataclasses import asdict
+from dataclasses import asdict, dataclass, field
+from typing import Final
 
+from meta1g.mta.logfmt import fields
+from meta1g.mta.selection import Picker, Selection
 from meta1g.proto.msg_ar import Reopen
 from meta1g.proto.msg_ctl import Answer, Command
 from meta1g.proto.msg_ss import Names
-from meta1g.qmgr import throttle
-from meta1g.qmgr.effects import Effect, Tell
+from meta1g.qmgr import holds, parking, throttle
+from meta1g.qmgr.effects import Done, Effect, HoldsStored, LogLine, ScanDefedb, Scanned, Tell, WriteHolds, WriteIbdb
 from meta1g.qmgr.state import PeerKey, Qmgr, RState
+
+_CHOSEN_MAX: Final = 100_000  # recipients that are brought forward at once: 15 MB
+
+
+@dataclass(slots=True, eq=False)
+class Flushing:
+    """A command that goes through DEFEDB: who waits for its end, what it has found, and what else to answer."""
+
+    peer: PeerKey
+    tag: int
+    answer: dict[str, object]
+    picker: Picker
+    chosen: set[tuple[str, int]] = field(default_factory=set)
+    due: int = 0
+
+
+def statistics(q: Qmgr, now: float) -> dict[str, object]:
+    """What was done since the start (M1 4.7.3, 9.4), with stable names."""
+    return {"uptime": int(now - q.start), "counters": asdict(q.counters), "smtps": _servers(q)}
+
+
+def _servers(q: Qmgr) -> list[dict[str, object]]:
+    return [{"process": server.process, "pid": server.pid, "connections": server.sessions,
+             **json.loads(server.statistics)} for server in q.smtps.values()]
 
 
 def status(q: Qmgr, now: float) -> dict[str, object]:
@@ -34,8 +66,8 @@ def status(q: Qmgr, now: float) -> dict[str, object]:
         },
         "peers": {"smtps": len(q.smtps), "smtpc": len(q.smtpc), "smar": int(q.smar is not None)},
         "throttle": {"sessions": q.throttled_to, "used": round(throttle.used(q), 3), "reason": q.throttle_text},
-        "smtps": [{"process": server.process, "pid": server.pid, "connections": server.sessions,
-                   **json.loads(server.statistics)} for server in q.smtps.values()],
+        "smtps": _servers(q),
+        "holds": q.holds.plain(),
         "disk_free": q.disk_free,
         "segments": len(q.holders),
         "occ": len(q.occ),
@@ -46,18 +78,111 @@ def status(q: Qmgr, now: float) -> dict[str, object]:
 def on_command(
     q: Qmgr, peer: PeerKey, command: Command, tag: int, now: float, reload: Callable[[], None], out: list[Effect]
 ) -> None:
-    """Answer one command; an unknown one is told so."""
-    match command.name:
-        case "status":
-            answer = Answer(False, json.dumps(status(q, now)))
-        case "reload":
-            reload()
-            out += [Tell(server, Names(q.hosts.wants_names)) for server in q.smtps]
-            if q.smar is not None:
-                out.append(Tell(q.smar, Reopen(now), 0))
-            answer = Answer(False, json.dumps({"reloaded": True}))
-        case "flush":
-            answer = Answer(False, json.dumps({"due": q.edbc.hurry(now)}))
-        case _:
-            answer = Answer(True, json.dumps({"error": f"unknown command {command.name!r}"}))
-    out.append(Tell(peer, answer, tag))
+    """Answer one command, at once or when it is done; an unknown or wrong one is told so."""
+    try:
+        wanted = _selection(command.arguments)
+        match command.name:
+            case "status":
+                _answer(peer, tag, status(q, now), out)
+            case "statistics":
+                _answer(peer, tag, statistics(q, now), out)
+            case "reload":
+                reload()
+                out += [Tell(server, Names(q.hosts.wants_names)) for server in q.smtps]
+                if q.smar is not None:
+                    out.append(Tell(q.smar, Reopen(now), 0))
+                _answer(peer, tag, {"reloaded": True}, out)
+            case "flush":
+                _flush(q, Flushing(peer, tag, {}, Picker(wanted)), now, out, is_all=not any(wanted))
+            case "hold" | "release":
+                _hold(q, HoldsStored(peer, tag, ()), wanted, now, out, is_hold=command.name == "hold")
+            case _:
+                raise ValueError(f"unknown command {command.name!r}")
+    except ValueError as error:
+        _refuse(peer, tag, str(error), out)
+
+
+def _answer(peer: PeerKey, tag: int, found: dict[str, object], out: list[Effect]) -> None:
+    out.append(Tell(peer, Answer(False, json.dumps(found)), tag))
+
+
+def _refuse(peer: PeerKey, tag: int, reason: str, out: list[Effect]) -> None:
+    out.append(Tell(peer, Answer(True, json.dumps({"error": reason})), tag))
+
+
+def _selection(arguments: str) -> Selection:
+    """What a command is about; ValueError."""
+    given = json.loads(arguments)
+    kinds = [given.pop(kind, []) for kind in ("to", "site", "id")] if isinstance(given, dict) else []
+    if not kinds or given or not all(
+            isinstance(kind, list) and all(isinstance(word, str) for word in kind) for kind in kinds):
+        raise ValueError("the arguments are no object with lists of to, site and id")
+    to, sites, ids = map(tuple, kinds)
+    return Selection(to, sites, ids)
+
+
+def _flush(q: Qmgr, flushing: Flushing, now: float, out: list[Effect], *, is_all: bool) -> None:
+    """Make what is picked due, and end the rests of its hosts."""
+    if is_all:
+        q.occ.wake()
+        flushing.due = q.edbc.hurry(now)
+        _flushed(q, flushing, out)
+    else:
+        _look(flushing, out)
+
+
+def _look(flushing: Flushing, out: list[Effect]) -> None:
+    """Go through DEFEDB when EDBC knows all that DEFEDB has got until now: IBDB's word on it may be under way."""
+    out.append(WriteIbdb((), flushing, is_urgent=True))
+
+
+def on_written(flushing: Flushing, out: list[Effect]) -> None:
+    """IBDB has written what came before this command."""
+    out.append(ScanDefedb(flushing.picker, b"", flushing))
+
+
+def on_scanned(q: Qmgr, message: Scanned, now: float, out: list[Effect]) -> None:
+    """A piece of DEFEDB was looked at: bring forward what was found, and go on."""
+    flushing: Flushing = message.then
+    q.occ.wake(message.addresses)
+    flushing.chosen.update(message.found)
+    if flushing.chosen and (not message.next or len(flushing.chosen) >= _CHOSEN_MAX):
+        flushing.due += q.edbc.bring_forward(flushing.chosen, now)
+        flushing.chosen.clear()
+    if message.next:
+        out.append(ScanDefedb(flushing.picker, message.next, flushing))
+    elif message.error:
+        _refuse(flushing.peer, flushing.tag, message.error, out)
+    else:
+        _flushed(q, flushing, out)
+
+
+def _flushed(q: Qmgr, flushing: Flushing, out: list[Effect]) -> None:
+    out.append(LogLine(9, fields(func="q_flush", due=flushing.due)))
+    still = {"holds": q.holds.plain()} if q.holds else {}
+    _answer(flushing.peer, flushing.tag, flushing.answer | {"due": flushing.due} | still, out)
+
+
+def _hold(q: Qmgr, then: HoldsStored, wanted: Selection, now: float, out: list[Effect], *, is_hold: bool) -> None:
+    """Stop or allow deliveries, from this moment; ValueError. The answer waits for the file."""
+    if wanted.to or wanted.ids:
+        raise ValueError("sites can be held, or everything")
+    before = q.holds
+    parking.apply(q, holds.changed(before, wanted.sites, is_hold=is_hold), now, out)
+    freed = tuple(sorted(before.sites - q.holds.sites))
+    out.append(LogLine(1, fields(func="q_hold", status="held" if is_hold else "released",
+                                 sites=" ".join(wanted.sites) or "all")))
+    out.append(WriteHolds(q.holds, then._replace(freed=freed)))
+
+
+def on_holds_stored(q: Qmgr, done: Done, out: list[Effect]) -> None:
+    """The file says what is held, or can't be written; what was freed is due, and that is told with the answer."""
+    then: HoldsStored = done.then
+    if done.error:
+        out.append(LogLine(0, fields(func="q_hold", status=done.error)))
+        _refuse(then.peer, then.tag, f"done, but not for longer than this QMGR runs: {done.error}", out)
+    answer: dict[str, object] = {"holds": q.holds.plain()}
+    if then.freed:
+        _look(Flushing(then.peer, then.tag, answer, Picker(Selection(sites=then.freed))), out)
+    elif not done.error:
+        _answer(then.peer, then.tag, answer, out)

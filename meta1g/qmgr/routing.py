@@ -1,7 +1,7 @@
 """Finding out where recipients go: SMAR is asked, or the route of the last try is still good; pure (M1 7.2)."""
 from meta1g.proto.msg_ar import Resolve
 from meta1g.proto.smtp.params import reports
-from meta1g.qmgr import aq, outcome, sched
+from meta1g.qmgr import aq, outcome, parking, sched
 from meta1g.qmgr.effects import Effect, ReadDefedb, Tell
 from meta1g.qmgr.state import Qmgr, Rcpt, RState, Ta
 
@@ -20,6 +20,8 @@ def start(q: Qmgr, ta: Ta, rcpt: Rcpt, now: float, out: list[Effect]) -> None:
     elif rcpt.hops and rcpt.route_expires > now:
         rcpt.hop = 0
         sched.make_ready(q, ta, rcpt, now, out)
+    elif parking.is_held(q, rcpt):
+        parking.park(q, ta, rcpt, now, out)
     else:
         ta.unrouted += 1
         ask(q, ta, rcpt, now, out)
@@ -47,7 +49,7 @@ def ask_again(q: Qmgr, now: float, out: list[Effect]) -> None:
 def fetch_due(q: Qmgr, now: float, out: list[Effect]) -> None:
     """Read the recipients whose next-time-to-try has come."""
     free = aq.room(q)
-    if free <= 0:
+    if free <= 0 or q.holds.is_all:
         return
     for ta, idxs in q.edbc.due(now, free).items():
         q.loading += len(idxs)

@@ -14,7 +14,7 @@ from meta1g.mta.ids import rcpt_id
 from meta1g.mta.reply import Reply
 from meta1g.proto.msg_ar import Hop, Protocol
 from meta1g.proto.msg_da import CloseSession, DaRcpt, Deliver
-from meta1g.qmgr import outcome, verp
+from meta1g.qmgr import outcome, parking, verp
 from meta1g.qmgr.effects import Attempted, Effect, LogLine, Tell, WriteIbdb
 from meta1g.qmgr.host_conf import WRONG
 from meta1g.qmgr.occ import Address, OccEntry
@@ -31,7 +31,10 @@ _WRONG = Reply(451, "4.3.5", "Configuration for this host has a mistake")
 
 
 def make_ready(q: Qmgr, ta: Ta, rcpt: Rcpt, now: float, out: list[Effect]) -> None:
-    """Put a recipient with a route to its site; hosts that rest are passed over."""
+    """Put a recipient with a route to its site; hosts that rest are passed over, what is held is parked."""
+    if parking.is_held(q, rcpt):
+        parking.park(q, ta, rcpt, now, out)
+        return
     while rcpt.hop < len(rcpt.hops):
         hop = rcpt.hops[rcpt.hop]
         entry = q.occ.entry((hop.ip, hop.port), now, q.rules.limits(hop.ip, rcpt.address))

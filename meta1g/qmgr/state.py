@@ -16,6 +16,7 @@ from meta1g.proto.dsn import Form, Said
 from meta1g.proto.msg_ar import Hop
 from meta1g.proto.msg_ss import Content, TaAck
 from meta1g.qmgr.edbc import Edbc
+from meta1g.qmgr.holds import Holds
 from meta1g.qmgr.host_conf import HostConf
 from meta1g.qmgr.icc import Icc
 from meta1g.qmgr.occ import Address, Occ, OccEntry, OutLimits
@@ -276,6 +277,7 @@ class Qmgr:
     occ: Occ = field(default_factory=Occ)
     icc: Icc = field(default_factory=Icc)
     hosts: HostConf = field(default_factory=lambda: HostConf({}))
+    holds: Holds = field(default_factory=Holds)
     rules: OutRules = field(init=False)
     iqdb: dict[str, Incoming] = field(default_factory=dict)
     iqdb_rcpts: int = 0

@@ -12,6 +12,7 @@ from typing import Any, Final
 
 from meta1g.mta.errors import CorruptRecord, StoreError
 from meta1g.proc.log import Log
+from meta1g.qmgr import holds
 from meta1g.qmgr.effects import (
     DiskFree,
     Done,
@@ -19,16 +20,21 @@ from meta1g.qmgr.effects import (
     ReadDefedb,
     RemoveContent,
     RemoveSegment,
+    ScanDefedb,
+    Scanned,
     WriteDefedb,
+    WriteHolds,
     WriteIbdb,
 )
-from meta1g.shim import journal
+from meta1g.shim import journal, smallfile
 from meta1g.shim.cdb import ContentDb
 from meta1g.shim.defedb import Defedb
 from meta1g.shim.ibdb import Ibdb
+from meta1g.shim.records import DeferredRcpt
 
 _RETRY: Final = 1.0  # seconds until a refused write is tried again
 _BATCH_MAX: Final = 2000  # DEFEDB operations in one Berkeley DB transaction: bounds its locks and log
+_SCAN_MAX: Final = 1000  # recipients that are looked at before other work has its turn: 15 ms
 _LAZY_WAIT: Final = 0.5  # seconds an idle thread waits before it looks at the clock
 _STOP: Final = None
 
@@ -132,7 +138,15 @@ class IbdbThread:
             self._log.error(f"func=ibdb, status={error}")
 
 
-DiskEffect = WriteDefedb | ReadDefedb | RemoveContent | RemoveSegment
+DiskEffect = WriteDefedb | ReadDefedb | RemoveContent | RemoveSegment | ScanDefedb | WriteHolds
+
+
+def scanned(effect: ScanDefedb, rcpts: list[DeferredRcpt], more: bytes) -> Scanned:
+    """What is picked of these recipients."""
+    picked = [rcpt for rcpt in rcpts if effect.picker.picks(
+        rcpt.ta, rcpt.idx, rcpt.address, [name for hop in rcpt.hops for name in (hop.name, hop.ip)])]
+    addresses = frozenset((hop.ip, hop.port) for rcpt in picked for hop in rcpt.hops)
+    return Scanned(effect.then, tuple((rcpt.ta, rcpt.idx) for rcpt in picked), addresses, more)
 
 
 class DefedbThread:
@@ -203,6 +217,10 @@ class DefedbThread:
             writes = []
             if isinstance(effect, ReadDefedb):
                 self._read(effect)
+            elif isinstance(effect, ScanDefedb):
+                self._scan(effect)
+            elif isinstance(effect, WriteHolds):
+                self._write_holds(effect)
             else:
                 self._remove(effect)
         self._write(writes)
@@ -228,6 +246,21 @@ class DefedbThread:
             self._report([Loaded(effect.ta, ta, tuple(rcpts), effect.idxs, "" if ta else "no such transaction")])
         except (StoreError, CorruptRecord) as error:
             self._report([Loaded(effect.ta, None, (), effect.idxs, str(error))])
+
+    def _scan(self, effect: ScanDefedb) -> None:
+        try:
+            rcpts, more = self.db.scan(effect.start, _SCAN_MAX)
+        except StoreError as error:
+            self._report([Scanned(effect.then, (), frozenset(), b"", str(error))])
+            return
+        self._report([scanned(effect, rcpts, more)])
+
+    def _write_holds(self, effect: WriteHolds) -> None:
+        try:
+            smallfile.replace(self._cdb.disk, holds.FILE, str(effect.holds).encode())
+            self._report([Done(effect.then)])
+        except StoreError as error:
+            self._report([Done(effect.then, str(error), error.is_full)])
 
     def _remove(self, effect: RemoveContent | RemoveSegment) -> None:
         try:

@@ -7,7 +7,7 @@ from meta1g.proto.msg_ar import Resolved
 from meta1g.proto.msg_ctl import Command
 from meta1g.proto.rcb import PeerDown, PeerUp
 from meta1g.qmgr import bounce, on_ctl, on_smar, on_smtpc, on_smtps, on_timer, routing, sched
-from meta1g.qmgr.effects import DiskFree, Done, Effect, Loaded, LogLine
+from meta1g.qmgr.effects import DiskFree, Done, Effect, HoldsStored, Loaded, LogLine, Scanned
 from meta1g.qmgr.state import PeerKey, Qmgr
 
 Reload = Callable[[], None]
@@ -42,6 +42,12 @@ def _place(error: Exception) -> str:
 
 def _on_item(q: Qmgr, item: Any, now: float, reload: Reload, out: list[Effect]) -> None:
     match item:
+        case Done(then=HoldsStored()):
+            on_ctl.on_holds_stored(q, item, out)
+        case Done(then=on_ctl.Flushing()):
+            on_ctl.on_written(item.then, out)
+        case Scanned():
+            on_ctl.on_scanned(q, item, now, out)
         case Done():
             on_timer.on_done(q, item, now, out)
         case Loaded():

@@ -8,7 +8,7 @@ Rules
 """
 import errno
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from contextlib import contextmanager
 from typing import Any, Final, TypeVar
 
@@ -110,7 +110,7 @@ class Table:
             raise _store_error("delete", self._path, error) from error
         return True
 
-    def items(self, txn: Txn | None = None, start: bytes | None = None) -> Iterator[tuple[bytes, bytes]]:
+    def items(self, txn: Txn | None = None, start: bytes | None = None) -> Generator[tuple[bytes, bytes], None, None]:
         """All pairs, or those from `start` on in a btree; the cursor lives as long as the iterator."""
         with errors("read", self._path):
             cursor = self._handle.cursor(_raw(txn))

@@ -2,19 +2,22 @@
 
 Rules
     The library trusts what it reads: a page of zeros makes it loop for ever. So `load` looks
-    at every page before the library does, and `pairs` saves what a bad file still holds.
+    at every page before the library does, and `pairs` saves what a bad file still holds. A `Reader`
+    goes through a file of any size in the order of keys, with a page at a time in memory.
     A page that makes no sense costs its own pairs. Nothing here proves that a pair is intact:
     who stored it must be able to tell.
 
 Format
     Berkeley DB 5.3: a page begins with LSN (8), number, previous, next (4 each), entries, free
     offset (2 each), level, type (1 each); then the offsets of its items, in a leaf of keys and data in turn.
-    An item is length (2), type (1), octets; a large one names a chain of pages instead. The first page
-    tells the size of pages and the number of the last one that is in use.
+    An item is length (2), type (1), octets; a large one names a chain of pages instead. A branch has
+    length (2), type (1), a spare octet, page (4), number of records (4), key; its first key counts as less than
+    all. The first page tells the size of pages, the number of the last one that is in use, and the root's.
 """
+import os
 import struct
 from collections.abc import Callable, Iterator
-from typing import Final, NamedTuple
+from typing import Final, NamedTuple, Protocol
 
 from meta1g.mta.errors import CorruptRecord
 
@@ -24,7 +27,8 @@ _HEADER: Final = struct.Struct("<8xIIIHHBB")
 _OFFSET: Final = struct.Struct("<H")
 _ITEM: Final = struct.Struct("<HB")
 _LARGE_ITEM: Final = struct.Struct("<2xBxII")  # type, first page of the chain, length
-_CHILD: Final = struct.Struct("<4xI")
+_CHILD: Final = struct.Struct("<HBxI4x")  # length of the key, type, page
+_ROOT: Final = struct.Struct("<88xI")
 _SIZES: Final = frozenset(1 << bits for bits in range(9, 17))  # of a page: 512 octets to 64 KiB
 _SIZE: Final = 4096  # of a page when the first one does not tell: a file system's usual block
 _FREE, _BRANCH, _LEAF, _CHAIN, _FIRST = 0, 3, 5, 7, 9  # types of pages
@@ -41,6 +45,17 @@ class _Page(NamedTuple):
     kind: int
 
 
+class _Pages(Protocol):
+    """Pages of a file; `last` is the number of the last one in use, less than 0 if its first one makes no sense."""
+
+    @property
+    def size(self) -> int: ...
+    @property
+    def last(self) -> int: ...
+    def octets(self, number: int) -> bytes: ...
+    def header(self, number: int) -> _Page: ...
+
+
 class _File(NamedTuple):
     data: bytes
     size: int
@@ -52,45 +67,65 @@ class _File(NamedTuple):
     def header(self, number: int) -> _Page:
         return _Page(*_HEADER.unpack_from(self.data, number * self.size))
 
-    def offsets(self, number: int, entries: int) -> list[int]:
-        start = number * self.size + _HEADER.size
-        room = self.data[start:start + min(2 * entries, self.size - _HEADER.size)]
-        return [at for (at,) in _OFFSET.iter_unpack(room)]
+
+class _OnDisk:
+    """Pages read when they are wanted, the last one kept."""
+
+    def __init__(self, fd: int) -> None:
+        self._fd = fd
+        self.size, self.last = _measures(os.pread(fd, _SIZE, 0))
+        self._kept = (-1, b"")
+
+    def octets(self, number: int) -> bytes:
+        if number != self._kept[0]:
+            self._kept = (number, os.pread(self._fd, self.size, number * self.size))
+        return self._kept[1]
+
+    def header(self, number: int) -> _Page:
+        octets = self._kept[1] if number == self._kept[0] else os.pread(self._fd, _HEADER.size, number * self.size)
+        return _Page(*_HEADER.unpack_from(octets))
 
 
-def _open(data: bytes) -> _File:
-    magic, _, size, last = _META.unpack_from(data) if len(data) >= _META.size else (0, 0, 0, 0)
-    if magic != _MAGIC or size not in _SIZES:
-        return _File(data, _SIZE, -1)
-    return _File(data, size, last)
+def _measures(first: bytes) -> tuple[int, int]:
+    magic, _, size, last = _META.unpack_from(first) if len(first) >= _META.size else (0, 0, 0, 0)
+    return (size, last) if magic == _MAGIC and size in _SIZES else (_SIZE, -1)
+
+
+def _offsets(file: _Pages, number: int, entries: int) -> list[int]:
+    room = file.octets(number)[_HEADER.size:]
+    return [at for (at,) in _OFFSET.iter_unpack(room[:min(2 * entries, len(room) & ~1)])]
 
 
 def load(path: str, data: bytes) -> list[tuple[bytes, bytes]]:
     """All keys and values, in no order; CorruptRecord names the first page that the library should not see."""
-    file = _open(data)
+    return [pair for found in _checked(path, _File(data, *_measures(data)), len(data)) for pair in found]
+
+
+def _checked(path: str, file: _Pages, length: int) -> Iterator[list[tuple[bytes, bytes]]]:
+    """The pairs of each leaf, when nothing is wrong with it; CorruptRecord."""
     if file.last < 0:
         raise CorruptRecord(path, 0, "the file does not begin as a btree of Berkeley DB does")
-    if len(data) < (file.last + 1) * file.size:
-        raise CorruptRecord(path, len(data), f"the file ends before its page {file.last}")
-    heads = [file.header(number) for number in range(file.last + 1)]
-    found: list[tuple[bytes, bytes]] = []
-    for number, head in enumerate(heads):
-        reason = _page_fault(file, heads, number, head, found)
+    if length < (file.last + 1) * file.size:
+        raise CorruptRecord(path, length, f"the file ends before its page {file.last}")
+    chains = 0
+    for number in range(file.last + 1):
+        head = file.header(number)
+        found: list[tuple[bytes, bytes]] = []
+        reason = _page_fault(file, number, head, found)
         if reason:
             raise CorruptRecord(path, number * file.size, f"page {number}: {reason}")
-    if sum(head.kind == _LEAF and not head.before for head in heads) > 1:
+        chains += head.kind == _LEAF and not head.before
+        yield found
+    if chains > 1:
         raise CorruptRecord(path, 0, "the leaves are no chain")
-    return found
 
 
-def _page_fault(
-    file: _File, heads: list[_Page], number: int, head: _Page, found: list[tuple[bytes, bytes]]
-) -> str:
+def _page_fault(file: _Pages, number: int, head: _Page, found: list[tuple[bytes, bytes]]) -> str:
     """What is wrong with a page; if nothing is, a leaf's pairs are in `found`."""
     if head.number != number:
         return f"it says that it is page {head.number}"
     if head.kind == _LEAF:
-        after = heads[head.after] if head.after <= file.last else None
+        after = file.header(head.after) if head.after <= file.last else None
         if after is None or (head.after and (after.kind != _LEAF or after.before != number)):
             return "the next leaf does not follow it"
         items = _items(file, number, head)
@@ -98,19 +133,72 @@ def _page_fault(
             return "an item is not inside"
         found += _paired(items)
     elif head.kind == _BRANCH:
-        for at in file.offsets(number, head.entries):
-            child = _CHILD.unpack_from(file.octets(number), at)[0] if at <= file.size - _CHILD.size else 0
-            if not 0 < child <= file.last or heads[child].kind not in (_BRANCH, _LEAF) or (
-                    heads[child].level != head.level - 1):
+        for at in _offsets(file, number, head.entries):
+            child = _CHILD.unpack_from(file.octets(number), at)[2] if at <= file.size - _CHILD.size else 0
+            below = file.header(child) if 0 < child <= file.last else None
+            if below is None or below.kind not in (_BRANCH, _LEAF) or below.level != head.level - 1:
                 return "a page below it is none"
     elif head.kind not in (_FREE, _CHAIN, _FIRST) or (head.kind == _FIRST) != (number == 0):
         return f"unknown type {head.kind}"
     return ""
 
 
+class Reader:
+    """A file that nobody writes any more, in the order of its keys; OSError as it is opened or read."""
+
+    def __init__(self, path: str) -> None:
+        self._path = path
+        self._fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        self._file = _OnDisk(self._fd)
+
+    def check(self) -> None:
+        """CorruptRecord names the first page that makes no sense; the rest may be asked only if there is none."""
+        for _ in _checked(self._path, self._file, os.fstat(self._fd).st_size):
+            pass
+
+    def pairs(self, start: bytes = b"") -> Iterator[tuple[bytes, bytes]]:
+        """Keys and values from `start` on; several may be under way at once."""
+        file = _OnDisk(self._fd)  # a page of its own
+        number = self._leaf(file, start)
+        for _ in range(file.last + 1):  # in a chain that was checked this many at most
+            head = file.header(number)
+            for key, value in _paired(_items(file, number, head)):
+                if key >= start:
+                    yield key, value
+            number = head.after
+            if not number:
+                return
+
+    def close(self) -> None:
+        """Let go of the file."""
+        os.close(self._fd)
+
+    def _leaf(self, file: _OnDisk, start: bytes) -> int:
+        """The leaf where `start` is, or would be."""
+        number: int = _ROOT.unpack_from(file.octets(0))[0]
+        if not 0 < number <= file.last:
+            raise CorruptRecord(self._path, 0, f"page {number} can't be the root")
+        while (head := file.header(number)).kind == _BRANCH and head.entries:
+            number = _child(file, number, head, start)
+        if head.kind != _LEAF:
+            raise CorruptRecord(self._path, number * file.size, f"page {number} is no leaf")
+        return number
+
+
+def _child(file: _Pages, number: int, head: _Page, start: bytes) -> int:
+    """The page below a branch where `start` is; a key too large to stand in the branch is passed over."""
+    page, found = file.octets(number), 0
+    for nth, at in enumerate(_offsets(file, number, head.entries)):
+        length, kind, child = _CHILD.unpack_from(page, at)
+        key = page[at + _CHILD.size:at + _CHILD.size + length]
+        if nth == 0 or (kind == _PLAIN and key <= start):
+            found = child
+    return found
+
+
 def pairs(path: str, data: bytes, on_damage: Callable[[CorruptRecord], None]) -> Iterator[tuple[bytes, bytes]]:
     """Keys and values of all leaves, in no order; what can't be read is told with its offset."""
-    file = _open(data)
+    file = _File(data, *_measures(data))
     if len(data) % file.size:
         on_damage(CorruptRecord(path, len(data), "the file ends within a page"))
         file = file._replace(data=data + bytes(-len(data) % file.size))
@@ -126,12 +214,12 @@ def _paired(items: list[bytes | None]) -> list[tuple[bytes, bytes]]:
     return [(key, value) for key, value in zip(items[::2], items[1::2], strict=False) if key and value]
 
 
-def _items(file: _File, number: int, head: _Page) -> list[bytes | None]:
+def _items(file: _Pages, number: int, head: _Page) -> list[bytes | None]:
     """The items of a page: None for one that makes no sense, b"" for one that was deleted."""
     page = file.octets(number)
     found: list[bytes | None] = []
     first, last = _HEADER.size, len(page) - _ITEM.size
-    for at in file.offsets(number, head.entries):  # 200,000 of them at the start with a long queue
+    for at in _offsets(file, number, head.entries):  # 200,000 of them at the start with a long queue
         if not first <= at <= last:
             found.append(None)
             continue
@@ -148,7 +236,7 @@ def _items(file: _File, number: int, head: _Page) -> list[bytes | None]:
     return found
 
 
-def _chain(file: _File, page: bytes, at: int) -> bytes | None:
+def _chain(file: _Pages, page: bytes, at: int) -> bytes | None:
     if at > len(page) - _LARGE_ITEM.size:
         return None
     _, number, length = _LARGE_ITEM.unpack_from(page, at)

@@ -4,7 +4,7 @@ Rules
     One btree holds transactions (`T` + id) and recipients (`R` + id + `-` + index), each
     value a version octet, a CRC-32 of key and record, and a record of `shim.records`. QMGR alone
     writes it. Its first pair is always there, so that a file that has lost its pages is no empty one.
-    Readers open the file without the environment and see what was checkpointed (M1 4.7.2).
+    Readers open a copy of the file and see what was checkpointed (M1 4.7.2): `Snapshot`.
     A file that the library can't read is set aside, and what its pages still hold is put into
     a new one.
 
@@ -195,6 +195,27 @@ class Defedb:
                 rcpts.append(entry)
         return (found if isinstance(found, DeferredTa) else None), rcpts
 
+    def scan(self, start: bytes, most: int) -> tuple[list[DeferredRcpt], bytes]:
+        """Up to `most` recipients from the key `start` on (b"": the first), and the key to go on with, b"" at the end.
+
+        What is damaged is passed over; StoreError.
+        """
+        found: list[DeferredRcpt] = []
+        pairs = self._table.items(start=max(start, b"R"))
+        try:
+            for count, (key, value) in enumerate(pairs):
+                if key[:1] != b"R":
+                    break
+                if count >= most:
+                    return found, key
+                with suppress(CorruptRecord):
+                    entry = _decode(self.path, key, value)
+                    if isinstance(entry, DeferredRcpt):
+                        found.append(entry)
+        finally:
+            pairs.close()  # its cursor holds a lock
+        return found, b""
+
     def loaded(self, on_damage: Report) -> Iterator[DeferredTa | Waiting]:
         """What was there when the file was opened, once; damage is told and skipped."""
         pairs, self._loaded = self._loaded, []
@@ -234,13 +255,52 @@ class Defedb:
         self._env.close()
 
 
-def read_file(home: str, on_damage: Report) -> Iterator[Entry]:
-    """What the file of a DEFEDB shows to a reader that must not disturb QMGR; StoreError, CorruptStore."""
-    path = os.path.join(home, FILE)
-    pairs = _load(path)
-    if _FIRST not in pairs:
-        on_damage(_headless(path))
-    return _each(_decode, path, pairs, on_damage)
+class Snapshot:
+    """A copy of a DEFEDB's file for a reader that must not disturb QMGR; a page at a time is in memory."""
+
+    def __init__(self, home: str, on_damage: Report) -> None:
+        """Open and check it; StoreError, CorruptStore. The file may be removed then."""
+        self._path = os.path.join(home, FILE)
+        self._on_damage = on_damage
+        with errors("read", self._path):
+            self._reader = btreefile.Reader(self._path)
+            try:
+                self._reader.check()
+            except CorruptRecord as error:
+                self._reader.close()
+                raise CorruptStore("read", self._path, error.reason, error.offset) from None
+            if next(self._pairs(b""), None) != _FIRST:
+                on_damage(_headless(self._path))
+
+    def __iter__(self) -> Iterator[Entry]:
+        """All recipients, then all transactions, each in the order of their ids."""
+        return self._entries(b"")
+
+    def messages(self) -> Iterator[tuple[DeferredTa, list[DeferredRcpt]]]:
+        """Each transaction that has recipients with them, in the order of ids; StoreError."""
+        rcpts = (entry for entry in self._entries(b"R") if isinstance(entry, DeferredRcpt))
+        tas = (entry for entry in self._entries(b"T") if isinstance(entry, DeferredTa))
+        ta = next(tas, None)
+        for name, group in itertools.groupby(rcpts, lambda rcpt: rcpt.ta):
+            while ta is not None and ta.ta < name:
+                ta = next(tas, None)
+            if ta is not None and ta.ta == name:
+                yield ta, list(group)
+
+    def close(self) -> None:
+        """Let go of the file."""
+        self._reader.close()
+
+    def _entries(self, start: bytes) -> Iterator[Entry]:
+        kind = start or None
+        pairs = self._pairs(start)
+        if kind is not None:
+            pairs = itertools.takewhile(lambda pair: pair[0][:1] == kind, pairs)
+        return _each(_decode, self._path, pairs, self._on_damage)
+
+    def _pairs(self, start: bytes) -> Iterator[tuple[bytes, bytes]]:
+        with errors("read", self._path):
+            yield from self._reader.pairs(start)
 
 
 def set_aside(home: str, log_home: str = "") -> str:

@@ -2,6 +2,7 @@
 from collections.abc import Callable, Sequence
 
 from meta1g.mta.errors import CorruptRecord
+from meta1g.mta.ids import rcpt_id
 from meta1g.shim.defedb import Change, Waiting
 from meta1g.shim.records import DeferredRcpt, DeferredTa
 
@@ -33,6 +34,11 @@ class FakeDefedb:
                 if ta in self.tas:
                     entry = self.tas[ta]
                     self.tas[ta] = entry._replace(content=(entry.content[0]._replace(segment="", offset=0),))
+
+    def scan(self, start: bytes, most: int) -> tuple[list[DeferredRcpt], bytes]:
+        keys = sorted((b"R" + rcpt_id(*key).encode(), key) for key in self.rcpts)
+        found = [(name, key) for name, key in keys if name >= start]
+        return [self.rcpts[key] for _, key in found[:most]], found[most][0] if len(found) > most else b""
 
     def loaded(self, on_damage: Callable[[CorruptRecord], None]) -> list[DeferredTa | Waiting]:
         waiting = [Waiting(rcpt.next_try, rcpt.ta, rcpt.idx) for rcpt in self.rcpts.values()]

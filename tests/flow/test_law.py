@@ -28,7 +28,8 @@ CODES = [0, 0, 0, 450, 550]
 LISTS = {b"list@host.test": (b"a@x.test", b"b@y.test"), b"self@host.test": (b"self@host.test", b"c@z.test")}
 NAMES = [b"a@x.test", b"b@x.test", b"c@y.test", *LISTS]
 ACTS = ["send", "send", "step", "step", "step", "step", "run", "sleep", "long", "tick", "smtpc", "smtps", "smtps2",
-        "smar", "silent", "refuse", "trouble", "leave", "crash", "crash"]
+        "smar", "silent", "refuse", "trouble", "leave", "crash", "crash", "control"]
+SITES = [[], ["x.test"], ["192.0.2.1"], ["y.test", "z.test"]]
 
 
 class Chaos:
@@ -85,6 +86,9 @@ class Chaos:
                     world.feed((server, Leaving(1), 0))
             case "crash":
                 self.crash()
+            case "control":
+                world.holds_error = self.pick(["", "", "full"])
+                world.control(self.pick(["hold", "release", "flush"]), site=self.pick(SITES))
             case name:
                 self.toggle(getattr(world, name))
 
@@ -138,6 +142,7 @@ class Chaos:
             if peer not in world.up:
                 world.connect(peer)
         world.sweep()
+        world.control("release")
         world.run().sleep(30).sleep(6 * 3600, 60).sleep(10)
 
     def check(self) -> None:

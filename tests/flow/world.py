@@ -5,6 +5,7 @@ waits in lanes, one for each thread and peer that the real program has: IBDB, DE
 of content, and each peer. Within a lane the order is kept; which lane moves next is the story's choice.
 Content and IBDB are written by the real stores to a disk in memory, DEFEDB is a dictionary.
 """
+import json
 from collections import deque
 from collections.abc import Callable
 from typing import Any
@@ -13,6 +14,7 @@ from meta1g.mta.errors import CorruptRecord, StoreError, TornTail
 from meta1g.mta.ids import ss_id
 from meta1g.proto.dsn import Form
 from meta1g.proto.msg_ar import Hop, Protocol, Resolve, Resolved, Target
+from meta1g.proto.msg_ctl import Answer, Command
 from meta1g.proto.msg_da import CloseSession, Deliver, Delivered, Ready, Result, Stage
 from meta1g.proto.msg_ss import (
     Compose,
@@ -38,13 +40,18 @@ from meta1g.qmgr.effects import (
     ReadDefedb,
     RemoveContent,
     RemoveSegment,
+    ScanDefedb,
     Tell,
     WriteDefedb,
+    WriteHolds,
     WriteIbdb,
 )
+from meta1g.qmgr.holds import Holds
+from meta1g.qmgr.holds import parse as parse_holds
 from meta1g.qmgr.occ import OutLimits
 from meta1g.qmgr.recover import fill, recover
 from meta1g.qmgr.state import Qmgr, Settings, Verp
+from meta1g.qmgr.store import scanned
 from meta1g.qmgr.turn import turn
 from meta1g.shim import ibdb
 from meta1g.shim.cdb import ContentDb
@@ -104,8 +111,9 @@ class World:
         self.smtps, self.smtps2 = Smtps(self.disk, 0), Smtps(self.disk, 1)
         self.smtpc, self.smar = Peer("smtpc"), Peer("smar")
         self.peers: tuple[Peer, ...] = (self.smar, self.smtps, self.smtps2, self.smtpc)
+        self.tool = Peer("control")
         self.lanes: dict[str, deque[tuple[int, Any]]] = {
-            name: deque() for name in ("ibdb", "defedb", *map(str, self.peers))}
+            name: deque() for name in ("ibdb", "defedb", *map(str, self.peers), str(self.tool))}
         self.order = 0
         self.ibdb: dict[str, set[int]] = {}
         self.removed_segments: list[str] = []
@@ -121,6 +129,10 @@ class World:
         self.throttles: list[Throttle] = []
         self.left = False
         self.ibdb_error = ""
+        self.holds = str(Holds())  # the file
+        self.holds_error = ""
+        self.scan_max = 3  # recipients that DEFEDB looks at in one piece
+        self.answers: list[Answer] = []
         self.lands = False  # what IBDB refused is on the disk all the same
         self.compose_error = ""
         self.settle_error = ""
@@ -183,7 +195,7 @@ class World:
                         self.bugs.append(effect.text)
                 case WriteIbdb():
                     self._put("ibdb", effect)
-                case WriteDefedb() | ReadDefedb() | RemoveContent() | RemoveSegment():
+                case WriteDefedb() | ReadDefedb() | RemoveContent() | RemoveSegment() | ScanDefedb() | WriteHolds():
                     self._put("defedb", effect)
 
     def _put(self, lane: Peer | str, item: Any) -> None:
@@ -205,6 +217,10 @@ class World:
                 self._write_defedb(item)
             case ReadDefedb():
                 self._read(item)
+            case ScanDefedb():
+                self.feed(scanned(item, *self.store.scan(item.start, self.scan_max)))
+            case WriteHolds():
+                self._write_holds(item)
             case RemoveContent() | RemoveSegment():
                 self._remove(item)
             case _:
@@ -230,6 +246,11 @@ class World:
             self.tick(min(step, end - self.now))
             self.run()
         return self
+
+    def control(self, name: str, **arguments: list[str]) -> None:
+        """A command of qmgrctl; its answer comes into `answers`."""
+        self.up.add(self.tool)
+        self.feed((self.tool, Command(name, json.dumps(arguments)), 1))
 
     def send(self, *rcpts: bytes, mail: bytes = b"from@host.test", server: Smtps | None = None,
              is_large: bool = False, mail_params: bytes = b"", params: bytes = b"", is_8bit: bool = False,
@@ -286,7 +307,9 @@ class World:
                     self._append(item)
                 elif isinstance(item, WriteDefedb):
                     self.store.write([item.change])
-                elif not isinstance(item, ReadDefedb):
+                elif isinstance(item, WriteHolds):
+                    self.holds = str(item.holds)
+                elif not isinstance(item, ReadDefedb | ScanDefedb):
                     self._remove(item)
             self.lanes[name].clear()
         for peer in list(self.up):
@@ -308,6 +331,7 @@ class World:
             if isinstance(record, TaNew) and record.origin:  # the crash came as it was being written
                 self.dsns.setdefault(record.ta, record)
         self.log += [line.text for line in fill(self.q, found, self.now)]
+        self.q.holds = parse_holds(self.holds)
         self.known_segments = set(found.segments)
 
     def sweep(self) -> None:
@@ -361,6 +385,8 @@ class World:
                 peer.waiting.pop(tag, None)
                 if peer.open_segments != before:
                     self._put(peer, (peer, peer.open_segments, 0))
+            case Answer():
+                self.answers.append(message)
             case Throttle():
                 self.throttles.append(message)
             case Welcome():
@@ -496,6 +522,11 @@ class World:
         rcpts = tuple(self.defedb[effect.ta, idx] for idx in effect.idxs if (effect.ta, idx) in self.defedb)
         assert ta is not None and len(rcpts) == len(effect.idxs), "EDBC knows what DEFEDB does not"
         self.feed(Loaded(effect.ta, ta, rcpts, effect.idxs))
+
+    def _write_holds(self, effect: WriteHolds) -> None:
+        if not self.holds_error:
+            self.holds = str(effect.holds)
+        self.feed(Done(effect.then, self.holds_error))
 
     def _remove(self, effect: RemoveContent | RemoveSegment) -> None:
         try:

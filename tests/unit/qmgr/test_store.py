@@ -9,6 +9,7 @@ import pytest
 
 from meta1g.mta.errors import CorruptRecord, StoreError
 from meta1g.mta.ids import ss_id
+from meta1g.mta.selection import Picker, Selection
 from meta1g.proc.log import Log
 from meta1g.proto.msg_ss import Content
 from meta1g.qmgr import store
@@ -19,11 +20,15 @@ from meta1g.qmgr.effects import (
     ReadDefedb,
     RemoveContent,
     RemoveSegment,
+    ScanDefedb,
+    Scanned,
     WriteDefedb,
+    WriteHolds,
     WriteIbdb,
 )
+from meta1g.qmgr.holds import FILE, Holds, parse
 from meta1g.qmgr.store import DefedbThread, IbdbThread
-from meta1g.shim import ibdb, layout
+from meta1g.shim import ibdb, layout, smallfile
 from meta1g.shim.cdb import ContentDb
 from meta1g.shim.defedb import Change, Defedb, Tuning
 from meta1g.shim.journal import Entry, JournalWriter
@@ -202,4 +207,46 @@ def test_defedb_tries_until_it_is_taken(tmp_path: Path, monkeypatch: pytest.Monk
     assert reports.next() == Done("put")
     assert reports.next() == Loaded(TA, None, (), (3,), "read x: EIO")
     assert reports.next() == Done("end")
+    thread.stop()
+
+
+def test_defedb_is_looked_through_piece_by_piece(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(store, "_SCAN_MAX", 2)
+    reports = Reports()
+    thread, _ = defedb_thread(tmp_path, reports)
+    others = [deferred(TA, idx)._replace(hops=()) for idx in (1, 3)]
+    thread.db.write([Change((transaction(TA), deferred(TA, 0), deferred(TA, 2), *others, deferred(TA, 4)))])
+    thread.start()
+    picker = Picker(Selection(sites=("mx",)))
+    found: list[tuple[str, int]] = []
+    start, pieces = b"", 0
+    while pieces == 0 or start:
+        thread.put([ScanDefedb(picker, start, "then")])
+        report = reports.next()
+        assert isinstance(report, Scanned)
+        assert report.then == "then"
+        assert report.addresses <= {("192.0.2.1", 25)}
+        found += report.found
+        start, pieces = report.next, pieces + 1
+    assert (found, pieces) == ([(TA, 0), (TA, 2), (TA, 4)], 3)
+    thread.put([WriteDefedb(Change((), ((TA, 0),)), "no cursor is left that would keep this back")])
+    assert isinstance(reports.next(), Done)
+    thread.stop()
+
+
+def test_holds_are_stored_or_it_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    reports = Reports()
+    thread, _ = defedb_thread(tmp_path, reports)
+    thread.start()
+    held = Holds(False, frozenset({"mx.test"}))
+    for wanted in (Holds(True), held):
+        thread.put([WriteHolds(wanted, "then")])
+        assert reports.next() == Done("then")
+    assert parse(smallfile.read(Disk(), FILE).decode()) == held
+    assert (tmp_path / FILE).stat().st_mode & 0o777 == 0o600
+    (tmp_path / FILE).unlink()
+    (tmp_path / FILE).mkdir()
+    thread.put([WriteHolds(held, "then")])
+    assert "directory" in reports.next().error
     thread.stop()

@@ -10,7 +10,7 @@ from meta1g.mta.reply import Reply
 from meta1g.proto.msg_ar import Reopen
 from meta1g.proto.msg_ctl import Answer, Command
 from meta1g.proto.msg_ss import SeNew
-from meta1g.qmgr import retry
+from meta1g.qmgr import holds, retry
 from meta1g.qmgr.edbc import Edbc
 from meta1g.qmgr.host_conf import HostConf
 from meta1g.qmgr.icc import Icc
@@ -185,3 +185,42 @@ def test_a_bug_costs_one_item() -> None:
     world.q.icc = None  # type: ignore[assignment]
     world.sleep(1)
     assert "item=time" in world.bugs[0]
+
+
+def test_edbc_brings_forward_what_is_chosen() -> None:
+    edbc = Edbc()
+    for idx, when in enumerate((50.0, 500.0, 600.0)):
+        edbc.add(when, "S", idx)
+    assert edbc.bring_forward({("S", 0), ("S", 2), ("T", 0)}, 100.0) == 2
+    assert edbc.due(100.0, 9) == {"S": [0, 2]}
+    assert len(edbc) == 1
+
+
+def test_woken_hosts_are_probed() -> None:
+    occ, limits = Occ(), OutLimits(1, 5, 10)
+    for address in (A, B):
+        assert occ.entry(address, 0.0, limits).failed(0.0, REPLY, 60, 4000)
+    occ.wake([A, ("192.0.2.9", 25)])
+    assert (occ.entry(A, 1.0, limits).limit, occ.entry(B, 1.0, limits).limit) == (1, 0)
+    occ.wake()
+    assert occ.entry(B, 1.0, limits).limit == 1
+
+
+def test_holds() -> None:
+    held = holds.changed(holds.Holds(), ["X.test", "[192.0.2.1]"], is_hold=True)
+    assert held == holds.parse(str(held)) == holds.Holds(False, frozenset({"x.test", "192.0.2.1"}))
+    assert held.covers(b"a@x.TEST", [])
+    assert held.covers(b"a@y.test", ["mx", "192.0.2.1"])
+    assert not held.covers(b"a@sub.x.test", ["mx"])
+    assert not holds.changed(held, [], is_hold=False)
+    everything = holds.changed(held, [], is_hold=True)
+    assert everything.covers(b"any", ())
+    assert holds.changed(everything, ["x.test"], is_hold=False) == holds.Holds(True, frozenset({"192.0.2.1"}))
+    with pytest.raises(ValueError, match="more than"):
+        holds.changed(held, map(str, range(holds.SITES_MAX)), is_hold=True)
+
+
+@pytest.mark.parametrize("text", ["", "[]", "{}", '{"all": true}', '{"all": true, "sites": 1}'])
+def test_damaged_holds(text: str) -> None:
+    with pytest.raises(ValueError, match=r"\S"):
+        holds.parse(text)

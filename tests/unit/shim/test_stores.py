@@ -10,7 +10,7 @@ from meta1g.proto.msg_ar import Hop
 from meta1g.proto.msg_ss import Content
 from meta1g.shim import journal, layout
 from meta1g.shim.cdb import ContentDb
-from meta1g.shim.defedb import Change, Defedb, Tuning, Waiting, read_file, set_aside
+from meta1g.shim.defedb import Change, Defedb, Snapshot, Tuning, Waiting, set_aside
 from meta1g.shim.journal import Entry, JournalWriter, read_content, scan
 from meta1g.shim.records import DEFEDB_CODEC, DeferredRcpt, DeferredTa
 from meta1g.shim.safeio import Disk
@@ -115,7 +115,7 @@ def test_defedb(tmp_path: Path) -> None:
     home = str(tmp_path)
     store = Defedb(home, Tuning(1 << 20))
     damage: list[CorruptRecord] = []
-    assert list(read_file(home, damage.append)) == []
+    assert list(Snapshot(home, damage.append)) == []
     assert damage == []  # a new file is sound from the first moment on
     store.write([Change((transaction(TA), deferred(TA, 0), deferred(TA, 1)))])
     assert store.load(TA, [0, 1, 7]) == (transaction(TA), [deferred(TA, 0), deferred(TA, 1)])
@@ -128,7 +128,7 @@ def test_defedb(tmp_path: Path) -> None:
     store.write([Change((), ((TA, 1),), (TA,)), Change((transaction(TA), deferred(TA, 5)))])
     assert store.load(TA, [5])[1] == [deferred(TA, 5)]
     store.checkpoint(removes_logs=True)
-    assert list(read_file(home, damage.append)) == [deferred(TA, 5), transaction(TA)]
+    assert list(Snapshot(home, damage.append)) == [deferred(TA, 5), transaction(TA)]
     store.close()
     again = Defedb(home, Tuning(1 << 20))
     assert list(again.loaded(damage.append)) == [Waiting(5.0, TA, 5), transaction(TA)]
@@ -139,7 +139,7 @@ def test_defedb(tmp_path: Path) -> None:
     third = Defedb(home, Tuning(1 << 20))
     assert len(list(third.loaded(damage.append))) == 2
     third.close()
-    assert len(list(read_file(home, damage.append))) == 2
+    assert len(list(Snapshot(home, damage.append))) == 2
     assert ["unknown version" in error.reason for error in damage] == [True, False] * 2
 
 
@@ -153,11 +153,11 @@ def test_defedb_as_it_is_tuned(tmp_path: Path) -> None:
     damage: list[CorruptRecord] = []
     store.write([Change((transaction(TA), deferred(TA, 0)))])
     store.checkpoint(removes_logs=True, kbytes=100)
-    assert list(read_file(str(home), damage.append)) == []
+    assert list(Snapshot(str(home), damage.append)) == []
     for _ in range(300):
         store.write([Change(tuple(deferred(TA, idx) for idx in range(20)))])
     store.checkpoint(removes_logs=True, kbytes=100)
-    assert len(list(read_file(str(home), damage.append))) == 21
+    assert len(list(Snapshot(str(home), damage.append))) == 21
     store.close()
     assert (home / "defedb.db").read_bytes()[20:24] == (16384).to_bytes(4, "little")
     assert [path.name for path in logs.iterdir()] == ["log.0000000001"]

@@ -1,0 +1,111 @@
+"""What waits in the queue, message by message, in the order of ids: one at a time is in memory (M1 4.7.2)."""
+import os
+import time
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from typing import Final, NamedTuple
+
+from meta1g.cli.queue_files import open_defedb
+from meta1g.conf.load import Config
+from meta1g.mcp import status as mcp_status
+from meta1g.mta.errors import CorruptRecord, StoreError, TornTail
+from meta1g.qmgr.recover import replay
+from meta1g.shim import ibdb
+from meta1g.shim.records import DeferredRcpt, DeferredTa
+from meta1g.shim.safeio import Disk
+
+_READS: Final = 5  # of a running server's IBDB, whose files may go while they are read
+_PAUSE: Final = 0.1  # seconds between them
+
+
+class QueuedRcpt(NamedTuple):
+    """A recipient that waits; `next_try` 0 for what is being worked on; `reason` may be empty.
+
+    `hosts` are names and IP addresses in its route, in order; empty before the first try.
+    """
+
+    idx: int
+    address: bytes
+    next_try: float
+    tries: int
+    reason: str
+    hosts: tuple[str, ...]
+
+
+class Queued(NamedTuple):
+    """A message in the queue; `store` is `ibdb` or `defedb`."""
+
+    ta: str
+    store: str
+    mail: bytes
+    size: int
+    received: float
+    rcpts: list[QueuedRcpt]
+
+
+def read_queue(config: Config, damage: list[str]) -> Iterator[Queued]:
+    """All messages in IBDB and DEFEDB; damaged records are named in `damage` meanwhile. StoreError.
+
+    IBDB comes first: a recipient that moves to DEFEDB meanwhile is in both, and shown once.
+    """
+    is_running = mcp_status.is_running(config.queue_directory)
+
+    def on_damage(error: CorruptRecord) -> None:
+        if not (is_running and isinstance(error, TornTail)):  # it is being written just now
+            damage.append(str(error))
+
+    fresh = _fresh(os.path.join(config.queue_directory, ibdb.FOLDER), on_damage, _READS if is_running else 1)
+    snapshot = open_defedb(config, on_damage)
+    if snapshot is None:
+        yield from fresh
+        return
+    try:
+        yield from merge(fresh, (deferred(ta, rcpts) for ta, rcpts in snapshot.messages()))
+    finally:
+        snapshot.close()
+
+
+def merge(fresh: Iterable[Queued], stored: Iterable[Queued]) -> Iterator[Queued]:
+    """IBDB's and DEFEDB's messages, both in the order of ids; a recipient of both is shown as DEFEDB has it."""
+    waiting = deque(fresh)
+    for message in stored:
+        while waiting and waiting[0].ta <= message.ta:
+            first = waiting.popleft()
+            known = {rcpt.idx for rcpt in message.rcpts} if first.ta == message.ta else set()
+            rcpts = [rcpt for rcpt in first.rcpts if rcpt.idx not in known]
+            if rcpts:
+                yield first._replace(rcpts=rcpts)
+        yield message
+    yield from waiting
+
+
+def deferred(ta: DeferredTa, rcpts: list[DeferredRcpt]) -> Queued:
+    """A message as DEFEDB has it."""
+    return Queued(ta.ta, "defedb", ta.mail, ta.size, ta.received, [_rcpt(rcpt) for rcpt in rcpts])
+
+
+def _rcpt(entry: DeferredRcpt) -> QueuedRcpt:
+    estat = f"{entry.estat} " if entry.estat else ""
+    reason = f"{entry.code} {estat}{entry.text}" if entry.code else ""
+    hosts = tuple(name for hop in entry.hops for name in (hop.name, hop.ip) if name)
+    return QueuedRcpt(entry.idx, entry.address, entry.next_try, entry.tries, reason, hosts)
+
+
+def _fresh(folder: str, on_damage: Callable[[CorruptRecord], None], reads: int) -> list[Queued]:
+    while True:
+        found: list[CorruptRecord] = []
+        try:
+            replayed = replay(ibdb.read(Disk(), folder, found.append))
+            break
+        except StoreError:
+            reads -= 1
+            if reads <= 0:
+                raise
+            time.sleep(_PAUSE)
+    for error in found:
+        on_damage(error)
+    messages = []
+    for ta, (begin, rcpts) in sorted(replayed.fresh.items()):
+        waiting = [QueuedRcpt(rcpt.idx, rcpt.address, 0.0, 0, "", ()) for rcpt in rcpts.values()]
+        messages.append(Queued(ta, "ibdb", begin.mail, begin.size, begin.received, waiting))
+    return messages
