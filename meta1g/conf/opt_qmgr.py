@@ -76,7 +76,7 @@ class IqdbConf:
     cache_entries_max: int = opt("cache_entries_max", kinds.count(1), 65536, m1="3.8(8.1)",
                                  help="recipients of mail that is arriving", source="meta1g")
     hash_table_entries: int = opt("hash_table_entries", kinds.count(1), 131072, m1="3.8(8.2)", planned=True,
-                                  help="size of the hash table", source="meta1g")
+                                  help="tables grow by themselves here; more than cache_entries_max", source="meta1g")
 
 
 @dataclass(frozen=True)
@@ -149,7 +149,7 @@ class ToSmtps:
                                    help="connections in 60 seconds")
     connections_max: int = opt("connections_max", kinds.count(1), 100, m1="3.8(17.2)", help="open connections")
     connection_control_cache_size: int = opt("connection_control_cache_size", kinds.count(1), 8192, m1="8.3(10.1)",
-                                             planned=True, help="clients remembered", source="meta1g")
+                                             help="clients remembered", source="meta1g")
     connection_control_hash_table_size: int = opt("connection_control_hash_table_size", kinds.count(1), 16384,
                                                   m1="8.3(10.2)", planned=True, help="hash table", source="meta1g")
 
@@ -206,7 +206,7 @@ class QmgrConf:
                                 help="longest time of one delivery attempt")
     flags: frozenset[str] = opt("flags", kinds.flags(*_REUSE, on=tuple(_REUSE)), frozenset(_REUSE), m1="8.3(4)",
                                 help="how mail is sent", about=_REUSE)
-    fds_max: int = opt("fds_max", kinds.count(16), 1024, m1="8.3(5)", planned=True, help="open files at most")
+    fds_max: int = opt("fds_max", kinds.count(16), 1024, m1="8.3(5)", help="open files, which bounds the clients")
     threads_max: int = opt("threads_max", kinds.count(1), 8, m1="8.3(6)", planned=True, help="threads at most")
     threads_min: int = opt("threads_min", kinds.count(1), 4, m1="8.3(7)", planned=True, help="threads at least")
     scheduler_timeout: int = opt("scheduler_timeout", kinds.time(1), 3600, m1="8.3(8)", source="meta1g",

@@ -1,4 +1,5 @@
 """ICC: open connections and connection rate of each client (M1 3.8 item 17, 3.8.1); pure."""
+import itertools
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -14,7 +15,7 @@ class _Client:
 
 
 class Icc:
-    """Counts by client address."""
+    """Counts by client address, the latest last."""
 
     def __init__(self) -> None:
         self._clients: dict[str, _Client] = {}
@@ -27,7 +28,10 @@ class Icc:
         client = self._clients.get(ip)
         part = int(now / (_WINDOW / _PARTS))
         if client is None:
-            client = self._clients[ip] = _Client(part=part)
+            client = _Client(part=part)
+        else:
+            del self._clients[ip]
+        self._clients[ip] = client
         self._move(client, part)
         if client.open >= open_max:
             return "open"
@@ -43,11 +47,16 @@ class Icc:
         if client is not None and client.open:
             client.open -= 1
 
-    def trim(self, now: float) -> None:
-        """Forget clients that have been away for a whole window."""
+    def trim(self, now: float, clients_max: int) -> None:
+        """Forget clients that have been away for a whole window, and if there are more than `clients_max` those
+        without a connection that came longest ago (M1 8.3 item 10.1)."""
         part = int(now / (_WINDOW / _PARTS))
         for ip in [ip for ip, c in self._clients.items() if not c.open and part - c.part >= _PARTS]:
             del self._clients[ip]
+        over = len(self._clients) - clients_max
+        if over > 0:
+            for ip in list(itertools.islice((ip for ip, c in self._clients.items() if not c.open), over)):
+                del self._clients[ip]
 
     @staticmethod
     def _move(client: _Client, part: int) -> None:

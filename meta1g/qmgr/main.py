@@ -13,7 +13,7 @@ import random
 import secrets
 import signal
 import time
-from typing import Any
+from typing import Any, Final
 
 from meta1g.mta.errors import StoreError
 from meta1g.mta.logfmt import fields
@@ -39,6 +39,8 @@ from meta1g.shim.cdb import ContentDb
 from meta1g.shim.defedb import Tuning
 from meta1g.shim.mapdb import MapDb
 from meta1g.shim.safeio import Disk
+
+_OWN_FDS: Final = 15  # stores, logs, sockets to listen on
 
 
 def _settings(started: Started) -> Settings:
@@ -66,6 +68,7 @@ def _settings(started: Started) -> Settings:
         occ_entries_max=conf.occ_entries_max,
         in_rate_max=conf.smtps.connection_rate_max,
         in_connections_max=conf.smtps.connections_max,
+        in_clients_max=conf.smtps.connection_control_cache_size,
         delivery_timeout=conf.delivery_timeout,
         scheduler_timeout=conf.scheduler_timeout,
         smar_timeout=conf.smar_timeout,
@@ -140,11 +143,12 @@ class Process:
         """Serve until a signal says stop, stop in order."""
         die_with_any_thread(self._log.error)
         started, config, hub = self._started, self._started.config, self._hub
+        most = max(started.conf.fds_max - _OWN_FDS, 1)
         hub.listen(config.queue_path(config.smtps_socket), msg_ss.VOCABULARY, "smtps",
-                   uids_of(config, "smtps"))
+                   uids_of(config, "smtps"), peers_max=most)
         hub.listen(config.queue_path(config.smtpc_socket), msg_da.VOCABULARY, "smtpc",
-                   uids_of(config, "smtpc"))
-        hub.listen(config.queue_path(started.conf.control_socket), msg_ctl.VOCABULARY, "control", ())
+                   uids_of(config, "smtpc"), peers_max=most)
+        hub.listen(config.queue_path(started.conf.control_socket), msg_ctl.VOCABULARY, "control", (), peers_max=most)
         hub.connect(config.queue_path(config.smar_socket), msg_ar.VOCABULARY, "smar")
         self._ibdb_thread.start()
         self._defedb_thread.start()

@@ -38,7 +38,7 @@ def on_tick(q: Qmgr, now: float, out: list[Effect]) -> None:
     _miss_peers(q, now, out)
     bounce.expire(q, now, out)
     q.occ.trim(now, q.settings.occ_entries_max)
-    q.icc.trim(now)
+    q.icc.trim(now, q.settings.in_clients_max)
     content.rotate_idle(q, out)
     throttle.throttle(q, out)
 

@@ -78,6 +78,7 @@ class Settings(NamedTuple):
     occ_entries_max: int
     in_rate_max: int
     in_connections_max: int
+    in_clients_max: int  # remembered
     delivery_timeout: float
     scheduler_timeout: float
     smar_timeout: float

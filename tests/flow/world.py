@@ -65,7 +65,8 @@ SETTINGS = Settings(
     queue_return=3600, double_bounce_address=b"double@host.test", verp=Verp(), dsn_merge_delay=5,
     dsn_errors_max=100, dsn_header_only=False, dsn_form=Form.PLAIN, dsn_delay=0, dsn_delay_by_lmtp=True,
     out=OutLimits(2, 5, 10), lmtp_rcpts_max=10, smtp_rcpts_max=10, reuses_connections=True,
-    occ_entries_max=100, in_rate_max=100, in_connections_max=10, delivery_timeout=300, scheduler_timeout=600,
+    occ_entries_max=100, in_rate_max=100, in_connections_max=10, in_clients_max=1000,
+    delivery_timeout=300, scheduler_timeout=600,
     smar_timeout=30, disk_space_min=100, disk_space_ok=200, smtps_sessions_max=50)
 FOLDER = "ibdb"
 

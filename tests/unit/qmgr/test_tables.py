@@ -107,11 +107,25 @@ def test_clients() -> None:
     assert icc.open("a", 2.0, 3, 2) == "rate"
     assert icc.open("a", 71.0, 3, 2) == ""
     icc.close("a")
-    icc.trim(72.0)
+    icc.trim(72.0, 100)
     assert len(icc) == 1
     icc.close("a")
-    icc.trim(300.0)
+    icc.trim(300.0, 100)
     assert len(icc) == 0
+
+
+def test_clients_that_are_many() -> None:
+    icc = Icc()
+    for n in range(10):
+        icc.open(f"c{n}", 0.0, 1, 1)
+        if n % 2:
+            icc.close(f"c{n}")
+    icc.trim(1.0, 8)
+    assert len(icc) == 8
+    assert icc.open("c1", 2.0, 1, 1) == "", "the one without a connection that came first is forgotten"
+    assert icc.open("c0", 2.0, 1, 1) == "open"
+    icc.trim(2.0, 1)
+    assert len(icc) == 6, "open ones stay"
 
 
 def test_order_of_deferred() -> None:
