@@ -32,8 +32,8 @@ _READ_SIZE = 32 * 1024
 _IDLE_CHECK = 3600.0  # QMGR ends idle sessions; this is only a bound
 _STAGES = {
     Ask.GREETING: Stage.GREETING, Ask.EHLO: Stage.EHLO, Ask.HELO: Stage.EHLO, Ask.MAIL: Stage.MAIL,
-    Ask.RCPT: Stage.RCPT, Ask.DATA: Stage.DATA, Ask.CHUNK: Stage.CONTENT, Ask.DOT: Stage.DOT, Ask.RSET: Stage.MAIL,
-    Ask.QUIT: Stage.SESSION,
+    Ask.RCPT: Stage.RCPT, Ask.DATA: Stage.DATA, Ask.CHUNK: Stage.CONTENT, Ask.PART: Stage.DOT, Ask.DOT: Stage.DOT,
+    Ask.RSET: Stage.MAIL, Ask.QUIT: Stage.SESSION,
 }
 _MYSELF = Reply(550, "5.4.6", "Server greets with our own name: mail would loop")
 

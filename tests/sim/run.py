@@ -9,10 +9,10 @@ from tests.sim.sites import make_sites
 from tests.sim.world import Simulation
 
 
-def play(rcpts: int, sites: int, seed: int, hours: float) -> Simulation:
+def play(rcpts: int, sites: int, seed: int, hours: float, spread: float = 1.0) -> Simulation:
     """Half of the recipients are those of mailings, 500 in a message; the others have a message each.
 
-    All arrive within the first hour; sites get mail as Zipf's law says.
+    All arrive within the first `spread` hours, mailings in half of that; sites get mail as Zipf's law says.
     """
     luck = random.Random(seed)
     sim = Simulation(make_sites(sites, 20, luck), seed)
@@ -22,9 +22,10 @@ def play(rcpts: int, sites: int, seed: int, hours: float) -> Simulation:
     addresses = [b"u%d@%b" % (number, ip.encode()) for number, ip in enumerate(targets)]
     half = rcpts // 2
     for at in range(0, half, 500):
-        sim.send(luck.uniform(0, 1800), b"news@bulk%d.test" % (at % 3), addresses[at:min(at + 500, half)])
+        sim.send(luck.uniform(0, spread * 1800), b"news@bulk%d.test" % (at % 3), addresses[at:min(at + 500, half)])
     for address in addresses[half:]:
-        sim.send(luck.uniform(0, 3600), b"u%d@home%d.test" % (luck.randrange(1000), luck.randrange(50)), [address])
+        sender = b"u%d@home%d.test" % (luck.randrange(1000), luck.randrange(50))
+        sim.send(luck.uniform(0, spread * 3600), sender, [address])
     return sim.run(hours * 3600.0)
 
 
@@ -34,10 +35,11 @@ def main() -> None:
     parser.add_argument("--rcpts", type=int, default=1_000_000)
     parser.add_argument("--sites", type=int, default=5000)
     parser.add_argument("--hours", type=float, default=48.0)
+    parser.add_argument("--spread", type=float, default=6.0, help="hours within which all arrives")
     parser.add_argument("--seed", type=int, default=1)
     asked = parser.parse_args()
     began = time.process_time()
-    sim = play(asked.rcpts, asked.sites, asked.seed, asked.hours)
+    sim = play(asked.rcpts, asked.sites, asked.seed, asked.hours, asked.spread)
     print(f"{len(sim.arrived)} recipients, {len(sim.sites)} sites: {sum(sim.ends.values())} delivered, "
           f"{len(sim.store.rcpts)} wait, {sim.deferrals} deferrals by servers, {sim.refused} transactions refused; "
           f"{time.process_time() - began:.0f} s CPU, "

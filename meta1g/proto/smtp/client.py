@@ -28,6 +28,7 @@ class Ask(Enum):
     RCPT = auto()
     DATA = auto()
     CHUNK = auto()
+    PART = auto()  # PRDR: one recipient's share of the answer to the final dot
     DOT = auto()
     QUIT = auto()
     RSET = auto()
@@ -166,6 +167,7 @@ class SmtpClient:
         self._envelope: Envelope | None = None
         self._results: list[Answered | None] = []
         self._accepted: list[int] = []
+        self._parts: dict[int, Reply] | None = None
         self._data_sent = False
         self._queue: deque[Event] = deque()
         self._is_ready = False
@@ -213,6 +215,7 @@ class SmtpClient:
         self._results = [None] * len(envelope.rcpts)
         self._accepted = []
         self._data_sent = False
+        self._parts = {} if self._uses_prdr else None
         refusal = envelope.refusal or self._refusal(envelope)
         if refusal is not None:
             self._fail_rest(Ask.MAIL, refusal, is_said=False)
@@ -234,6 +237,12 @@ class SmtpClient:
         if envelope.is_binary and not {"BINARYMIME", "CHUNKING"} <= self.extensions.keys():
             return _NO_BINARY
         return None
+
+    @property
+    def _uses_prdr(self) -> bool:
+        """Whether recipients may be accepted one by one after the content (PRDR, draft-hall-prdr)."""
+        envelope = self._envelope
+        return "PRDR" in self.extensions and not self._is_lmtp and envelope is not None and len(envelope.rcpts) > 1
 
     def end_content(self) -> None:
         """The content has been sent: send the final dot."""
@@ -292,6 +301,8 @@ class SmtpClient:
             params += b" BODY=8BITMIME"
         if envelope.is_utf8:
             params += b" SMTPUTF8"
+        if self._parts is not None:
+            params += b" PRDR"
         if envelope.params and "DSN" in self.extensions:
             params += dsn_of_mail(envelope.params)
         return params
@@ -320,6 +331,9 @@ class SmtpClient:
                 self._on_data(reply)
             case Ask.CHUNK:
                 self._on_chunk(reply)
+            case Ask.PART:
+                assert self._parts is not None
+                self._parts[at] = reply
             case Ask.DOT:
                 self._on_dot(at, reply)
             case Ask.QUIT:
@@ -391,10 +405,25 @@ class SmtpClient:
         self._reset()
 
     def _on_dot(self, at: int, reply: Reply) -> None:
+        if self._parts is not None and not self._parts and reply.code == 353:
+            self._awaited.extend((Ask.PART, place) for place in self._accepted)
+            self._awaited.append((Ask.DOT, -1))
+            return
+        if self._parts:
+            self._end_parts(reply)
+            return
         for place in self._accepted if at < 0 else [at]:
             self._results[place] = Answered(place, Ask.DOT, reply)
         if not self._awaited:
             self._finish()
+
+    def _end_parts(self, reply: Reply) -> None:
+        """All recipients were answered, and then the transaction: who was refused is, the others share its fate."""
+        assert self._parts is not None
+        for place, part in self._parts.items():
+            decides = part if reply.is_positive or not part.is_positive else reply
+            self._results[place] = Answered(place, Ask.DOT, decides)
+        self._finish()
 
     def _reset(self) -> None:
         self._say(Ask.RSET, b"RSET")

@@ -300,3 +300,52 @@ def test_client_and_server_understand_each_other(rcpts: list[bytes], lines: list
                 for at, rcpt in enumerate(rcpts)]
     assert [(r.at, r.ask) for r in result] == [(e.at, e.ask) for e in expected]
     assert dialog.messages == ([content] if any(b"b@local" in rcpt for rcpt in rcpts) else [])
+
+
+PRDR = b"220 s\r\n", b"250-s\r\n250 PRDR\r\n"
+
+
+def with_prdr(*answers: bytes) -> SmtpClient:
+    """A transaction with two recipients up to the final dot, and what the server says then."""
+    client = ready(*PRDR)
+    client.begin(ENVELOPE)
+    assert client.take_output() == b"MAIL FROM:<a@c> PRDR\r\n"
+    client.feed(b"250 ok\r\n")
+    assert client.next_event() is None
+    client.feed(b"250 ok\r\n250 ok\r\n")
+    assert client.next_event() is None
+    client.feed(b"354 go\r\n")
+    assert isinstance(client.next_event(), ContentWanted)
+    client.end_content()
+    for answer in answers:
+        assert client.next_event() is None
+        client.feed(answer)
+    return client
+
+
+@pytest.mark.parametrize(("answers", "codes"), [
+    ((b"353 each\r\n", b"250 first\r\n", b"550 no\r\n", b"250 taken\r\n"), [250, 550]),
+    ((b"353 each\r\n250 first\r\n450 later\r\n", b"250 taken\r\n"), [250, 450]),
+    ((b"353 each\r\n550 no\r\n550 no\r\n550 none\r\n",), [550, 550]),
+    ((b"353 each\r\n250 yes\r\n550 no\r\n451 after all\r\n",), [451, 550]),
+    ((b"250 taken\r\n",), [250, 250]),
+    ((b"554 spam\r\n",), [554, 554]),
+])
+def test_recipients_are_answered_after_the_content(answers: tuple[bytes, ...], codes: list[int]) -> None:
+    client = with_prdr(*answers)
+    assert finish(client) == [(0, Ask.DOT, codes[0]), (1, Ask.DOT, codes[1])]
+    assert client.is_idle
+
+
+def test_prdr_that_breaks_off_has_delivered_to_nobody() -> None:
+    client = with_prdr(b"353 each\r\n", b"250 first\r\n")
+    assert client.next_event() is None
+    finished = client.abandon(Reply(451, "4.4.2", "lost"))
+    assert finished is not None
+    assert [answer.reply.code for answer in finished.results] == [451, 451]
+
+
+def test_prdr_is_for_several_recipients() -> None:
+    client = ready(*PRDR)
+    client.begin(ENVELOPE._replace(rcpts=(b"b@d",)))
+    assert client.take_output() == b"MAIL FROM:<a@c>\r\n"
