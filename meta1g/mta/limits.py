@@ -11,6 +11,7 @@ LIMITS_VALUE: Final = 999_999  # RFC 9422 3.1: six digits
 TEXT_LINE: Final = 1000  # RFC 5321 4.5.3.1.6, with CRLF, without the transparency dot
 TEXT_LINE_LENIENT: Final = 65536  # longest content line we pass on; Postfix's line_length_limit splits at 2048
 REPLY_LINE: Final = 4096  # RFC 5321 4.5.3.1.5 says 512; Postfix reads 2048, some servers send more
+REPLY_KEPT: Final = 2000  # characters of a reply that queue, log and DSN keep; Postfix keeps 1 KB of each line
 REPLY_LINES: Final = 200  # a multi-line reply longer than this is an attack
 LOCAL_PART: Final = 64  # RFC 5321 4.5.3.1.1
 DOMAIN: Final = 255  # RFC 5321 4.5.3.1.2

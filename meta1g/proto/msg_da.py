@@ -89,9 +89,10 @@ class Delivered(NamedTuple):
 
 
 class SessionEnded(NamedTuple):
-    """The session is gone; tasks without a result were not tried."""
+    """The session is gone; tasks without a result were not tried, unless it `is_lost`: then nobody knows."""
 
     session: int
+    is_lost: bool
 
 
 class CloseSession(NamedTuple):

@@ -31,6 +31,8 @@ _REPORTED = (RState.BOUNCING, RState.WARNING)
 
 def send_due(q: Qmgr, now: float, out: list[Effect]) -> None:
     """Begin the DSNs whose time has come: all results are there, or merging has taken long enough."""
+    if not q.bouncing:
+        return
     busy = {id(rcpt) for composing in q.composing.values() for rcpt in composing.rcpts}
     for name in list(q.bouncing):
         ta = q.aq[name]

@@ -55,6 +55,7 @@ class OccEntry:
     def take(self, limits: OutLimits) -> None:
         """Keep to these limits too."""
         if limits is self.limits or limits == self.limits:
+            self.is_stale = False
             return
         mine = limits if self.is_stale else self.limits
         rates = [rate for rate in (mine.rate, limits.rate) if rate]
@@ -66,8 +67,10 @@ class OccEntry:
 
     def may_open(self, now: float) -> bool:
         """Whether one more connection is allowed."""
-        if self.open >= self.limit:
-            return False
+        return self.open < self.limit and self.rate_allows(now)
+
+    def rate_allows(self, now: float) -> bool:
+        """Whether one more connection keeps to the limit of a minute."""
         while self.began and now - self.began[0] >= MINUTE:
             self.began.popleft()
         return not self.limits.rate or len(self.began) < self.limits.rate

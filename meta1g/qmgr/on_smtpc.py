@@ -31,7 +31,8 @@ def on_message(q: Qmgr, peer: PeerKey, message: Message, now: float, out: list[E
         case Delivered():
             _on_delivered(q, message, now, out)
         case SessionEnded():
-            _session_over(q, message.session, now, out, _ENDED, is_lost=False)
+            reply = _LOST if message.is_lost else _ENDED
+            _session_over(q, message.session, now, out, reply, is_lost=message.is_lost)
         case Ready():
             q.smtpc[peer].sessions_max = message.sessions_max
             sched.wake_all(q)

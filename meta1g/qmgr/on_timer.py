@@ -135,11 +135,11 @@ def on_loaded(q: Qmgr, message: Loaded, now: float, out: list[Effect]) -> None:
                 record.is_utf8, record.client_ip, record.content[0], next_idx=record.next_idx, in_defedb=True,
                 stored_idx=record.next_idx)
         aq.add(q, ta)
-    for entry in message.rcpts:
-        rcpt = rcpt_from(entry)
-        if rcpt.idx not in ta.rcpts:
-            aq.add_rcpt(q, ta, rcpt)
-            routing.start(q, ta, rcpt, now, out)
+    fresh = [rcpt_from(entry) for entry in message.rcpts if entry.idx not in ta.rcpts]
+    for rcpt in fresh:  # all of them first: one that ends at once must not end the transaction
+        aq.add_rcpt(q, ta, rcpt)
+    for rcpt in fresh:
+        routing.start(q, ta, rcpt, now, out)
 
 
 def rcpt_from(entry: DeferredRcpt) -> Rcpt:

@@ -68,8 +68,9 @@ def _is_crowded(q: Qmgr, site: Site) -> bool:
 def _site(q: Qmgr, key: SiteKey, hop: Hop, entry: OccEntry, feature: str) -> Site:
     site = q.sites.get(key)
     if site is None:
-        site = q.sites[key] = Site(key, hop, entry, feature)
+        site = q.sites[key] = Site(key, hop, entry)
         entry.sites[key] = None
+    site.feature = feature
     return site
 
 
@@ -96,9 +97,9 @@ def schedule(q: Qmgr, now: float, out: list[Effect]) -> None:
 
 def wake_all(q: Qmgr) -> None:
     """Look at every site that has work: SMTPC has places again, or simply time has passed."""
-    q.starved.clear()
-    for key, site in q.sites.items():
-        if site.waiting:
+    starved, q.starved = q.starved, {}
+    for key in (*starved, *q.sites):
+        if q.sites[key].waiting:
             q.ready[key] = None
 
 
@@ -164,6 +165,8 @@ def _session(q: Qmgr, site: Site, now: float, out: list[Effect]) -> DaSession | 
         number = site.idle.pop()
         del q.idle[number]
         return q.sessions[number]
+    if not site.occ.rate_allows(now):
+        return None
     if not site.occ.may_open(now):
         _end_idle_sibling(q, site, out)
         if not site.occ.may_open(now):
@@ -235,14 +238,14 @@ def end_session(q: Qmgr, session: DaSession) -> None:
     if session.number in q.idle:
         del q.idle[session.number]
         site.idle.remove(session.number)
-    for key in site.occ.sites:
-        if q.sites[key].waiting:
-            q.ready[key] = None
-    _forget(q, site)
     starved = next(iter(q.starved), None)
     if starved is not None:  # the place at SMTPC is for who has waited longest
         del q.starved[starved]
         q.ready[starved] = None
+    for key in site.occ.sites:
+        if q.sites[key].waiting:
+            q.ready[key] = None
+    _forget(q, site)
 
 
 def close_idle(q: Qmgr, now: float, out: list[Effect]) -> None:

@@ -1,6 +1,6 @@
 """One turn of the decider: what came in, which handler takes it, what follows; pure (design 3)."""
 from collections.abc import Callable, Iterable
-from typing import Any
+from typing import Any, Final
 
 from meta1g.mta.logfmt import fields
 from meta1g.proto.msg_ar import Resolved
@@ -11,6 +11,7 @@ from meta1g.qmgr.effects import DiskFree, Done, Effect, HoldsStored, Loaded, Log
 from meta1g.qmgr.state import PeerKey, Qmgr
 
 Reload = Callable[[], None]
+_STEPS: Final = (routing.fetch_due, bounce.send_due, sched.schedule)  # of each turn; none keeps the others from theirs
 
 
 def turn(q: Qmgr, items: Iterable[Any], now: float, reload: Reload, *, is_tick: bool) -> list[Effect]:
@@ -25,10 +26,11 @@ def turn(q: Qmgr, items: Iterable[Any], now: float, reload: Reload, *, is_tick: 
         except Exception as error:
             # A bug must cost one item, not the queue: the rest of the mail goes on.
             out.append(LogLine(0, fields(func="q_turn", item=type(item).__name__, bug=repr(error), at=_place(error))))
-    try:
-        _on_time(q, now, out, is_tick=is_tick)
-    except Exception as error:
-        out.append(LogLine(0, fields(func="q_turn", item="time", bug=repr(error), at=_place(error))))
+    for step in (on_timer.on_tick, *_STEPS) if is_tick else _STEPS:
+        try:
+            step(q, now, out)
+        except Exception as error:
+            out.append(LogLine(0, fields(func="q_turn", item="time", bug=repr(error), at=_place(error))))
     return out
 
 
@@ -56,15 +58,6 @@ def _on_item(q: Qmgr, item: Any, now: float, reload: Reload, out: list[Effect]) 
             on_timer.on_disk(q, item, out)
         case (peer, message, tag):
             _on_peer(q, peer, message, tag, now, reload, out)
-
-
-def _on_time(q: Qmgr, now: float, out: list[Effect], *, is_tick: bool) -> None:
-    if is_tick:
-        on_timer.on_tick(q, now, out)
-    routing.fetch_due(q, now, out)
-    if q.bouncing:
-        bounce.send_due(q, now, out)
-    sched.schedule(q, now, out)
 
 
 def _on_peer(

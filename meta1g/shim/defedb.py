@@ -311,9 +311,11 @@ def set_aside(home: str, log_home: str = "") -> str:
     with errors("set aside", home):
         folder = next(path for path in (os.path.join(home, f"damaged.{n}") for n in itertools.count(1))
                       if not os.path.exists(path))
-        paths = [os.path.join(home, name) for name in os.listdir(home) if not _ASIDE.fullmatch(name)]
-        paths += [os.path.join(log_home, name) for name in os.listdir(log_home or home)
-                  if log_home and _LOG.fullmatch(name)]
+        paths = [os.path.join(log_home, name) for name in os.listdir(log_home or home)
+                 if log_home and _LOG.fullmatch(name)]
+        names = [name for name in os.listdir(home) if not _ASIDE.fullmatch(name)]
+        paths += [path for path in (os.path.join(home, name) for name in names)
+                  if not log_home or os.path.realpath(path) != os.path.realpath(log_home)]
         os.mkdir(folder, 0o700)
         for path in paths:
             shutil.move(path, folder)

@@ -91,7 +91,7 @@ class Smtpc:
             elif session is not None:
                 session.add(message)
             else:
-                self._link.send(SessionEnded(message.session))
+                self._link.send(SessionEnded(message.session, False))
         elif isinstance(message, CloseSession) and message.session in self._sessions:
             self._sessions[message.session].close()
 

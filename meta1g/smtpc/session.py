@@ -4,7 +4,7 @@ import time
 from collections import deque
 from collections.abc import Iterable, Iterator
 
-from meta1g.mta import addr, logfmt
+from meta1g.mta import addr, limits, logfmt
 from meta1g.mta.errors import CorruptRecord, RemoteProtocolError, StoreError
 from meta1g.mta.ids import da_id
 from meta1g.mta.reply import Reply
@@ -83,6 +83,7 @@ class Session:
 
     def run(self) -> None:
         """The whole session; reports to QMGR whatever happens."""
+        is_lost = True
         try:
             self._connect()
             self._await_ready()
@@ -91,12 +92,14 @@ class Session:
                 self._deliver(self._current)
                 self._current = None
             self._quit()
+            is_lost = False
         except SessionLost as lost:
             self._report_lost(lost)
+            is_lost = False
         finally:
             if self._netfd is not None:
                 self._netfd.close()
-            self._set.report(SessionEnded(self.number))
+            self._set.report(SessionEnded(self.number, is_lost))
 
     def _wait_for_task(self) -> bool:
         while not self._tasks and not self._is_closing:
@@ -262,7 +265,7 @@ class Session:
             reply = answered.reply
             stage = _STAGES[answered.ask]
             code = 0 if answered.ask is Ask.DOT and reply.code // 100 == 2 else _failure_code(answered)
-            results.append(Result(rcpt.idx, code, stage, answered.is_said, reply.estat, reply.text))
+            results.append(_result(rcpt.idx, code, stage, reply, is_said=answered.is_said))
             self._log_rcpt(task, rcpt.address, stage, code, reply)
         self._set.report(Delivered(self.number, task.task, is_open, False, "DSN" in self._machine.extensions,
                                    tuple(results)))
@@ -278,17 +281,22 @@ class Session:
             finished = self._machine.abandon(lost.reply, is_said=isinstance(lost, Refusal))
             if finished is not None:
                 self._report(task, finished, is_open=False)
+            else:
+                self._report_all(task, lost, is_host=False)
 
     def _report_unreachable(self, lost: SessionLost) -> None:
         if not self._tasks or lost.stage > Stage.EHLO:
             return
-        task, reply = self._tasks.popleft(), lost.reply
+        self._report_all(self._tasks.popleft(), lost, is_host=True)
+
+    def _report_all(self, task: Deliver, lost: SessionLost, *, is_host: bool) -> None:
+        """Nothing was sent, for all recipients alike."""
+        reply = lost.reply
         is_said = isinstance(lost, Refusal)
-        results = tuple(
-            Result(rcpt.idx, reply.code, lost.stage, is_said, reply.estat, reply.text) for rcpt in task.rcpts)
+        results = tuple([_result(rcpt.idx, reply.code, lost.stage, reply, is_said=is_said) for rcpt in task.rcpts])
         for rcpt in task.rcpts:
             self._log_rcpt(task, rcpt.address, lost.stage, reply.code, reply)
-        self._set.report(Delivered(self.number, task.task, False, True, False, results))
+        self._set.report(Delivered(self.number, task.task, False, is_host, False, results))
 
     def _quit(self) -> None:
         """Say QUIT; the reply matters to nobody (M1 8.6 item 3.3)."""
@@ -321,6 +329,11 @@ def _until_last(pieces: Iterable[bytes]) -> Iterator[tuple[bytes, bool]]:
             yield before, False
         before = piece
     yield before, True
+
+
+def _result(idx: int, code: int, stage: int, reply: Reply, *, is_said: bool) -> Result:
+    """One recipient's; a server's long speech is cut, since each recipient keeps a copy."""
+    return Result(idx, code, stage, is_said, reply.estat, reply.text[:limits.REPLY_KEPT])
 
 
 def _failure_code(answered: Answered) -> int:

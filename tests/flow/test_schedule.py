@@ -2,7 +2,7 @@
 import pytest
 
 from meta1g.proto.msg_ar import Hop, Target
-from meta1g.proto.msg_da import Delivered, Result, SessionEnded
+from meta1g.proto.msg_da import Delivered, Ready, Result, SessionEnded
 from meta1g.qmgr.occ import OutLimits
 from tests.flow.world import SETTINGS, World, target
 
@@ -89,7 +89,7 @@ def test_session_that_ends_untried_gives_its_task_back(world: World) -> None:
     world.run()
     world.silent.clear()
     (session,) = world.q.sessions
-    world.feed((world.smtpc, SessionEnded(session), 0))
+    world.feed((world.smtpc, SessionEnded(session, False), 0))
     world.run()
     assert len(world.delivered) == 1
 
@@ -196,3 +196,48 @@ def test_many_recipients_take_turns_with_few(world: World) -> None:
     world.run().sleep(5)
     assert [deliver.mail for deliver in world.delivers][:3].count(b"few@bulk.test") == 1
     assert len(world.delivered) == 101
+
+
+def test_recipients_that_end_as_they_are_loaded_do_not_end_the_others(world: World) -> None:
+    """Their host rests, their route is still good and their time is over: all that happens in one step."""
+    world.route = lambda address: (target(address, "192.0.2.1")._replace(ttl=86400),)
+    world.host_fails = lambda hop: True
+    for n in range(4):
+        world.send(*(b"r%d@x.test" % (10 * n + i) for i in range(3)), params=b"NOTIFY=NEVER")
+    world.run()
+    world.q.occ.entry(("192.0.2.1", 25), world.now, SETTINGS.out).rests_until = world.now + 1e6
+    world.sleep(5000)
+    world.check_empty()
+
+
+def test_a_place_goes_to_who_has_waited_longest_not_to_who_has_most(world: World) -> None:
+    """Two places; one host has a hundred messages, six others have one each."""
+    world.q.settings = SETTINGS._replace(reuses_connections=False)
+    world.feed((world.smtpc, Ready(2), 0))
+    world.route = lambda address: (target(address, "192.0.2." + address.partition(b"@")[2][:1].decode()),)
+    world.silent.add(world.smtpc)
+    for n in range(100):
+        world.send(b"r%d@1.test" % n)
+    for n in range(6):
+        world.send(b"r@%d.test" % (n + 2))
+    world.run()
+    served: list[str] = []
+    while len(set(served)) < 7:
+        number, task = next(iter(world.q.tasks.items()))
+        served.append(world.q.sessions[task.session].site.ip)
+        results = tuple(Result(rcpt.idx, 0, 6, True, "", "") for rcpt in task.rcpts)
+        world.feed((world.smtpc, Delivered(task.session, number, True, False, False, results), 0))
+        world.run()
+        assert len(served) <= 20, served
+
+
+def test_a_session_that_broke_leaves_uncertain_recipients(world: World) -> None:
+    world.silent.add(world.smtpc)
+    world.send(b"a@x.test")
+    world.run()
+    world.silent.clear()
+    (session,) = world.q.sessions
+    world.feed((world.smtpc, SessionEnded(session, True), 0))
+    world.run()
+    assert any("status=uncertain" in line for line in world.log)
+    assert len(world.delivered) == 1

@@ -7,13 +7,19 @@ Rules
     Unconvertible says which.
 """
 import binascii
+import re
 from collections.abc import Container, Iterable, Iterator
-from email import message_from_bytes
 from typing import Final
 
 HEADER_MAX: Final = 256 << 10  # octets of one part's header; twice what Postfix keeps (header_size_limit)
 DEPTH_MAX: Final = 100  # nested multiparts; Postfix's mime_nesting_limit
 _LINE_MAX: Final = 1 << 20  # octets without a line end
+_TYPE_MAX: Final = 2048  # octets of Content-Type; a boundary has 70 (RFC 2046 5.1.1)
+_NO_PART: Final = -1
+_ENCODED: Final = (b"base64", b"quoted-printable")
+_BOUNDARY: Final = re.compile(rb';[ \t]*boundary[ \t]*=[ \t]*(?:"([^"]+)"|([^ \t;"]+))', re.IGNORECASE)
+_OCTET: Final = re.compile(rb"[\x80-\xff]")
+_EIGHT_BIT: Final = bytes(range(128, 256))
 _QUESTION_MARKS: Final = bytes(range(128)) + b"?" * 128
 _NAME: Final = b"content-transfer-encoding:"
 
@@ -25,12 +31,13 @@ class Unconvertible(Exception):
 class _Parts:
     """Lines in, and for each what it is: a part's header, or a line of the body of part `number`.
 
-    `is_leaf` is not so before, between and behind the parts of a multipart.
+    `is_leaf` is not so before, between and behind the parts of a multipart; `encoding` is a leaf's, in lower case.
     """
 
     def __init__(self) -> None:
         self.number = -1
         self.is_leaf = True
+        self.encoding = b""
         self._header: list[bytes] | None = []
         self._header_size = 0
         self._boundaries: list[bytes] = []
@@ -72,26 +79,27 @@ class _Parts:
         self._header = None if is_last else []
 
     def _begin(self, lines: list[bytes]) -> None:
-        message = message_from_bytes(b"\r\n".join(lines) + b"\r\n\r\n")
-        boundary = message.get_boundary() if message.get_content_maintype() == "multipart" else None
-        is_encoded = str(message["content-transfer-encoding"]).strip().lower() in ("base64", "quoted-printable")
-        self.is_leaf = not boundary
-        if boundary:
-            self._boundaries.append(b"--" + boundary.encode("utf-8", "surrogateescape"))
-        elif message.get_content_type() == "message/rfc822" and not is_encoded:
+        kind = _value(lines, b"content-type:")
+        boundary = _BOUNDARY.search(kind) if kind.lower().startswith(b"multipart/") else None
+        self.encoding = _value(lines, _NAME).lower()
+        self.is_leaf = boundary is None
+        if boundary is not None:
+            self._boundaries.append(b"--" + (boundary[1] or boundary[2]))
+        elif kind.partition(b";")[0].strip().lower() == b"message/rfc822" and self.encoding not in _ENCODED:
             self._header = []
         if len(self._boundaries) > DEPTH_MAX:
             raise Unconvertible("its parts nest too deeply")
 
 
 def eight_bit_parts(content: Iterable[bytes]) -> set[int]:
-    """Numbers of the parts that have 8-bit octets; the content has no transparency dots. Unconvertible."""
+    """Numbers of the parts that have 8-bit octets, and _NO_PART for what is between parts; the content has no
+    transparency dots. Unconvertible."""
     parts, found = _Parts(), set()
     for line in _lines(content):
         header = parts.take(line)
         if header is None:
-            if parts.is_leaf and not line.isascii():
-                found.add(parts.number)
+            if not line.isascii():
+                found.add(parts.number if parts.is_leaf else _NO_PART)
         elif not all(text.isascii() for text in header):
             raise Unconvertible("its header has 8-bit octets")
     if not all(text.isascii() for text in parts.finish()):
@@ -107,7 +115,8 @@ def seven_bit(content: Iterable[bytes], eight_bit: Container[int]) -> Iterator[b
         if header is None:
             yield _body(line, parts, eight_bit)
         elif header:
-            yield _header(header, is_first=parts.number == 0, converts=parts.number in eight_bit)
+            converts = parts.is_leaf and parts.number in eight_bit and parts.encoding not in _ENCODED
+            yield _header(header, is_first=parts.number == 0, converts=converts)
     rest = parts.finish()
     if rest:
         yield b"\r\n".join(rest) + b"\r\n"
@@ -116,6 +125,10 @@ def seven_bit(content: Iterable[bytes], eight_bit: Container[int]) -> Iterator[b
 def _body(line: bytes, parts: _Parts, eight_bit: Container[int]) -> bytes:
     if not parts.is_leaf:
         line = line.translate(_QUESTION_MARKS)  # nobody is shown what is between the parts
+    elif parts.number in eight_bit and parts.encoding == b"base64":
+        line = line.translate(None, _EIGHT_BIT)  # as decoders do (RFC 2045 6.8)
+    elif parts.number in eight_bit and parts.encoding == b"quoted-printable":
+        line = _OCTET.sub(lambda octet: b"=%02X" % octet[0][0], line)
     elif parts.number in eight_bit:
         line = binascii.b2a_qp(line, istext=True).replace(b"\n", b"\r\n")
     return line + b"\r\n"
@@ -139,14 +152,26 @@ def _header(lines: list[bytes], *, is_first: bool, converts: bool) -> bytes:
     return b"\r\n".join([*kept, end]) + b"\r\n"
 
 
+def _value(lines: list[bytes], name: bytes) -> bytes:
+    """The first field of that name, unfolded; empty if there is none. Unconvertible if it is very long."""
+    for field in _fields(lines):
+        if field[:len(name)].lower() == name:
+            if len(field) > _TYPE_MAX:
+                raise Unconvertible("its Content-Type is too long")
+            return b" ".join(field[len(name):].split())
+    return b""
+
+
 def _fields(lines: list[bytes]) -> list[bytes]:
     """Header fields with their continuation lines."""
     fields: list[bytes] = []
-    for line in lines:
-        if fields and line.startswith((b" ", b"\t")):
-            fields[-1] += b"\r\n" + line
-        else:
-            fields.append(line)
+    at = 0
+    while at < len(lines):
+        end = at + 1
+        while end < len(lines) and lines[end].startswith((b" ", b"\t")):
+            end += 1
+        fields.append(b"\r\n".join(lines[at:end]))
+        at = end
     return fields
 
 

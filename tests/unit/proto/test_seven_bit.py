@@ -58,7 +58,31 @@ def test_messages_within_messages() -> None:
     assert parts == [b"ascii\r\n", "grün\r\n".encode(), b"\0\1\xff"]
 
 
+def test_parts_that_are_encoded_already() -> None:
+    """A raw octet among quoted-printable or base64 costs neither what is right around it."""
+    out = convert(lines(
+        "Content-Type: multipart/mixed; boundary=x", "", "--x", "Content-Transfer-Encoding: Quoted-Printable", "",
+        "a=3Db café=20", "soft=", "--x", "Content-Transfer-Encoding: base64", "", "YWJé", "--x--"))
+    assert out == lines(
+        "Content-Type: multipart/mixed; boundary=x", "", "--x", "Content-Transfer-Encoding: Quoted-Printable", "",
+        "a=3Db caf=C3=A9=20", "soft=", "--x", "Content-Transfer-Encoding: base64", "", "YWJ", "--x--")
+
+
+def test_octets_between_parts_only() -> None:
+    content = lines("Content-Type: multipart/mixed; boundary=x", "", "für", "--x", "", "a = b", "--x--", "für")
+    assert eight_bit_parts([content])
+    assert convert(content) == content.replace("ü".encode(), b"??")
+
+
+@pytest.mark.parametrize("kind", [
+    "boundary*=idna''abc", "boundary*=undefined''abc", "boundary*=unicode_escape''%5Cud800", "boundary*=a%00b''abc",
+    "boundary*0*=utf-8''a; boundary*=b", "boundary*1" + "9" * 1500 + "=a", 'a="' + ";" * 1900])
+def test_strange_parameters_are_text(kind: str) -> None:
+    assert convert(lines(f"Content-Type: multipart/mixed; {kind}", "", "für")).isascii()
+
+
 @pytest.mark.parametrize("content", [
+    b"Content-Type: multipart/mixed; " + b";" * 5000 + b"\r\n\r\nx",
     "Subject: grün\r\n\r\nx\r\n".encode(), "Subject: grün".encode(), b"X: " + b"x" * HEADER_MAX,
     b"\r\n" + b"x" * (2 << 20), b"".join(b"Content-Type: multipart/x; boundary=%d\r\n\r\n--%d\r\n" % (n, n)
                                          for n in range(200))])

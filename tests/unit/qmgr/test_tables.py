@@ -82,6 +82,10 @@ def test_the_lower_limits_count() -> None:
     entry.is_stale = True
     entry.take(OutLimits(6, 8, 20, 0))
     assert entry.limits == OutLimits(6, 8, 20, 0)
+    entry.is_stale = True
+    entry.take(OutLimits(6, 8, 20, 0))  # the same again
+    entry.take(OutLimits(6, 50, 20, 0))
+    assert entry.limits.maximum == 8
 
 
 @given(st.integers(1, 5), st.lists(st.floats(0, 30), max_size=60))

@@ -143,9 +143,10 @@ def test_defedb(tmp_path: Path) -> None:
     assert ["unknown version" in error.reason for error in damage] == [True, False] * 2
 
 
-def test_defedb_as_it_is_tuned(tmp_path: Path) -> None:
+@pytest.mark.parametrize("where", ["logs", "home/logs"])
+def test_defedb_as_it_is_tuned(tmp_path: Path, where: str) -> None:
     """Logs in a folder of their own, also when all is set aside; pages of another size; checkpoints by need."""
-    home, logs = tmp_path / "home", tmp_path / "logs"
+    home, logs = tmp_path / "home", tmp_path / where
     home.mkdir()
     logs.mkdir()
     tuning = Tuning(1 << 20, 16384, str(logs))
