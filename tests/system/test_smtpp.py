@@ -161,7 +161,7 @@ def test_strangers_get_nothing(port: int, tmp_path: Path) -> None:
 def server() -> Iterator[Instance]:
     """It takes clients from a smtpp on this host, over its ordinary socket and over one of their own."""
     made = Instance("in.test", user=other_user())
-    made.edit("flags = { 8bitmime", f"log_level = 12; proxy {{ type = inet; address = {HOST};"
+    made.edit("flags = { 8bitmime", f"log_level = 12; XCLIENT_peers = {{ {HOST} }}; proxy {{ type = inet; address = {HOST};"
                                     f' client_key = "{KEY}"; }}\n  flags = {{ 8bitmime')
     made.edit("connections_max = 10000", "connections_max = 2")
     with made:
@@ -179,12 +179,15 @@ def deliver(server: Instance, port: int, source: str) -> bytes:
 
 def test_in(server: Instance, tmp_path: Path) -> None:
     port = free_port()
-    key = tmp_path / "key"
+    key = server.base / "key"
     key.write_text(f"{KEY}\n")
     key.chmod(0o644)
-    with Smtpp(tmp_path / "log", "-i", f"{HOST}:{port}", "-s", f"{HOST}:{server.port}", "-K", key) as proxy:
+    options = ("-i", f"{HOST}:{port}", "-s", f"{HOST}:{server.port}", "-K", key)
+    with Smtpp(tmp_path / "log", *options) as proxy:
         assert f"[{CLIENT}]".encode() in deliver(server, port, CLIENT)
         assert f"client_ip={CLIENT}" in server.log("smtps")
+        with smtplib.SMTP(HOST, port, timeout=20, source_address=(CLIENT, 0)) as smtp:
+            assert b"XCLIENT" not in smtp.ehlo()[1], "the proxy may be trusted, its clients are not"
         assert f"client={CLIENT}, to=smtps, status=connected" in proxy.log
         assert proxy.stop() == 0
     assert b"[127.0.0.41]" in deliver(server, server.port, "127.0.0.41"), "others need no proxy"
@@ -217,16 +220,38 @@ def test_proxy_without_the_key_is_refused(server: Instance, first: bytes, reason
 def test_in_over_a_socket_of_their_own(tmp_path: Path) -> None:
     server = Instance("in.test", user=other_user())
     path = server.base / "spool" / "smtps" / "proxy"
-    server.edit("flags = { 8bitmime", f"processes = 2; proxy {{ type = unix; path = smtps/proxy; client_key = k; }}"
+    server.edit("flags = { 8bitmime", "processes = 2; proxy { type = unix; path = smtps/proxy; client_key = k; }"
                                       "\n  flags = { 8bitmime")
     port = free_port()
     with server, Smtpp(tmp_path / "log", "-i", f"{HOST}:{port}", "-s", path, "-k", "k") as proxy:
         assert f"[{CLIENT}]".encode() in deliver(server, port, CLIENT)
         assert b"[127.0.0.1]" in deliver(server, server.port, HOST)
+        server.conf.write_text(server.conf.read_text().replace("client_key = k;", "client_key = l;"))
+        server.ctl("reload")
+        until(lambda: "the keys differ" in server.log("smtps") or not talk(port, b"", CLIENT))
+        server.conf.write_text(server.conf.read_text().replace("client_key = l;", "client_key = k;"))
         server.stop()
         assert talk(port, b"", CLIENT).startswith(b"421 4.3.0 ")
         assert "to=smtps, status=not connected" in proxy.log
         server.start()
+        assert f"[{CLIENT}]".encode() in deliver(server, port, CLIENT)
+
+
+def test_started_by_mcp() -> None:
+    """MCP binds the public port, and smtpp runs as somebody else."""
+    server, port = Instance("in.test", user=other_user()), free_port()
+    server.edit("flags = { 8bitmime", "proxy { type = unix; path = smtps/proxy; client_key = k; }\n"
+                                      "  flags = { 8bitmime")
+    user = f"user = {other_user()};" if other_user() else ""
+    server.edit("\nsmtpc {", f"""
+smtpp {{
+  listen_socket {{ type = inet; address = {HOST}; port = {port}; }}
+  start_action = accept; {user}
+  path = "{BIN}/meta1g"; arguments = "meta1g smtpp -i - -s smtps/proxy -k k";
+}}
+
+smtpc {{""")
+    with server:
         assert f"[{CLIENT}]".encode() in deliver(server, port, CLIENT)
 
 
