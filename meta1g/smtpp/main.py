@@ -30,7 +30,7 @@ from meta1g.smtpp.session import Sessions
 from meta1g.st.bind import listen_inet, listen_unix
 from meta1g.st.listen import Acceptor
 from meta1g.st.netfd import NetFd
-from meta1g.st.sched import Flag, soon
+from meta1g.st.sched import Flag, now, soon
 from meta1g.st.signals import on_signal
 
 _DRAIN: Final = 10.0  # seconds that connections get to end at an orderly stop
@@ -66,8 +66,9 @@ class Smtpp:
             pass
         for acceptor in self._acceptors:
             acceptor.stop()
+        end = now() + _DRAIN
         for acceptor in self._acceptors:
-            acceptor.wait_idle(_DRAIN)
+            acceptor.wait_idle(max(end - now(), 0.0))
         self._log.flush()
         return 0
 

@@ -161,8 +161,9 @@ def test_strangers_get_nothing(port: int, tmp_path: Path) -> None:
 def server() -> Iterator[Instance]:
     """It takes clients from a smtpp on this host, over its ordinary socket and over one of their own."""
     made = Instance("in.test", user=other_user())
-    made.edit("flags = { 8bitmime", f"log_level = 12; XCLIENT_peers = {{ {HOST} }}; proxy {{ type = inet; address = {HOST};"
-                                    f' client_key = "{KEY}"; }}\n  flags = {{ 8bitmime')
+    made.edit("flags = { 8bitmime", f"log_level = 12; XCLIENT_peers = {{ {HOST} }};\n"
+                                    f' proxy {{ type = inet; address = {HOST}; client_key = "{KEY}"; }}\n'
+                                    "flags = { 8bitmime")
     made.edit("connections_max = 10000", "connections_max = 2")
     with made:
         yield made
@@ -228,7 +229,8 @@ def test_in_over_a_socket_of_their_own(tmp_path: Path) -> None:
         assert b"[127.0.0.1]" in deliver(server, server.port, HOST)
         server.conf.write_text(server.conf.read_text().replace("client_key = k;", "client_key = l;"))
         server.ctl("reload")
-        until(lambda: "the keys differ" in server.log("smtps") or not talk(port, b"", CLIENT))
+        until(lambda: talk(port, b"QUIT\r\n", CLIENT) == b"", what="the new key counts")
+        assert "the keys differ" in server.log("smtps")
         server.conf.write_text(server.conf.read_text().replace("client_key = l;", "client_key = k;"))
         server.stop()
         assert talk(port, b"", CLIENT).startswith(b"421 4.3.0 ")
