@@ -129,7 +129,7 @@ class Session:
         if proxy is not None and self._protocol == Protocol.ESMTP:
             self._netfd, said = proxy.connect(Wanted(ip, port, self._local_ip), setting.io_timeout)
             self._machine.feed(said)
-            return f"{ip}, port={port}, status=through proxy"
+            return f"{ip}, port={port}, through=proxy"
         family = socket.AF_INET6 if ":" in ip else socket.AF_INET
         self._netfd = connect(family, (ip, port), setting.io_timeout, self._source(family))
         return f"{ip}, port={port}"

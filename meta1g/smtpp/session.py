@@ -1,4 +1,5 @@
 """One connection through smtpp: who asks, where it goes, and the octets."""
+import errno
 import socket
 from dataclasses import dataclass
 from typing import Final
@@ -64,10 +65,8 @@ class Sessions:
         """An SMTP client comes: SMTPS hears of it first."""
         where = self._options.smtps
         assert where is not None
-        client = Client(*netfd.peer[:2]) if isinstance(netfd.peer, tuple) else None
         try:
-            if client is None:
-                raise OSError(0, "a client without an address")
+            client = _client(netfd)
             far = _connect_to(where)
         except (OSError, TimedOut) as error:
             self._fail(netfd, "smtps", error)
@@ -109,6 +108,13 @@ class Sessions:
         self._log.write(logfmt.fields(
             func="smtpp", client=peer, to=target, status="end", forth=relay.forth, back=relay.back,
             reason=relay.reason), SESSION)
+
+
+def _client(netfd: NetFd) -> Client:
+    """Without the zone of an address, which says nothing elsewhere. OSError if it comes by a Unix socket."""
+    if not isinstance(netfd.peer, tuple):
+        raise OSError(errno.EAFNOSUPPORT, "a client without an address")
+    return Client(str(netfd.peer[0]).partition("%")[0], int(netfd.peer[1]))
 
 
 def _connect_to(where: Where) -> NetFd:

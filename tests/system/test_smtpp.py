@@ -91,7 +91,7 @@ def test_out(out: Instance, sink: Sink, port: int, tmp_path: Path) -> None:
         assert len(sink.messages) == 5
         assert all(message.count(b"x" * 70) == 20_000 for message in sink.messages)
         assert f"to={HOST}:{sink.port}, status=connected" in proxy.log
-        assert "status=through proxy" in out.log("smtpc")
+        assert "through=proxy" in out.log("smtpc")
         proxy.process.send_signal(signal.SIGUSR1)
         until(lambda: '"program": "smtpp"' in proxy.log)
         assert KEY not in proxy.log + out.log("smtpc")
@@ -234,7 +234,7 @@ def test_in_over_a_socket_of_their_own(tmp_path: Path) -> None:
         server.conf.write_text(server.conf.read_text().replace("client_key = l;", "client_key = k;"))
         server.stop()
         assert talk(port, b"", CLIENT).startswith(b"421 4.3.0 ")
-        assert "to=smtps, status=not connected" in proxy.log
+        until(lambda: "to=smtps, status=not connected" in proxy.log)
         server.start()
         assert f"[{CLIENT}]".encode() in deliver(server, port, CLIENT)
 
@@ -264,9 +264,11 @@ def test_half_closed_and_full(tmp_path: Path) -> None:
             Smtpp(tmp_path / "log", "-l", f"{HOST}:{port}", "-k", KEY, "-n", 1) as proxy:
         there.settimeout(20)
         with socket.create_connection((HOST, port), 20) as near:
-            near.sendall(smtpp.request(smtpp.Wanted(HOST, there.getsockname()[1]), KEY.encode()) + b"question")
+            wanted = smtpp.Wanted(HOST, there.getsockname()[1], CLIENT)
+            near.sendall(smtpp.request(wanted, KEY.encode()) + b"question")
             near.shutdown(socket.SHUT_WR)
-            far, _ = there.accept()
+            far, (source, _) = there.accept()
+            assert source == CLIENT
             far.settimeout(20)
             assert far.makefile("rb").read() == b"question"
             assert talk(port, b"").startswith(b"SMTPP1 FAILED too many connections")
@@ -280,9 +282,10 @@ def test_idle_connections_end(tmp_path: Path) -> None:
     port = free_port()
     with socket.create_server((HOST, 0)) as there, \
             Smtpp(tmp_path / "log", "-l", f"{HOST}:{port}", "-k", KEY, "-t", 1) as proxy:
-        wanted = smtpp.Wanted(HOST, there.getsockname()[1])
+        wanted = smtpp.Wanted(HOST, there.getsockname()[1], "192.0.2.99")
         assert talk(port, smtpp.request(wanted, KEY.encode())) == b"SMTPP1 OK\r\n"
         until(lambda: "reason=timeout" in proxy.log)
+        assert "source=192.0.2.99, status=not bound" in proxy.log, "which is no reason not to connect"
 
 
 @pytest.mark.parametrize(("options", "code"), [((), os.EX_USAGE), (("--help",), 0), (("-V",), 0),
