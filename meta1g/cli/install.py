@@ -18,7 +18,7 @@ from meta1g.shim import layout
 # formats.md: users and groups with the numbers of FreeBSD's port; further members of groups
 ACCOUNTS: Final = {"meta1s": 260, "meta1q": 261, "meta1c": 262, "meta1m": 263, "meta1": 264}
 MEMBERS: Final = {"meta1c": ("meta1s",), "meta1m": ("meta1s", "meta1q")}
-LIBEXEC: Final = ("mcp", "qmgr", "smar", "smtps", "smtpc", "lda")
+LIBEXEC: Final = ("mcp", "qmgr", "smar", "smtps", "smtpc", "smtpp", "lda")
 BIN: Final = ("mailq", "qmgrctl", "createmap", "runas", "smconf")
 
 

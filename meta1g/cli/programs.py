@@ -8,7 +8,7 @@ import os
 import sys
 from typing import Final
 
-DAEMONS: Final = {name: f"meta1g.{name}.main" for name in ("mcp", "qmgr", "smar", "smtps", "smtpc", "lda")}
+DAEMONS: Final = {name: f"meta1g.{name}.main" for name in ("mcp", "qmgr", "smar", "smtps", "smtpc", "smtpp", "lda")}
 TOOLS: Final = {
     name: f"meta1g.cli.{name}"
     for name in ("mailq", "qmgrctl", "createmap", "runas", "smconf", "queue", "lookup")

@@ -31,9 +31,9 @@ class ClientFeatures:
 
 @dataclass(frozen=True)
 class ClientProxy(SocketConf):
-    """The proxy to use."""
+    """smtpp, by which connections to other servers go."""
 
-    proxy_key: str = opt("proxy_key", kinds.STRING, "", m1="3.11(7)", help="shared key")
+    proxy_key: str = opt("proxy_key", kinds.STRING, "", m1="3.11(7)", required=True, help="key that smtpp has, too")
 
 
 @dataclass(frozen=True)
@@ -51,7 +51,8 @@ class SmtpcConf:
                                                          help="classes; their flags replace those of smtpc")
     wait_for_server: int = opt("wait_for_server", kinds.time(), 4, m1="3.11(6)", help="wait for QMGR",
                                source="MeTA1's example")
-    proxy: ClientProxy | None = sub("proxy", ClientProxy, m1="3.11(7)", planned=True, optional=True, help="a proxy")
+    proxy: ClientProxy | None = sub("proxy", ClientProxy, m1="3.11(7)", optional=True,
+                                    help="the proxy smtpp(8), which connects to servers by SMTP; LMTP does without")
     connect_only_to: str = opt("connect_only_to", kinds.ip(), "", m1="8.6(1)", help="send all mail there")
     debug_level: int = opt("debug_level", kinds.count(), 0, m1="8.6(2)", planned=True, help="debug level")
     flags: frozenset[str] = opt("flags", kinds.flags(*_FLAGS), frozenset(), m1="8.6(3)", help="features", about=_FLAGS)

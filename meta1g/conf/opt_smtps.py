@@ -123,9 +123,9 @@ class PolicyMilterConf:
 
 @dataclass(frozen=True)
 class ProxyConf(SocketConf):
-    """Who may connect as a proxy."""
+    """smtpp, which may pass on clients."""
 
-    client_key: str = opt("client_key", kinds.STRING, "", m1="3.10(20)", help="shared key")
+    client_key: str = opt("client_key", kinds.STRING, "", m1="3.10(20)", required=True, help="key that smtpp has, too")
 
 
 @dataclass(frozen=True)
@@ -196,7 +196,10 @@ class SmtpsConf:
                                 help="size of a message", source="meta1g")
     policy_milter: PolicyMilterConf | None = sub("policy_milter", PolicyMilterConf, m1="3.10(19)", planned=True,
                                                  optional=True, help="a policy milter")
-    proxy: ProxyConf | None = sub("proxy", ProxyConf, m1="3.10(20)", planned=True, optional=True, help="a proxy")
+    proxy: ProxyConf | None = sub(
+        "proxy", ProxyConf, m1="3.10(20)", optional=True,
+        help="the proxy smtpp(8), whose connections tell of the client first: those from address (and port, if set), "
+             "or on the Unix socket path, where the server then listens too")
     processes: int = opt("processes", kinds.count(1, 7), 1, m1="3.10(21), 8.5(8)", help="processes on one socket")
     protected_recipients: ProtectedConf | None = sub("protected_recipients", ProtectedConf, m1="3.10(22)",
                                                      optional=True, help="protected recipients")

@@ -7,7 +7,9 @@ from meta1g.conf.kinds import PathValue
 from meta1g.conf.opt_mcp import ListenSocket, McpConf
 from meta1g.conf.opt_qmgr import QmgrConf
 from meta1g.conf.opt_smar import SmarConf
+from meta1g.conf.opt_smtpc import SmtpcConf
 from meta1g.conf.opt_smtps import SmtpsConf
+from meta1g.conf.opt_tls import SocketConf
 
 _ALONE: Final = frozenset({"qmgr", "smar"})  # M1 8.2: their number of processes must be 1
 _NEED_ACCESS: Final = frozenset({"greylisting", "fullgreylisting", "rcpt_conf", "lookup_session_conf"})
@@ -66,9 +68,28 @@ def check_service(service: Service, labels: set[str], errors: list[ConfError]) -
         if name not in labels:
             complain("restart_dependencies", f"restart_dependencies names {name}, which is no section",
                      nearest(name, labels))
+    _check_proxy(service.conf, complain)
     if isinstance(service.conf, SmtpsConf) and service.conf.daemon_address and mcp.pass_fd_socket is not None:
         complain("daemon_address", "daemon_address and pass_fd_socket can't be used together",
                  "leave out daemon_address (M1 8.5)")
+
+
+def _check_proxy(conf: Any, complain: Complain) -> None:
+    """What a generic socket specification (M1 3.7 item 2) needs here."""
+    proxy = conf.proxy if isinstance(conf, SmtpsConf | SmtpcConf) else None
+    if proxy is None:
+        return
+    for option, hint in _proxy_needs(proxy, is_server=isinstance(conf, SmtpsConf)):
+        if not getattr(proxy, option):
+            complain("proxy", f"proxy of type {proxy.type} needs {option}", hint)
+    if proxy.address and (proxy.type == "inet6") != (":" in proxy.address):
+        complain("proxy", f"proxy: address {proxy.address} does not fit type {proxy.type}", "")
+
+
+def _proxy_needs(proxy: SocketConf, *, is_server: bool) -> list[tuple[str, str]]:
+    if proxy.type == "unix":
+        return [("path", "add path = PATH;")]
+    return [("address", "the address that smtpp connects from")] if is_server else [("port", "that of smtpp -l")]
 
 
 def _check_sockets(mcp: McpConf, complain: Complain) -> None:

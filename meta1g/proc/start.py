@@ -63,7 +63,7 @@ def start(program: str, argv: list[str]) -> Started:
         sys.stderr.write(f"{program}: must not run as root; let mcp start it, or use runas (M1 4.7.1)\n")
         raise SystemExit(os.EX_NOPERM)
     os.umask(0o027)
-    _die_with_parent()
+    die_with_parent()
     config, conf = invocation.config, invocation.conf
     log = Log(program, conf.log_level)
     if conf.log is not None and conf.log.facility:
@@ -76,7 +76,7 @@ def start(program: str, argv: list[str]) -> Started:
                    config.hostname or own_name(), invocation.process, invocation.trusted_domains)
 
 
-def _die_with_parent() -> None:
+def die_with_parent() -> None:
     """TERM when MCP dies: without it nobody would restart us, and a new one could not bind our port."""
     if os.environ.get(VARIABLE) or os.environ.get(WORKER):
         ctypes.CDLL(None, use_errno=True).prctl(1, signal.SIGTERM)  # PR_SET_PDEATHSIG, prctl(2)

@@ -20,6 +20,7 @@ from meta1g.shim.journal import JournalReader
 from meta1g.shim.safeio import Disk
 from meta1g.smtpc.session import Session
 from meta1g.smtpc.setting import Setting, features_of
+from meta1g.smtpc.through import proxy_of
 from meta1g.st.block import Blocking
 from meta1g.st.sched import Flag, soon, spawn, wait_until
 from meta1g.st.signals import on_signal
@@ -47,6 +48,7 @@ class Smtpc:
         self._setting = Setting(
             hostname=started.hostname, process=started.process, io_timeout=conf.io_timeout,
             remote_port=conf.remote_port, connect_only_to=conf.connect_only_to or "",
+            proxy=proxy_of(conf.proxy, config),
             lmtp_socket=config.queue_path(conf.lmtp_socket),
             features=features_of(conf.flags),
             classes={features.name: features_of(features.flags) for features in conf.session_features},

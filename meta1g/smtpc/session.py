@@ -22,8 +22,10 @@ from meta1g.proto.smtp.client import (
     SmtpClient,
 )
 from meta1g.proto.smtp.data import unstuffed
+from meta1g.proto.smtpp import Wanted
 from meta1g.smtpc.fitting import fit
 from meta1g.smtpc.setting import Setting
+from meta1g.smtpc.through import NotThrough
 from meta1g.smtpc.timing import Timing
 from meta1g.st.netfd import NetFd, connect
 from meta1g.st.sched import Flag, TimedOut
@@ -116,17 +118,24 @@ class Session:
                 where = hop.ip or setting.lmtp_socket
                 self._netfd = connect(socket.AF_UNIX, where, setting.io_timeout)
             else:
-                where = setting.connect_only_to or hop.ip
-                port = hop.port or setting.remote_port
-                family = socket.AF_INET6 if ":" in where else socket.AF_INET
-                self._netfd = connect(family, (where, port), setting.io_timeout, self._source(family))
-                where = f"{where}, port={port}"
-        except (OSError, TimedOut) as error:
-            reason = error.strerror if isinstance(error, OSError) else "timeout"
+                where = self._connect_to(setting.connect_only_to or hop.ip, hop.port or setting.remote_port)
+        except (OSError, TimedOut, NotThrough) as error:
+            reason = error.strerror if isinstance(error, OSError) else str(error) or "timeout"
             self._log(status="not connected", addr=hop.ip, port=hop.port, host=hop.name or None, reason=reason)
             raise SessionLost(Reply(451, "4.4.1", f"Connect to {_shown(hop)}: {reason}"), Stage.CONNECT) from None
         self._set.log.write(f"da_se={self._name}, status=connected, addr={where}", SESSION)
         self._step("t_connect")
+
+    def _connect_to(self, ip: str, port: int) -> str:
+        """Connect by TCP; where to, for the log. Local mailers are reached without the proxy."""
+        setting, proxy = self._set, self._set.proxy
+        if proxy is not None and self._protocol == Protocol.ESMTP:
+            self._netfd, said = proxy.connect(Wanted(ip, port, self._local_ip), setting.io_timeout)
+            self._machine.feed(said)
+            return f"{ip}, port={port}, through=proxy"
+        family = socket.AF_INET6 if ":" in ip else socket.AF_INET
+        self._netfd = connect(family, (ip, port), setting.io_timeout, self._source(family))
+        return f"{ip}, port={port}"
 
     def _source(self, family: int) -> tuple[str, int] | None:
         """The local address to bind to; if that can't be, mail goes out by any (M1 3.8 item 16.9.1)."""

@@ -8,6 +8,7 @@ from meta1g.proc.log import Log
 from meta1g.proto.msg_ss import Content
 from meta1g.shim.cdb import ContentDb
 from meta1g.shim.journal import JournalReader
+from meta1g.smtpc.through import Proxy
 from meta1g.st.block import Blocking
 
 
@@ -37,6 +38,7 @@ class Setting:
     io_timeout: float
     remote_port: int
     connect_only_to: str
+    proxy: Proxy | None
     lmtp_socket: str
     features: Features
     classes: Mapping[str, Features]

@@ -6,13 +6,21 @@ from typing import Final
 
 from meta1g.mta.errors import LinkDown
 from meta1g.proc.start import Started
+from meta1g.st.bind import listen_inet, listen_unix
 
 _PASS_TIMEOUT: Final = 60.0  # seconds until MCP must have passed the socket
 _PORT: Final = 8000  # daemon_address without a port (M1 8.5 item 1)
 
 
 def listening_sockets(started: Started, backlog: int) -> list[socket.socket]:
-    """The sockets to accept on. LinkDown if MCP does not pass one, OSError if an address can't be had."""
+    """The sockets to accept on, smtpp's too. LinkDown if MCP does not pass one, OSError if an address can't be had."""
+    proxy = started.conf.proxy
+    is_unix = proxy is not None and proxy.type == "unix"
+    return [*_public_sockets(started, backlog),
+            *([listen_unix(started.config.queue_path(proxy.path), backlog)] if is_unix else [])]
+
+
+def _public_sockets(started: Started, backlog: int) -> list[socket.socket]:
     mcp = started.mcp
     if mcp is not None and mcp.pass_fd_socket is not None:
         return [_receive(started.config.queue_path(mcp.pass_fd_socket))]
@@ -50,8 +58,4 @@ def _receive(path: str) -> socket.socket:
 
 def _bind(address: str, backlog: int) -> socket.socket:
     host, _, port = address.rpartition(":")
-    sock = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET, socket.SOCK_STREAM)
-    sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-    sock.bind((host.strip("[]"), int(port or _PORT)))
-    sock.listen(backlog)
-    return sock
+    return listen_inet(host, int(port or _PORT), backlog)

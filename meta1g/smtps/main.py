@@ -43,6 +43,7 @@ from meta1g.shim.cdb import ContentDb
 from meta1g.shim.journal import JournalWriter
 from meta1g.shim.safeio import Disk
 from meta1g.smtps import orders
+from meta1g.smtps.behind import gate_of
 from meta1g.smtps.check import read_checks
 from meta1g.smtps.incoming import Store
 from meta1g.smtps.listening import listening_sockets
@@ -259,6 +260,7 @@ def setting_of(started: Started, ids: Ids, qmgr: Qmgr, smar: Smar, store: Store)
         log=started.log, ids=ids, qmgr=qmgr, smar=smar, store=store,
         session_time_max=conf.session_time_max, data_rate_min=conf.data_rate_min, vrfy=conf.vrfy,
         proxies=tuple(map(ipaddress.ip_network, conf.proxy_protocol_peers)),
+        gate=gate_of(conf.proxy, started.config),
         xclient_peers=tuple(map(ipaddress.ip_network, conf.xclient_peers)),
         classes={features.name: _offers(flags & features.flags) for features in conf.session_features},
         checks=read_checks(conf.check),

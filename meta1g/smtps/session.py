@@ -8,10 +8,8 @@ from meta1g.mta import addr, logfmt
 from meta1g.mta.errors import LinkDown, RemoteProtocolError, StoreError
 from meta1g.mta.reply import Reply
 from meta1g.proc.log import DETAIL, SESSION
-from meta1g.proto import proxy
 from meta1g.proto.msg_ar import CheckConnect, CheckEhlo, CheckGrey, CheckMail, CheckRcpt, Verdict, Want
 from meta1g.proto.msg_ss import Rcpt, TaCommit
-from meta1g.proto.proxy import HEADER_MAX
 from meta1g.proto.smtp import replies
 from meta1g.proto.smtp.events import (
     Chunk,
@@ -27,7 +25,7 @@ from meta1g.proto.smtp.events import (
 )
 from meta1g.proto.smtp.server import SmtpServer
 from meta1g.proto.smtp.tally import Tally
-from meta1g.smtps import session_conf
+from meta1g.smtps import behind, session_conf
 from meta1g.smtps.check import SessionChecks
 from meta1g.smtps.incoming import Incoming
 from meta1g.smtps.pace import Pace
@@ -40,7 +38,6 @@ from meta1g.st.sched import Interrupted, TimedOut, give_way, now
 _READ_COMMANDS = 4096  # octets at once: a batch of pipelined commands that is larger lets others in between
 _READ_CONTENT = 64 * 1024
 _BURST = 32  # commands or pieces of content in a row, 1 or 2 ms of work: then others have their turn
-_PROXY_TIMEOUT = 10.0  # seconds for the PROXY header; the balancer sends it at once
 
 
 class Transaction:
@@ -90,8 +87,7 @@ class Session:
         """The whole session; returns when the connection may be closed."""
         reason = "error"
         try:
-            if is_in(self._ip, self._set.proxies):
-                self._unproxy()
+            self._unproxy()
             reason = self._greet() or self._dialog()
         except RemoteProtocolError as error:
             reason = str(error)
@@ -109,17 +105,23 @@ class Session:
                     ss_se=self._se, client_ip=self._ip, status="end", reason=reason), DETAIL)
 
     def _unproxy(self) -> None:
-        """Read a load balancer's PROXY header: from now on its client is the client. RemoteProtocolError."""
-        data, end = b"", now() + _PROXY_TIMEOUT
-        behind = None
-        while behind is None:
-            piece = self._netfd.read(HEADER_MAX, max(end - now(), 0.0))
-            if not piece:
-                raise RemoteProtocolError("connection closed in PROXY header")
-            data += piece
-            behind = proxy.parse(data)
-        self._ip = behind.ip or self._ip
-        self._machine.feed(behind.rest)
+        """If a proxy says who is behind it, that is the client from now on. RemoteProtocolError."""
+        netfd, gate = self._netfd, self._set.gate
+        if gate is not None and gate.is_smtpp(netfd, self._ip):
+            try:
+                found = behind.introduced(netfd, gate)
+            except (RemoteProtocolError, TimedOut) as error:
+                self._set.log.warning(logfmt.fields(
+                    func="smtps", client_ip=self._ip, status="proxy refused", reason=str(error) or "timeout"))
+                raise RemoteProtocolError("proxy refused") from None
+        elif is_in(self._ip, self._set.proxies):
+            found = behind.balanced(netfd)
+        else:
+            return
+        if found.ip:
+            self._ip = found.ip
+            self._machine.is_trusted = is_in(found.ip, self._set.xclient_peers)
+        self._machine.feed(found.rest)
 
     def _greet(self, name_said: str | None = None) -> str | None:
         """Greet the client, whose name a trusted one may have said; a reason if the session ends here."""

@@ -8,6 +8,7 @@ from meta1g.proc.log import Log
 from meta1g.proto.smtp.params import Offers
 from meta1g.proto.smtp.server import ServerOptions
 from meta1g.proto.smtp.tally import TallyLimits
+from meta1g.smtps.behind import Gate
 from meta1g.smtps.check import Checks
 from meta1g.smtps.counts import Counts
 from meta1g.smtps.incoming import Store
@@ -41,6 +42,7 @@ class Setting:
     session_time_max: float = 0.0
     data_rate_min: float = 0.0
     proxies: tuple[Net, ...] = ()  # they send a PROXY header first
+    gate: Gate | None = None  # of smtpp
     xclient_peers: tuple[Net, ...] = ()
     vrfy: str = "cautious"
     classes: Mapping[str, Offers] = field(default_factory=dict)  # of session_features

@@ -11,6 +11,7 @@ from meta1g.mta import addr, limits, posix
 from meta1g.mta.errors import RemoteProtocolError
 from meta1g.mta.reply import Reply
 from meta1g.proto import proxy as balancer
+from meta1g.proto import smtpp as lines
 from meta1g.proto.smtp import xclient as attributes_of
 from meta1g.proto.smtp.command import Mail, Rcpt, Syntax, parse_command
 from meta1g.proto.smtp.data import ChunkReader, ContentReader, NormalReader, stuff, unstuff
@@ -159,6 +160,27 @@ def proxy(data: bytes) -> None:
         elif end >= balancer.HEADER_MAX:
             raise AssertionError("wants more than a header may have")
     assert len(set(outcomes) - {""}) <= 1
+
+
+def smtpp(data: bytes) -> None:
+    """Lines of smtpp are refused, or say what can be said again; only who has the key is heard."""
+    source = Source(data)
+    has_key, kind, line = source.number(2), source.number(3), source.rest()
+    if has_key:
+        line += b" " + lines.mac(line, b"key")
+    try:
+        if kind == 0:
+            assert lines.request(lines.parse_request(line, b"key"), b"key").count(b" ") == line.count(b" ")
+        elif kind == 1:
+            client = lines.parse_introduction(line, b"key")
+            assert lines.parse_introduction(lines.introduction(client, b"key")[:-2], b"key") == client
+        else:
+            reason = lines.parse_answer(line)
+            assert lines.parse_answer(lines.answer(reason)[:-2]) == reason
+            return
+    except RemoteProtocolError:
+        return
+    assert has_key
 
 
 def xclient(data: bytes) -> None:

@@ -12,6 +12,7 @@ TARGETS: Final[dict[str, Callable[[bytes], None]]] = {
     "normal": on_parsers.normal,
     "chunks": on_parsers.chunks, "header": on_parsers.header, "command": on_parsers.command,
     "parameters": on_parsers.parameters, "proxy": on_parsers.proxy, "xclient": on_parsers.xclient,
+    "smtpp": on_parsers.smtpp,
     "condition": on_parsers.condition, "regex": on_parsers.regex,
 }
 _CONTENT: Final = (b"\0", b"\1", b"\r\n.\r\n", b"\r\n", b"\r", b"\n", b".", b"x")
@@ -40,6 +41,9 @@ WORDS: Final[dict[str, tuple[bytes, ...]]] = {
         b"PROXY ", b"TCP4 ", b"TCP6 ", b"192.0.2.1 ", b"::1 ", b"25", b" ", b"\r\n", b"UNKNOWN", b"%",
         b"::ffff:1.2.3.4 ",
         b"\r\n\r\n\0\r\nQUIT\n", b"\x21\x11", b"\x21\x21", b"\x20\0", b"\0\x0c", b"\0\x24", b"\0" * 12),
+    "smtpp": (
+        b"\0", b"\1", b"\2", b"SMTPP1 ", b"CONNECT ", b"CLIENT ", b"192.0.2.1 ", b"::1 ", b"25", b" - ", b"-", b" ",
+        b"OK", b"FAILED ", b"x", b"%", b"::ffff:1.2.3.4 "),
     "xclient": (
         b"\0", b"\xff", b"NAME=", b"ADDR=", b"HELO=", b"IDENT=", b"192.0.2.1", b"::1", b"IPV6:", b"[UNAVAILABLE]",
         b"+0D",

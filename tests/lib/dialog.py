@@ -36,7 +36,7 @@ CLIENT = "127.0.0.1"
 def setting(text: str, hostname: str = "local.test") -> Setting:
     """What a real server makes of this text of section smtps."""
     (conf,) = load_text(f"smtps {{ {FLAGS}\n{text} }}", "f").services
-    started = SimpleNamespace(conf=conf.conf, hostname=hostname, log=None, trusted_domains=())
+    started = SimpleNamespace(conf=conf.conf, config=None, hostname=hostname, log=None, trusted_domains=())
     nothing = cast(Any, None)
     return setting_of(cast(Any, started), nothing, nothing, nothing, nothing)
 

@@ -1,0 +1,26 @@
+"""The line that begins a connection, before what it is there for."""
+from meta1g.mta.errors import RemoteProtocolError
+from meta1g.st.netfd import NetFd
+from meta1g.st.sched import TimedOut, now
+
+
+def read_head(netfd: NetFd, most: int, timeout: float) -> tuple[bytes, bytes]:
+    """The line without CRLF, and the octets that came behind it already.
+
+    TimedOut after `timeout` seconds in all; RemoteProtocolError if the connection ends before the line does, or
+    the line with CRLF is longer than `most`; OSError.
+    """
+    data, end = b"", now() + timeout
+    while True:
+        line, crlf, rest = data.partition(b"\r\n")
+        if crlf and len(line) + len(crlf) <= most:
+            return line, rest
+        if crlf or len(data) >= most:
+            raise RemoteProtocolError("first line is too long")
+        left = end - now()
+        if left <= 0:
+            raise TimedOut
+        piece = netfd.read(most, left)
+        if not piece:
+            raise RemoteProtocolError("connection closed in first line")
+        data += piece
