@@ -203,9 +203,11 @@ def test_recipients_that_end_as_they_are_loaded_do_not_end_the_others(world: Wor
     world.route = lambda address: (target(address, "192.0.2.1")._replace(ttl=86400),)
     world.host_fails = lambda hop: True
     for n in range(4):
-        world.send(*(b"r%d@x.test" % (10 * n + i) for i in range(3)), params=b"NOTIFY=NEVER")
+        tag = world.send(*(b"r%d@x.test" % (10 * n + i) for i in range(3)))
+        world.q.iqdb[world.tas[tag]].ta.rcpts[0].params = b"NOTIFY=NEVER"
     world.run()
-    world.q.occ.entry(("192.0.2.1", 25), world.now, SETTINGS.out).rests_until = world.now + 1e6
+    entry = world.q.occ.entry(("192.0.2.1", 25), world.now, SETTINGS.out)
+    entry.limit, entry.rests_until = 0, world.now + 1e6
     world.sleep(5000)
     world.check_empty()
 
