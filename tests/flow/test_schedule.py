@@ -200,8 +200,9 @@ def test_many_recipients_take_turns_with_few(world: World) -> None:
 
 def test_recipients_that_end_as_they_are_loaded_do_not_end_the_others(world: World) -> None:
     """Their host rests, their route is still good and their time is over: all that happens in one step."""
-    world.route = lambda address: (target(address, "192.0.2.1")._replace(ttl=86400),)
-    world.host_fails = lambda hop: True
+    ips = {b"x.test": "192.0.2.1", b"host.test": "192.0.2.2"}
+    world.route = lambda address: (target(address, ips[address.partition(b"@")[2]])._replace(ttl=86400),)
+    world.host_fails = lambda hop: hop.ip == "192.0.2.1"
     for n in range(4):
         tag = world.send(*(b"r%d@x.test" % (10 * n + i) for i in range(3)))
         world.q.iqdb[world.tas[tag]].ta.rcpts[0].params = b"NOTIFY=NEVER"
