@@ -7,7 +7,8 @@ Rules
     place none idles.
     A task holds recipients of one transaction and one envelope sender, as many as the
     protocol's limit.
-    While AQ is more than half full no site may have more than SITE_SHARE of it: what comes over goes to DEFEDB.
+    While AQ is more than half full no site of several may have more than SITE_SHARE of it: what is over goes to
+    DEFEDB.
 """
 from meta1g.mta import addr
 from meta1g.mta.ids import rcpt_id
@@ -62,7 +63,7 @@ def _batch(q: Qmgr, ta: Ta, rcpt: Rcpt) -> Batch:
 
 def _is_crowded(q: Qmgr, site: Site) -> bool:
     most = q.settings.aq_entries_max
-    return q.aq_rcpts > most // 2 and len(site.waiting) >= most * SITE_SHARE
+    return len(q.sites) > 1 and q.aq_rcpts > most // 2 and len(site.waiting) >= most * SITE_SHARE
 
 
 def _site(q: Qmgr, key: SiteKey, hop: Hop, entry: OccEntry, feature: str) -> Site:
