@@ -48,14 +48,23 @@ def remove(folder: str) -> None:
             pass
 
 
-def lock(folder: str) -> int | None:
-    """Take the lock that the one MCP of a queue directory holds; None if it is held. OSError."""
+def lock(folder: str, patience: float = 2.0) -> int | None:
+    """Take the lock that the one MCP of a queue directory holds; None if it is held. OSError.
+
+    It is tried for `patience` seconds: an MCP that was killed may still be on its way out, and
+    `is_running` holds the lock for a moment.
+    """
     fd = os.open(os.path.join(folder, LOCK_FILE), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o644)
-    try:
-        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        os.close(fd)
-        return None
+    deadline = time.monotonic() + patience
+    while True:
+        try:
+            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            break
+        except BlockingIOError:
+            if time.monotonic() >= deadline:
+                os.close(fd)
+                return None
+            time.sleep(0.02)
     remove(folder)  # what a run that was killed left says "ready" of processes that are no more
     return fd
 

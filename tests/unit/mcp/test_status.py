@@ -3,6 +3,7 @@ import json
 import os
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -59,3 +60,23 @@ def test_read_without_leave_or_without_sense_is_no_status(folder: str, monkeypat
     assert status.read(folder) is None
     monkeypatch.setattr(status, "open", refuse, raising=False)
     assert status.read(folder) is None
+
+
+def test_lock_waits_for_one_that_is_on_its_way_out(folder: str) -> None:
+    assert status.lock(folder, patience=0.0) is None
+    other = Path(folder) / "other"
+    other.mkdir()
+    holder = subprocess.Popen(
+        [sys.executable, "-c", "import fcntl, os, sys; fd = os.open(sys.argv[1], os.O_RDWR | os.O_CREAT);"
+                               "fcntl.flock(fd, fcntl.LOCK_EX); print('held', flush=True); sys.stdin.read()",
+         str(other / status.LOCK_FILE)],
+        stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+    assert holder.stdout is not None
+    assert holder.stdout.readline() == b"held\n"
+    ending = threading.Timer(0.1, holder.kill)
+    ending.start()
+    fd = status.lock(str(other), patience=20.0)
+    assert fd is not None
+    os.close(fd)
+    holder.communicate()
+    ending.join()
