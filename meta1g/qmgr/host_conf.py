@@ -9,7 +9,7 @@ Rules
 """
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any, Final, NamedTuple
+from typing import Any, Final, NamedTuple, TypeVar
 
 from meta1g.conf import kinds
 from meta1g.conf.errors import nearest
@@ -18,6 +18,7 @@ from meta1g.conf.spec import bind, opt
 from meta1g.maps import order
 from meta1g.mta import addr
 
+T = TypeVar("T")
 ENTRIES_MAX: Final = 100_000  # more hosts than anybody lists by hand: 20 MB
 _BY_NAME: Final = (b"icl", b"icc")
 _OUT: Final = (b"oci", b"ocm", b"ocr", b"octo")
@@ -150,20 +151,18 @@ class HostConf:
         return min([limit for limit in found if limit is not None], default=default)
 
     def _first(self, tag: bytes, parts: Iterable[bytes]) -> int | None:
-        if tag in self._tags:
-            for part in parts:
-                limit = self._numbers.get(tag + b":" + part)
-                if limit is not None:
-                    return limit
-        return None
+        return self._find(self._numbers, tag, parts)
 
     def _name(self, tag: bytes, parts: Iterable[bytes]) -> str:
+        return self._find(self._names, tag, parts) or ""
+
+    def _find(self, entries: Mapping[bytes, T], tag: bytes, parts: Iterable[bytes]) -> T | None:
         if tag in self._tags:
             for part in parts:
-                name = self._names.get(tag + b":" + part)
-                if name is not None:
-                    return name
-        return ""
+                found = entries.get(tag + b":" + part)
+                if found is not None:
+                    return found
+        return None
 
 
 def _name_parts(name: str) -> tuple[bytes, ...]:

@@ -54,16 +54,15 @@ class OccEntry:
 
     def take(self, limits: OutLimits) -> None:
         """Keep to these limits too."""
-        if limits is self.limits or limits == self.limits:
-            self.is_stale = False
-            return
         mine = limits if self.is_stale else self.limits
+        self.is_stale = False
+        if limits == self.limits:
+            return
         rates = [rate for rate in (mine.rate, limits.rate) if rate]
         self.limits = OutLimits(
             min(mine.initial, limits.initial), min(mine.maximum, limits.maximum),
             min(mine.transactions, limits.transactions), min(rates, default=0), max(mine.timeout, limits.timeout))
         self.limit = min(self.limit, self.limits.maximum)
-        self.is_stale = False
 
     def may_open(self, now: float) -> bool:
         """Whether one more connection is allowed."""

@@ -90,10 +90,10 @@ def _host_failed(q: Qmgr, ta: Ta, task: Task, message: Delivered, now: float, ou
     """The host, not the message, is to blame: OCC shrinks, the recipients try their next host."""
     result = message.results[0]
     reply = Reply(result.code, result.estat, result.text)
-    address = _address(task.rcpts[0])
-    rests = _entry(q, task.rcpts[0], now).failed(
-        now, reply, q.settings.retry_delay_min, q.settings.retry_delay_max)
+    entry = _entry(q, task.rcpts[0], now)
+    rests = entry.failed(now, reply, q.settings.retry_delay_min, q.settings.retry_delay_max)
     if rests:
+        address = _address(task.rcpts[0])
         out.append(LogLine(9, f"func=q_occ, ip={address[0]}, port={address[1]}, status=rests, reply={reply}"))
     for rcpt in task.rcpts:
         rcpt.stage, rcpt.reply, rcpt.said = result.stage, reply, _said(rcpt, result)
@@ -105,7 +105,7 @@ def _host_failed(q: Qmgr, ta: Ta, task: Task, message: Delivered, now: float, ou
         else:
             outcome.failed(q, ta, rcpt, reply, now, out)
     if rests:
-        sched.host_rests(q, address, reply, now, out)
+        sched.host_rests(q, entry, reply, now, out)
 
 
 def _said(rcpt: Rcpt, result: Result) -> Said | None:

@@ -18,7 +18,7 @@ from meta1g.proto.msg_da import CloseSession, DaRcpt, Deliver
 from meta1g.qmgr import outcome, parking, verp
 from meta1g.qmgr.effects import Attempted, Effect, LogLine, Tell, WriteIbdb
 from meta1g.qmgr.host_conf import WRONG
-from meta1g.qmgr.occ import Address, OccEntry
+from meta1g.qmgr.occ import OccEntry
 from meta1g.qmgr.state import DaSession, Qmgr, Rcpt, RState, Site, SiteKey, Ta, Task
 from meta1g.qmgr.waiting import Batch
 from meta1g.shim.records import Attempt, Tried
@@ -255,9 +255,9 @@ def close_idle(q: Qmgr, now: float, out: list[Effect]) -> None:
         close_session(q, session, out)
 
 
-def host_rests(q: Qmgr, address: Address, reply: Reply, now: float, out: list[Effect]) -> None:
+def host_rests(q: Qmgr, entry: OccEntry, reply: Reply, now: float, out: list[Effect]) -> None:
     """Nothing more goes to this address for now: what waits there tries its next host, or later."""
-    for key in [key for key in q.sites if key.address == address]:
+    for key in list(entry.sites):
         site = q.sites[key]
         q.ready.pop(key, None)
         for name, rcpt in site.waiting.take_all():

@@ -19,7 +19,7 @@ from meta1g.qmgr.edbc import Edbc
 from meta1g.qmgr.holds import Holds
 from meta1g.qmgr.host_conf import HostConf
 from meta1g.qmgr.icc import Icc
-from meta1g.qmgr.occ import Address, Occ, OccEntry, OutLimits
+from meta1g.qmgr.occ import Occ, OccEntry, OutLimits
 from meta1g.qmgr.out_limits import OutRules
 from meta1g.qmgr.waiting import Waiting
 
@@ -165,18 +165,12 @@ class SiteKey(NamedTuple):
     port: int
     source: str = ""
 
-    @property
-    def address(self) -> Address:
-        """What OCC knows it by."""
-        return self.ip, self.port
-
 
 @dataclass(slots=True, eq=False)
 class Site:
     """What waits for one address, and the sessions open to it.
 
-    `occ` is shared with other sites of
-    the address; `feature` names the class of session features.
+    `occ` is shared with other sites of the address; `feature` names the class of session features.
     """
 
     key: SiteKey

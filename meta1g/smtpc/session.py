@@ -27,7 +27,7 @@ from meta1g.smtpc.fitting import fit
 from meta1g.smtpc.setting import Setting
 from meta1g.smtpc.through import NotThrough
 from meta1g.smtpc.timing import Timing
-from meta1g.st.netfd import NetFd, connect
+from meta1g.st.netfd import NetFd, connect, family_of, reason_of, why_not_bound
 from meta1g.st.sched import Flag, TimedOut
 
 _READ_SIZE = 32 * 1024
@@ -120,7 +120,7 @@ class Session:
             else:
                 where = self._connect_to(setting.connect_only_to or hop.ip, hop.port or setting.remote_port)
         except (OSError, TimedOut, NotThrough) as error:
-            reason = error.strerror if isinstance(error, OSError) else str(error) or "timeout"
+            reason = reason_of(error)
             self._log(status="not connected", addr=hop.ip, port=hop.port, host=hop.name or None, reason=reason)
             raise SessionLost(Reply(451, "4.4.1", f"Connect to {_shown(hop)}: {reason}"), Stage.CONNECT) from None
         self._set.log.write(f"da_se={self._name}, status=connected, addr={where}", SESSION)
@@ -133,20 +133,17 @@ class Session:
             self._netfd, said = proxy.connect(Wanted(ip, port, self._local_ip), setting.io_timeout)
             self._machine.feed(said)
             return f"{ip}, port={port}, through=proxy"
-        family = socket.AF_INET6 if ":" in ip else socket.AF_INET
-        self._netfd = connect(family, (ip, port), setting.io_timeout, self._source(family))
+        self._netfd = connect(family_of(ip), (ip, port), setting.io_timeout, self._source())
         return f"{ip}, port={port}"
 
-    def _source(self, family: int) -> tuple[str, int] | None:
+    def _source(self) -> tuple[str, int] | None:
         """The local address to bind to; if that can't be, mail goes out by any (M1 3.8 item 16.9.1)."""
         if not self._local_ip:
             return None
-        try:
-            with socket.socket(family, socket.SOCK_STREAM) as trial:
-                trial.bind((self._local_ip, 0))
-        except OSError as error:
+        reason = why_not_bound(self._local_ip)
+        if reason:
             self._set.log.warning(logfmt.fields(
-                da_se=self._name, source=self._local_ip, status="not bound", reason=error.strerror))
+                da_se=self._name, source=self._local_ip, status="not bound", reason=reason))
             return None
         return self._local_ip, 0
 
@@ -227,10 +224,9 @@ class Session:
         try:
             while True:
                 event = machine.next_event()
-                if event is not None:
-                    self._note_answers()
-                    return event
                 self._note_answers()
+                if event is not None:
+                    return event
                 output = machine.take_output()
                 if output:
                     netfd.write(output, timeout)

@@ -8,7 +8,7 @@ from meta1g.mta.errors import RemoteProtocolError
 from meta1g.proto import smtpp
 from meta1g.proto.smtpp import LINE_MAX, Wanted
 from meta1g.st.head import read_head
-from meta1g.st.netfd import NetFd, connect
+from meta1g.st.netfd import NetFd, connect, reason_of
 from meta1g.st.sched import TimedOut
 
 
@@ -28,7 +28,7 @@ class Proxy(NamedTuple):
         try:
             netfd = connect(self.family, self.address, timeout)
         except (OSError, TimedOut) as error:
-            raise NotThrough(f"proxy: {_reason(error)}") from None
+            raise NotThrough(f"proxy: {reason_of(error)}") from None
         try:
             netfd.write(smtpp.request(wanted, self.key), timeout)
             line, rest = read_head(netfd, LINE_MAX, timeout)
@@ -37,7 +37,7 @@ class Proxy(NamedTuple):
                 raise NotThrough(f"proxy says {reason}")
         except (OSError, TimedOut, RemoteProtocolError) as error:
             netfd.close()
-            raise NotThrough(f"proxy: {_reason(error)}") from None
+            raise NotThrough(f"proxy: {reason_of(error)}") from None
         except BaseException:
             netfd.close()
             raise
@@ -54,9 +54,3 @@ def proxy_of(conf: ClientProxy | None, config: Config) -> Proxy | None:
     loopback = "::1" if conf.type == "inet6" else "127.0.0.1"
     family = socket.AF_INET6 if conf.type == "inet6" else socket.AF_INET
     return Proxy(family, (conf.address or loopback, conf.port or 0), key)
-
-
-def _reason(error: Exception) -> str:
-    if isinstance(error, TimedOut):
-        return "timeout"
-    return (error.strerror if isinstance(error, OSError) else str(error)) or "error"

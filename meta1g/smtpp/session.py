@@ -13,7 +13,7 @@ from meta1g.proto.smtpp import HEAD_TIMEOUT, LINE_MAX, Client, Wanted
 from meta1g.smtpp.cmdline import Options, Where
 from meta1g.smtpp.relay import Relay
 from meta1g.st.head import read_head
-from meta1g.st.netfd import NetFd, connect
+from meta1g.st.netfd import NetFd, connect, family_of, reason_of, why_not_bound
 from meta1g.st.sched import TimedOut
 
 _CONNECT_TIMEOUT: Final = 30.0  # seconds; Postfix's smtp_connect_timeout. SMTPC waits longer for our answer
@@ -47,14 +47,14 @@ class Sessions:
         except (RemoteProtocolError, OSError, TimedOut) as error:
             self.counts.refused += 1
             self._log.warning(logfmt.fields(
-                func="smtpp", client=_peer(netfd), status="request refused", reason=_reason(error)))
-            _say(netfd, smtpp.answer(f"request refused: {_reason(error)}"))
+                func="smtpp", client=_peer(netfd), status="request refused", reason=reason_of(error)))
+            _say(netfd, smtpp.answer(f"request refused: {reason_of(error)}"))
             return
         try:
             far = self._connect(wanted)
         except (OSError, TimedOut) as error:
             self._fail(netfd, f"{wanted.ip}:{wanted.port}", error)
-            _say(netfd, smtpp.answer(_reason(error)))
+            _say(netfd, smtpp.answer(reason_of(error)))
             return
         if _say(netfd, smtpp.answer()):
             self._relay(netfd, far, f"{wanted.ip}:{wanted.port}", rest)
@@ -76,23 +76,19 @@ class Sessions:
 
     def _connect(self, wanted: Wanted) -> NetFd:
         """To a server; from another address if the wanted one is not ours (M1 3.8 item 16.9.1). OSError, TimedOut."""
-        family = socket.AF_INET6 if ":" in wanted.ip else socket.AF_INET
-        source = (wanted.source, 0) if wanted.source and self._is_ours(family, wanted.source) else None
-        return connect(family, (wanted.ip, wanted.port), _CONNECT_TIMEOUT, source)
+        source = (wanted.source, 0) if wanted.source and self._is_ours(wanted.source) else None
+        return connect(family_of(wanted.ip), (wanted.ip, wanted.port), _CONNECT_TIMEOUT, source)
 
-    def _is_ours(self, family: int, source: str) -> bool:
-        try:
-            with socket.socket(family, socket.SOCK_STREAM) as trial:
-                trial.bind((source, 0))
-        except OSError as error:
-            self._log.warning(logfmt.fields(func="smtpp", source=source, status="not bound", reason=error.strerror))
-            return False
-        return True
+    def _is_ours(self, source: str) -> bool:
+        reason = why_not_bound(source)
+        if reason:
+            self._log.warning(logfmt.fields(func="smtpp", source=source, status="not bound", reason=reason))
+        return not reason
 
     def _fail(self, netfd: NetFd, target: str, error: OSError | TimedOut) -> None:
         self.counts.failed += 1
         self._log.write(logfmt.fields(
-            func="smtpp", client=_peer(netfd), to=target, status="not connected", reason=_reason(error)), SESSION)
+            func="smtpp", client=_peer(netfd), to=target, status="not connected", reason=reason_of(error)), SESSION)
 
     def _relay(self, netfd: NetFd, far: NetFd, target: str, first: bytes) -> None:
         counts, peer = self.counts, _peer(netfd)
@@ -120,8 +116,7 @@ def _client(netfd: NetFd) -> Client:
 def _connect_to(where: Where) -> NetFd:
     if where.path:
         return connect(socket.AF_UNIX, where.path, _CONNECT_TIMEOUT)
-    family = socket.AF_INET6 if ":" in where.host else socket.AF_INET
-    return connect(family, (where.host, where.port), _CONNECT_TIMEOUT)
+    return connect(family_of(where.host), (where.host, where.port), _CONNECT_TIMEOUT)
 
 
 def _say(netfd: NetFd, line: bytes) -> bool:
@@ -135,9 +130,3 @@ def _say(netfd: NetFd, line: bytes) -> bool:
 
 def _peer(netfd: NetFd) -> str:
     return str(netfd.peer[0]) if isinstance(netfd.peer, tuple) else "local"
-
-
-def _reason(error: Exception) -> str:
-    if isinstance(error, TimedOut):
-        return "timeout"
-    return (error.strerror if isinstance(error, OSError) else str(error)) or "error"

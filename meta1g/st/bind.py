@@ -3,13 +3,15 @@ import os
 import socket
 from typing import Final
 
+from meta1g.st.netfd import family_of
+
 _MASK: Final = 0o117  # owner and group of a Unix socket may connect
 
 
 def listen_inet(host: str, port: int, backlog: int) -> socket.socket:
     """A socket on this address (empty: all of IPv4; brackets are allowed) and port. OSError."""
     host = host.strip("[]")
-    sock = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET, socket.SOCK_STREAM)
+    sock = socket.socket(family_of(host), socket.SOCK_STREAM)
     sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     sock.bind((host, port))
     sock.listen(backlog)

@@ -7,7 +7,7 @@ from typing import Any, Final
 
 from gevent import get_hub
 
-from meta1g.st.wait import Deadlines, deadlines
+from meta1g.st.wait import Deadlines, TimedOut, deadlines
 
 _READ: Final = 1
 _WRITE: Final = 2
@@ -92,6 +92,28 @@ class NetFd:
                 watcher.close()
         self._readable = self._writable = None
         self.sock.close()
+
+
+def family_of(ip: str) -> int:
+    """AF_INET6 or AF_INET, as the address needs."""
+    return socket.AF_INET6 if ":" in ip else socket.AF_INET
+
+
+def reason_of(error: Exception) -> str:
+    """Why a connection can't be had or has ended, in a few words."""
+    if isinstance(error, TimedOut):
+        return "timeout"
+    return (error.strerror if isinstance(error, OSError) else str(error)) or "error"
+
+
+def why_not_bound(ip: str) -> str:
+    """Why no connection can begin at this local address; empty if one can."""
+    try:
+        with socket.socket(family_of(ip), socket.SOCK_STREAM) as trial:
+            trial.bind((ip, 0))
+    except OSError as error:
+        return reason_of(error)
+    return ""
 
 
 def connect(family: int, address: Any, timeout: float, source: Any = None) -> NetFd:

@@ -83,14 +83,17 @@ def test_delivery_agent_dies_with_tasks(world: World) -> None:
     world.check_empty()
 
 
-def test_session_that_ends_untried_gives_its_task_back(world: World) -> None:
+@pytest.mark.parametrize("is_lost", [False, True])
+def test_session_that_ends_gives_its_task_back(world: World, is_lost: bool) -> None:
+    """Untried; or if it broke, with recipients of whom nobody knows."""
     world.silent.add(world.smtpc)
     world.send(b"a@x.test")
     world.run()
     world.silent.clear()
     (session,) = world.q.sessions
-    world.feed((world.smtpc, SessionEnded(session, False), 0))
+    world.feed((world.smtpc, SessionEnded(session, is_lost), 0))
     world.run()
+    assert any("status=uncertain" in line for line in world.log) is is_lost
     assert len(world.delivered) == 1
 
 
@@ -233,15 +236,3 @@ def test_a_place_goes_to_who_has_waited_longest_not_to_who_has_most(world: World
         world.feed((world.smtpc, Delivered(task.session, number, True, False, False, results), 0))
         world.run()
         assert len(served) <= 20, served
-
-
-def test_a_session_that_broke_leaves_uncertain_recipients(world: World) -> None:
-    world.silent.add(world.smtpc)
-    world.send(b"a@x.test")
-    world.run()
-    world.silent.clear()
-    (session,) = world.q.sessions
-    world.feed((world.smtpc, SessionEnded(session, True), 0))
-    world.run()
-    assert any("status=uncertain" in line for line in world.log)
-    assert len(world.delivered) == 1

@@ -79,9 +79,10 @@ class _Parts:
         self._header = None if is_last else []
 
     def _begin(self, lines: list[bytes]) -> None:
-        kind = _value(lines, b"content-type:")
+        fields = _fields(lines)
+        kind = _value(fields, b"content-type:")
         boundary = _BOUNDARY.search(kind) if kind.lower().startswith(b"multipart/") else None
-        self.encoding = _value(lines, _NAME).lower()
+        self.encoding = _value(fields, _NAME).lower()
         self.is_leaf = boundary is None
         if boundary is not None:
             self._boundaries.append(b"--" + (boundary[1] or boundary[2]))
@@ -152,9 +153,9 @@ def _header(lines: list[bytes], *, is_first: bool, converts: bool) -> bytes:
     return b"\r\n".join([*kept, end]) + b"\r\n"
 
 
-def _value(lines: list[bytes], name: bytes) -> bytes:
+def _value(fields: list[bytes], name: bytes) -> bytes:
     """The first field of that name, unfolded; empty if there is none. Unconvertible if it is very long."""
-    for field in _fields(lines):
+    for field in fields:
         if field[:len(name)].lower() == name:
             if len(field) > _TYPE_MAX:
                 raise Unconvertible("its Content-Type is too long")
