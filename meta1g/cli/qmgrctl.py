@@ -160,15 +160,19 @@ def _lines(values: dict[str, Any], prefix: str) -> list[str]:
 
 def _flushed(answer: dict[str, Any]) -> str:
     if "holds" not in answer:
-        return f"{_number(answer['due'])} tried now"
+        return f"{_number(answer['due'])} tried now" + _rest(answer)
     return f"{_number(answer['due'])} due now, but what is held waits for its release\n{_holds(answer['holds'])}"
 
 
 def _held(answer: dict[str, Any]) -> str:
     lines = [_holds(answer["holds"])]
     if "due" in answer:
-        lines.append(f"{_number(answer['due'])} due now")
+        lines.append(f"{_number(answer['due'])} due now" + _rest(answer))
     return "\n".join(lines)
+
+
+def _rest(answer: dict[str, Any]) -> str:
+    return ", more follow when these are on their way" if answer.get("more") else ""
 
 
 def _holds(holds: dict[str, Any]) -> str:

@@ -133,6 +133,8 @@ def _describe(item: Opt, default: Any) -> str:
         parts.append("Required.")
     if item.is_planned:
         parts.append(_NO_EFFECT)
+    if item.moot:
+        parts.append(f"Accepted without effect: {item.moot}.")
     if item.m1:
         parts.append(f"M1 {item.m1}.")
     return " ".join(parts)

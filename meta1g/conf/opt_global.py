@@ -51,3 +51,4 @@ class LogConf:
 
 
 LOG_LEVEL = kinds.count(0, 100)
+NO_DEBUG = "only C code that was compiled for debugging had it; log_level says how much is logged here"

@@ -3,10 +3,12 @@ from dataclasses import dataclass
 
 from meta1g.conf import kinds
 from meta1g.conf.kinds import PathValue
-from meta1g.conf.opt_global import LOG_LEVEL, LOOKUPS, LogConf
+from meta1g.conf.opt_global import LOG_LEVEL, LOOKUPS, NO_DEBUG, LogConf
 from meta1g.conf.spec import named, opt, sub
 
 _DAY = 86400
+_GROWS = "tables grow by themselves here"
+_THREADS = "QMGR has one thread for each of its tasks"
 _DSN = {
     "header_only": "only the header of the message goes into a DSN; else the whole message goes into the first one",
     "MIME_Format": "MIME parts, but not those of RFC 3464",
@@ -43,7 +45,8 @@ class DefedbConf:
     flags: frozenset[str] = opt("flags", kinds.flags(*_DEFEDB, on=tuple(_DEFEDB)), frozenset(_DEFEDB), m1="8.3(2.5)",
                                 help="upkeep", about=_DEFEDB)
     hash_table_entries: int = opt("hash_table_entries", kinds.power_of_two(128, 1 << 26), 65536, m1="8.3(2.6)",
-                                  planned=True, help="entries expected in DEFEDB", source="meta1g")
+                                  help="recipients in DEFEDB that are in memory too, those that are due first",
+                                  source="meta1g")
 
 
 @dataclass(frozen=True)
@@ -75,8 +78,8 @@ class IqdbConf:
 
     cache_entries_max: int = opt("cache_entries_max", kinds.count(1), 65536, m1="3.8(8.1)",
                                  help="recipients of mail that is arriving", source="meta1g")
-    hash_table_entries: int = opt("hash_table_entries", kinds.count(1), 131072, m1="3.8(8.2)", planned=True,
-                                  help="tables grow by themselves here; more than cache_entries_max", source="meta1g")
+    hash_table_entries: int = opt("hash_table_entries", kinds.count(1), 131072, m1="3.8(8.2)", moot=_GROWS,
+                                  help="hash table; more than cache_entries_max", source="meta1g")
 
 
 @dataclass(frozen=True)
@@ -151,7 +154,7 @@ class ToSmtps:
     connection_control_cache_size: int = opt("connection_control_cache_size", kinds.count(1), 8192, m1="8.3(10.1)",
                                              help="clients remembered", source="meta1g")
     connection_control_hash_table_size: int = opt("connection_control_hash_table_size", kinds.count(1), 16384,
-                                                  m1="8.3(10.2)", planned=True, help="hash table", source="meta1g")
+                                                  m1="8.3(10.2)", moot=_GROWS, help="hash table", source="meta1g")
 
 
 @dataclass(frozen=True)
@@ -201,14 +204,14 @@ class QmgrConf:
                                help="how long SMTPC may be away before the log says so")
     wait_for_server: int = opt("wait_for_server", kinds.time(), 4, m1="3.8(20)", source="MeTA1's example",
                                help="how long SMAR may be away before the log says so")
-    debug_level: int = opt("debug_level", kinds.count(), 0, m1="8.3(1)", planned=True, help="debug level")
+    debug_level: int = opt("debug_level", kinds.count(), 0, m1="8.3(1)", moot=NO_DEBUG, help="debug level")
     delivery_timeout: int = opt("delivery_timeout", kinds.time(1), 7200, m1="8.3(3)", source="meta1g",
                                 help="longest time of one delivery attempt")
     flags: frozenset[str] = opt("flags", kinds.flags(*_REUSE, on=tuple(_REUSE)), frozenset(_REUSE), m1="8.3(4)",
                                 help="how mail is sent", about=_REUSE)
     fds_max: int = opt("fds_max", kinds.count(16), 1024, m1="8.3(5)", help="open files, which bounds the clients")
-    threads_max: int = opt("threads_max", kinds.count(1), 8, m1="8.3(6)", planned=True, help="threads at most")
-    threads_min: int = opt("threads_min", kinds.count(1), 4, m1="8.3(7)", planned=True, help="threads at least")
+    threads_max: int = opt("threads_max", kinds.count(1), 8, m1="8.3(6)", moot=_THREADS, help="threads at most")
+    threads_min: int = opt("threads_min", kinds.count(1), 4, m1="8.3(7)", moot=_THREADS, help="threads at least")
     scheduler_timeout: int = opt("scheduler_timeout", kinds.time(1), 3600, m1="8.3(8)", source="meta1g",
                                  help="longest wait in AQ for a session")
     smar_timeout: int = opt("SMAR_timeout", kinds.time(1), 120, m1="8.3(9)", source="meta1g",

@@ -3,7 +3,7 @@ from dataclasses import dataclass
 
 from meta1g.conf import kinds
 from meta1g.conf.kinds import PathValue
-from meta1g.conf.opt_global import LOG_LEVEL, LogConf
+from meta1g.conf.opt_global import LOG_LEVEL, NO_DEBUG, LogConf
 from meta1g.conf.opt_tls import SocketConf, TlsConf
 from meta1g.conf.spec import named, opt, sub
 
@@ -54,13 +54,13 @@ class SmtpcConf:
     proxy: ClientProxy | None = sub("proxy", ClientProxy, m1="3.11(7)", optional=True,
                                     help="the proxy smtpp(8), which connects to servers by SMTP; LMTP does without")
     connect_only_to: str = opt("connect_only_to", kinds.ip(), "", m1="8.6(1)", help="send all mail there")
-    debug_level: int = opt("debug_level", kinds.count(), 0, m1="8.6(2)", planned=True, help="debug level")
+    debug_level: int = opt("debug_level", kinds.count(), 0, m1="8.6(2)", moot=NO_DEBUG, help="debug level")
     flags: frozenset[str] = opt("flags", kinds.flags(*_FLAGS), frozenset(), m1="8.6(3)", help="features", about=_FLAGS)
-    wait_threads_max: int = opt("wait_threads_max", kinds.count(1), 100, m1="8.6(4)", planned=True,
-                                help="waiting threads")
-    wait_threads_min: int = opt("wait_threads_min", kinds.count(1), 5, m1="8.6(5)", planned=True,
-                                help="waiting threads")
-    module_timeout: int = opt("module_timeout", kinds.time(1), 60, m1="8.6(6)", planned=True, help="wait for QMGR",
+    wait_threads_max: int = opt("wait_threads_max", kinds.count(1), 100, m1="8.6(4)",
+                                help="green threads kept for the next sessions")
+    wait_threads_min: int = opt("wait_threads_min", kinds.count(1), 5, m1="8.6(5)",
+                                help="green threads made at the start")
+    module_timeout: int = opt("module_timeout", kinds.time(1), 60, m1="8.6(6)", help="wait until QMGR takes a result",
                               source="meta1g")
     remote_port: int = opt("remote_port", kinds.PORT, 25, m1="8.6(7)", help="port to connect to")
     threads_max: int = opt("threads_max", kinds.count(1), 500, m1="", source="new in meta1g; Postfix has 100 processes",

@@ -23,7 +23,8 @@ class Opt:
     """One option: its name as in the manual, kind, manual section and a line of help.
 
     `is_planned`: read and checked, but its effect comes with later work. `is_required`: must
-    be given. `source` says where a default comes from that the manual does not give. `about` explains words.
+    be given. `moot` says why it is read for the sake of MeTA1's files only. `source` says where a default comes from
+    that the manual does not give. `about` explains words.
     """
 
     name: str
@@ -34,6 +35,7 @@ class Opt:
     is_required: bool = False
     source: str = ""
     about: Mapping[str, str] = field(default_factory=dict)
+    moot: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,9 +52,10 @@ class Sub:
 
 
 def opt(name: str, kind: Kind, default: Any = None, *, m1: str, help: str, planned: bool = False,
-        required: bool = False, source: str = "", about: Mapping[str, str] | None = None) -> Any:
+        required: bool = False, source: str = "", about: Mapping[str, str] | None = None, moot: str = "") -> Any:
     """Declare an option."""
-    return field(default=default, metadata={KEY: Opt(name, kind, m1, help, planned, required, source, about or {})})
+    item = Opt(name, kind, m1, help, planned, required, source, about or {}, moot)
+    return field(default=default, metadata={KEY: item})
 
 
 def sub(name: str, cls: Any, *, m1: str, help: str, planned: bool = False, optional: bool = False) -> Any:

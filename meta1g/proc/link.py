@@ -21,7 +21,7 @@ _RETRY_DELAY: Final = 0.05  # seconds between tries to connect: what waits for i
 _FLUSH_CHECK: Final = 0.002  # seconds; only the end of a process waits for it
 _PATIENCE: Final = 5.0  # seconds that a call waits for a peer that MCP is restarting; that takes 0.5 to 2
 _CONNECT_TIMEOUT: Final = 5.0
-_WRITE_TIMEOUT: Final = 30.0
+_WRITE_TIMEOUT: Final = 30.0  # unless somebody says otherwise
 _IDLE: Final = 10**8  # a link may be silent for as long as it likes
 
 
@@ -29,14 +29,17 @@ class Link:
     """A connection to a process that listens at `path`, made again whenever it breaks.
 
     `on_message(message, tag)` gets what is no answer, `on_up()` runs after each Hello and
-    `on_down()` when the connection is lost; neither may block for long.
+    `on_down()` when the connection is lost; neither may block for long. Who does not read for `write_timeout`
+    seconds is given up.
     """
 
-    def __init__(self, path: str, vocabulary: Vocabulary, name: str, process: int, log: Log) -> None:
+    def __init__(self, path: str, vocabulary: Vocabulary, name: str, process: int, log: Log,
+                 write_timeout: float = _WRITE_TIMEOUT) -> None:
         self.path = path
         self._vocabulary = vocabulary
         self._hello = Hello(PROTOCOL_VERSION, os.getpid(), process, name)
         self._log = log
+        self._write_timeout = write_timeout
         self._netfd: NetFd | None = None
         self._waiting: dict[int, Slot] = {}
         self._tag = 0
@@ -113,7 +116,7 @@ class Link:
         """Write `octets` and what is put meanwhile, waiting for the peer to read."""
         try:
             while octets and netfd is self._netfd:
-                netfd.write(octets, _WRITE_TIMEOUT)
+                netfd.write(octets, self._write_timeout)
                 octets, self._out = b"".join(self._out), []
                 if len(octets) > limits.PEER_BACKLOG:
                     raise OSError("peer does not read")
@@ -146,7 +149,7 @@ class Link:
         reader = FrameReader(self._vocabulary)
         greeted = False
         try:
-            netfd.write(self._vocabulary.frame(self._hello), _WRITE_TIMEOUT)
+            netfd.write(self._vocabulary.frame(self._hello), self._write_timeout)
             while True:
                 data = netfd.read(limits.LINK_READ, _IDLE)
                 if not data:

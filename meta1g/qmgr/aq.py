@@ -18,9 +18,22 @@ def drop_rcpt(q: Qmgr, ta: Ta, rcpt: Rcpt) -> None:
     """A recipient leaves AQ; with the last one the transaction does."""
     if ta.rcpts.pop(rcpt.idx, None) is not None:
         q.aq_rcpts -= 1
-    if not ta.rcpts:
+    drop_if_empty(q, ta)
+
+
+def drop_if_empty(q: Qmgr, ta: Ta) -> None:
+    """A transaction without recipients leaves AQ, unless some are on their way to it."""
+    if not ta.rcpts and ta.ta not in q.reading:
         q.aq.pop(ta.ta, None)
         q.bouncing.pop(ta.ta, None)
+
+
+def count_deferred(q: Qmgr, ta: Ta, change: int) -> None:
+    """So many of a transaction's recipients more are in DEFEDB."""
+    before = ta.deferred
+    ta.deferred += change
+    q.deferred_rcpts += change
+    q.deferred_tas += (ta.deferred > 0) - (before > 0)
 
 
 def room(q: Qmgr) -> int:

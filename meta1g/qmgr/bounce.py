@@ -36,7 +36,7 @@ def send_due(q: Qmgr, now: float, out: list[Effect]) -> None:
     busy = {id(rcpt) for composing in q.composing.values() for rcpt in composing.rcpts}
     for name in list(q.bouncing):
         ta = q.aq[name]
-        if now < ta.compose_at or (now < ta.bounce_at and _may_grow(q, ta)):
+        if now < ta.compose_at or (now < ta.bounce_at and _may_grow(ta)):
             continue
         rcpts = [rcpt for rcpt in ta.rcpts.values() if rcpt.state in _REPORTED and id(rcpt) not in busy]
         if not rcpts:
@@ -55,12 +55,12 @@ def send_due(q: Qmgr, now: float, out: list[Effect]) -> None:
             _compose(q, ta, rcpts, to, now, out)
 
 
-def _may_grow(q: Qmgr, ta: Ta) -> bool:
+def _may_grow(ta: Ta) -> bool:
     """Whether more results may come soon: of recipients in AQ, or for a delay of those due at nearly the same time."""
     if aq.is_active(ta):
         return True
     here = sum(rcpt.home is Home.DEFEDB for rcpt in ta.rcpts.values())
-    is_elsewhere = q.edbc.count.get(ta.ta, 0) > here
+    is_elsewhere = ta.deferred > here
     return is_elsewhere and any(rcpt.state is RState.WARNING for rcpt in ta.rcpts.values())
 
 
@@ -142,11 +142,9 @@ def on_bounced(q: Qmgr, then: Bounced, now: float, out: list[Effect]) -> None:
     deletes = tuple((ta.ta, rcpt.idx) for rcpt in composing.rcpts if rcpt.home is Home.DEFEDB)
     ended: tuple[str, ...] = ()
     if deletes:
-        q.edbc.count[ta.ta] -= len(deletes)
-        if not q.edbc.count[ta.ta]:
-            del q.edbc.count[ta.ta]
+        aq.count_deferred(q, ta, -len(deletes))
+        if not ta.deferred:
             ended = (ta.ta,)
-            ta.in_defedb = False
     out.append(WriteDefedb(Change((), deletes, ended), BounceCleared(then.dsn)))
 
 
@@ -164,7 +162,7 @@ def on_cleared(q: Qmgr, then: BounceCleared, now: float, out: list[Effect]) -> N
     ta = q.aq[composing.origin]
     for rcpt in composing.rcpts:
         aq.drop_rcpt(q, ta, rcpt)
-    if ta.ibdb_open == 0 and not q.edbc.count.get(ta.ta):
+    if ta.ibdb_open == 0 and not ta.deferred:
         content.ended_in_defedb(ta.ta, ta.content, (), out)
     routing.admit(q, q.iqdb.pop(then.dsn).ta, now, out)
 

@@ -30,6 +30,8 @@ def on_gone(q: Qmgr, then: Gone, out: list[Effect]) -> None:
     """The last recipient's end is on stable storage: remove the content."""
     if then.content.segment:
         release(q, then.ta, then.content.segment, out)
+    if then.ta in q.settling:
+        q.overtaken.add(then.ta)
     if then.may_have_file:
         out.append(RemoveContent(then.ta, then.content))
 

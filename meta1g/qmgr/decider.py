@@ -12,20 +12,9 @@ from typing import Any, Final
 from meta1g.proc.hub import Peer
 from meta1g.proc.log import Log
 from meta1g.qmgr import on_timer
-from meta1g.qmgr.effects import (
-    Effect,
-    LogLine,
-    ReadDefedb,
-    RemoveContent,
-    RemoveSegment,
-    ScanDefedb,
-    Tell,
-    WriteDefedb,
-    WriteHolds,
-    WriteIbdb,
-)
+from meta1g.qmgr.effects import DiskEffect, Effect, LogLine, Tell, WriteIbdb
 from meta1g.qmgr.state import Qmgr
-from meta1g.qmgr.store import DefedbThread, DiskEffect, IbdbThread
+from meta1g.qmgr.store import DefedbThread, IbdbThread
 from meta1g.qmgr.turn import turn
 
 _STOP: Final = "stop"
@@ -99,9 +88,7 @@ class Decider:
                     log.write(effect.text, effect.level)
                 else:
                     log.error(effect.text)
-            elif isinstance(
-                effect, WriteDefedb | ReadDefedb | RemoveContent | RemoveSegment | ScanDefedb | WriteHolds
-            ):
+            else:
                 disk.append(effect)
         if ibdb:
             self._ibdb.put(ibdb)

@@ -7,7 +7,7 @@ from meta1g.proto.msg_ss import Content
 from meta1g.qmgr.holds import Holds
 from meta1g.qmgr.occ import Address
 from meta1g.qmgr.state import PeerKey
-from meta1g.shim.defedb import Change
+from meta1g.shim.defedb import Change, Waiting
 from meta1g.shim.records import DeferredRcpt, DeferredTa, IbdbRecord
 
 
@@ -68,6 +68,17 @@ class ScanDefedb(NamedTuple):
     then: Any
 
 
+class SurveyDefedb(NamedTuple):
+    """Look at when some recipients are due, as `ScanDefedb` does; comes back as `Surveyed`.
+
+    Those from `since` on and before `until` are wanted, in the order of time.
+    """
+
+    start: bytes
+    since: Waiting
+    until: Waiting | None
+
+
 class WriteHolds(NamedTuple):
     """Put what is held into its file; `then` comes back, as failed if the disk refuses."""
 
@@ -82,7 +93,9 @@ class LogLine(NamedTuple):
     text: str
 
 
-Effect = Tell | WriteIbdb | WriteDefedb | ReadDefedb | RemoveContent | RemoveSegment | ScanDefedb | WriteHolds | LogLine
+DiskEffect = (
+    WriteDefedb | ReadDefedb | RemoveContent | RemoveSegment | ScanDefedb | SurveyDefedb | WriteHolds)
+Effect = Tell | WriteIbdb | DiskEffect | LogLine
 
 # What comes back from the other threads.
 
@@ -96,12 +109,17 @@ class Done(NamedTuple):
 
 
 class Loaded(NamedTuple):
-    """The answer to ReadDefedb of `idxs`; `error` says why some or all of them can't be had."""
+    """The answer to ReadDefedb: the transaction, its recipients, and how many (`total`) it has in DEFEDB altogether.
+
+    `lost` are those that could not be read, for the reason `error`; who is in neither list is not there.
+    """
 
     name: str
-    ta: DeferredTa | None
-    rcpts: tuple[DeferredRcpt, ...]
     idxs: tuple[int, ...]
+    ta: DeferredTa | None = None
+    rcpts: tuple[DeferredRcpt, ...] = ()
+    total: int = 0
+    lost: tuple[int, ...] = ()
     error: str = ""
 
 
@@ -112,6 +130,15 @@ class Scanned(NamedTuple):
     then: Any
     found: tuple[tuple[str, int], ...]
     addresses: frozenset[Address]
+    next: bytes
+    error: str = ""
+
+
+class Surveyed(NamedTuple):
+    """The answer to SurveyDefedb; where to go on, b"" at the end."""
+
+    found: tuple[Waiting, ...]
+    since: Waiting
     next: bytes
     error: str = ""
 
@@ -149,9 +176,8 @@ class EndedThere(NamedTuple):
 
 
 class Waits(NamedTuple):
-    """IBDB has passed a recipient on to DEFEDB: it may be tried again at `next_try`."""
+    """IBDB has passed a recipient on to DEFEDB."""
 
-    next_try: float
     ta: str
     idx: int
 

@@ -121,7 +121,8 @@ class Process:
         self._disk = Disk()
         self._cdb = ContentDb(self._disk, config.cdb_base_directory)
         stores = open_stores(
-            self._disk, config.queue_path(conf.defedb.base_directory), _tuning(started), self._cdb, self._log)
+            self._disk, config.queue_path(conf.defedb.base_directory), _tuning(started), self._cdb, self._log,
+            conf.defedb.hash_table_entries)
         self._ibdb = ibdb.Ibdb(self._disk, ibdb.FOLDER, conf.ibdb.size)
         self._ibdb.forget_before(stores.found.keep)
         self._ibdb_thread = IbdbThread(

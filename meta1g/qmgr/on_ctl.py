@@ -18,7 +18,7 @@ from meta1g.qmgr import holds, parking, throttle
 from meta1g.qmgr.effects import Done, Effect, HoldsStored, LogLine, ScanDefedb, Scanned, Tell, WriteHolds, WriteIbdb
 from meta1g.qmgr.state import PeerKey, Qmgr, RState
 
-_CHOSEN_MAX: Final = 100_000  # recipients that are brought forward at once: 15 MB
+_FLUSHES_MAX: Final = 16  # that wait until others are on their way
 
 
 @dataclass(slots=True, eq=False)
@@ -31,6 +31,7 @@ class Flushing:
     picker: Picker
     chosen: set[tuple[str, int]] = field(default_factory=set)
     due: int = 0
+    is_answered: bool = False
 
 
 def statistics(q: Qmgr, now: float) -> dict[str, object]:
@@ -57,8 +58,8 @@ def status(q: Qmgr, now: float) -> dict[str, object]:
             "aq": q.aq_rcpts,
             "aq_transactions": len(q.aq),
             "aq_states": states,
-            "deferred": sum(q.edbc.count.values()),
-            "deferred_transactions": len(q.edbc.count),
+            "deferred": q.deferred_rcpts,
+            "deferred_transactions": q.deferred_tas,
         },
         "connections": {
             "smtps": sum(server.sessions for server in q.smtps.values()),
@@ -122,10 +123,14 @@ def _selection(arguments: str) -> Selection:
 
 
 def _flush(q: Qmgr, flushing: Flushing, now: float, out: list[Effect], *, is_all: bool) -> None:
-    """Make what is picked due, and end the rests of its hosts."""
+    """Make what is picked due, and end the rests of its hosts; ValueError."""
+    if len(q.flushing) >= _FLUSHES_MAX:
+        raise ValueError("too many earlier commands are not through yet, try again later")
     if is_all:
         q.occ.wake()
-        flushing.due = q.edbc.hurry(now)
+    if is_all and q.edbc.is_whole:
+        flushing.due = len(q.edbc)
+        q.edbc.hurry(now)
         _flushed(q, flushing, out)
     else:
         _look(flushing, out)
@@ -145,22 +150,51 @@ def on_scanned(q: Qmgr, message: Scanned, now: float, out: list[Effect]) -> None
     """A piece of DEFEDB was looked at: bring forward what was found, and go on."""
     flushing: Flushing = message.then
     q.occ.wake(message.addresses)
-    flushing.chosen.update(message.found)
-    if flushing.chosen and (not message.next or len(flushing.chosen) >= _CHOSEN_MAX):
-        flushing.due += q.edbc.bring_forward(flushing.chosen, now)
+    flushing.chosen.update(key for key in message.found if not _is_active(q, *key))
+    if flushing.chosen and (not message.next or len(flushing.chosen) >= q.edbc.batch):
+        q.edbc.bring_forward(flushing.chosen, now)
+        flushing.due += len(flushing.chosen)
         flushing.chosen.clear()
-    if message.next:
-        out.append(ScanDefedb(flushing.picker, message.next, flushing))
-    elif message.error:
-        _refuse(flushing.peer, flushing.tag, message.error, out)
-    else:
+    if message.error:
+        _fail(flushing, message.error, out)
+    elif not message.next:
         _flushed(q, flushing, out)
+    elif q.edbc.is_hurried:
+        q.flushing.append((flushing, message.next))
+        _flushed(q, flushing, out, more=True)
+    else:
+        out.append(ScanDefedb(flushing.picker, message.next, flushing))
 
 
-def _flushed(q: Qmgr, flushing: Flushing, out: list[Effect]) -> None:
-    out.append(LogLine(9, fields(func="q_flush", due=flushing.due)))
-    still = {"holds": q.holds.plain()} if q.holds else {}
+def _is_active(q: Qmgr, name: str, idx: int) -> bool:
+    ta = q.aq.get(name)
+    return ta is not None and idx in ta.rcpts
+
+
+def go_on(q: Qmgr, out: list[Effect]) -> None:
+    """Commands that brought enough forward for the time being go on when that is on its way."""
+    if q.flushing and not q.edbc.is_hurried:
+        flushing, start = q.flushing.popleft()
+        out.append(ScanDefedb(flushing.picker, start, flushing))
+
+
+def _flushed(q: Qmgr, flushing: Flushing, out: list[Effect], *, more: bool = False) -> None:
+    """So many are due; `more` will be when these are on their way."""
+    out.append(LogLine(9, fields(func="q_flush", due=flushing.due, more=int(more))))
+    if flushing.is_answered:
+        return
+    flushing.is_answered = True
+    still: dict[str, object] = {"more": True} if more else {}
+    if q.holds:
+        still["holds"] = q.holds.plain()
     _answer(flushing.peer, flushing.tag, flushing.answer | {"due": flushing.due} | still, out)
+
+
+def _fail(flushing: Flushing, reason: str, out: list[Effect]) -> None:
+    if flushing.is_answered:
+        out.append(LogLine(0, fields(func="q_flush", due=flushing.due, status=reason)))
+    else:
+        _refuse(flushing.peer, flushing.tag, reason, out)
 
 
 def _hold(q: Qmgr, then: HoldsStored, wanted: Selection, now: float, out: list[Effect], *, is_hold: bool) -> None:

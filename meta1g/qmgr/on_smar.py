@@ -97,11 +97,11 @@ def _write_expansion(
         records = tuple(
             RcptRec(heir.idx, heir.sender is not None, True, heir.address, heir.params, heir.sender or b"")
             for heir in heirs)
-        if ta.in_defedb:  # indices are never used twice: a DSN's record may end the earlier one
+        if ta.deferred:  # indices are never used twice: a DSN's record may end the earlier one
             out.append(WriteDefedb(Change((outcome.deferred_ta(ta),))))
         out.append(WriteIbdb((RcptsAdded(rcpt.idx, ta.ta, records),), then, is_urgent=True))
         return
-    q.edbc.count[ta.ta] += len(heirs) - 1
+    aq.count_deferred(q, ta, len(heirs) - 1)
     puts: list[DeferredTa | DeferredRcpt] = [outcome.deferred_ta(ta)]
     puts.extend(outcome.deferred_rcpt(ta, heir, now) for heir in heirs)
     out.append(WriteDefedb(Change(tuple(puts), ((ta.ta, rcpt.idx),)), then))

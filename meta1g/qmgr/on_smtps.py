@@ -56,7 +56,7 @@ def on_welcome(q: Qmgr, peer: PeerKey, first: int, out: list[Effect]) -> None:
     q.dsn_next = first + IDS_PER_PROCESS
     q.throttled_to = -1
     for ta in q.aq.values():
-        if ta.in_defedb:
+        if ta.deferred:
             content.settle(q, ta, peer, out)
 
 
@@ -69,6 +69,7 @@ def on_down(q: Qmgr, peer: PeerKey, out: list[Effect]) -> None:
                 q.icc.close(client_ip)
     bounce.on_peer_gone(q, peer, out)
     q.settling = {ta: settler for ta, settler in q.settling.items() if settler is not peer}
+    q.overtaken &= q.settling.keys()
     content.let_go(q, out)
 
 
@@ -189,14 +190,16 @@ def on_accepted(q: Qmgr, then: Accepted, error: str, is_full: bool, now: float, 
 def _on_settled(q: Qmgr, message: Settled, out: list[Effect]) -> None:
     if q.settling.pop(message.ta, None) is None:
         return
-    ta = q.aq.get(message.ta)
+    is_over = message.ta in q.overtaken
+    q.overtaken.discard(message.ta)
     if message.error:
         out.append(LogLine(0, logfmt.fields(func="q_settle", ss_ta=message.ta, error=message.error)))
         return
-    if ta is None and message.ta not in q.edbc.count:
+    if is_over:
         out.append(RemoveContent(message.ta, message.content[0]))
         return
     segment = message.content[0].segment
+    ta = q.aq.get(message.ta)
     if ta is not None:
         ta.content = ta.content._replace(offset=0, segment="")
     out.append(WriteDefedb(Change(settled=(message.ta,)), SettledStored(message.ta, segment)))

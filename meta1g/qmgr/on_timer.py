@@ -5,7 +5,7 @@ from typing import Any
 from meta1g.mta import logfmt
 from meta1g.mta.reply import Reply
 from meta1g.proto.msg_ar import Hop
-from meta1g.qmgr import aq, bounce, content, on_smar, on_smtps, outcome, routing, sched, throttle
+from meta1g.qmgr import aq, bounce, content, on_ctl, on_smar, on_smtps, outcome, routing, sched, throttle
 from meta1g.qmgr.effects import (
     Accepted,
     Attempted,
@@ -24,7 +24,8 @@ from meta1g.qmgr.effects import (
     Waits,
 )
 from meta1g.qmgr.state import NO_REPLY, Home, Qmgr, Rcpt, RState, Ta
-from meta1g.shim.records import DeferredRcpt
+from meta1g.shim.defedb import Waiting
+from meta1g.shim.records import DeferredRcpt, DeferredTa
 
 TICK = 1.0  # seconds between two looks at limits and idle sessions
 
@@ -41,6 +42,7 @@ def on_tick(q: Qmgr, now: float, out: list[Effect]) -> None:
     q.icc.trim(now, q.settings.in_clients_max)
     content.rotate_idle(q, out)
     throttle.throttle(q, out)
+    on_ctl.go_on(q, out)
 
 
 def _miss_peers(q: Qmgr, now: float, out: list[Effect]) -> None:
@@ -102,7 +104,7 @@ def on_done(q: Qmgr, done: Done, now: float, out: list[Effect]) -> None:
         case EndedThere():
             outcome.on_ended_there(q, then, out)
         case Waits():
-            q.edbc.add(then.next_try, then.ta, then.idx)
+            outcome.on_waits(q, then)
         case Expanded():
             on_smar.on_expanded(q, then, now, out)
         case Deferred():
@@ -120,26 +122,31 @@ def on_done(q: Qmgr, done: Done, now: float, out: list[Effect]) -> None:
 def on_loaded(q: Qmgr, message: Loaded, now: float, out: list[Effect]) -> None:
     """Recipients came from DEFEDB into AQ."""
     q.loading -= len(message.idxs)
-    missing = set(message.idxs) - {entry.idx for entry in message.rcpts}
-    if missing:
+    q.reading.pop(message.name, None)
+    if message.lost:
         out.append(LogLine(0, logfmt.fields(
-            func="q_load", ss_ta=message.name, rcpts=len(missing), error=message.error or "damaged or gone")))
-        for idx in missing:
-            q.edbc.add(now + q.settings.retry_delay_max, message.name, idx)
-    record = message.ta
-    if record is None:
-        return
-    ta = q.aq.get(record.ta)
-    if ta is None:
-        ta = Ta(record.ta, record.mail, record.mail_params, record.received, record.size, record.is_8bit,
-                record.is_utf8, record.client_ip, record.content[0], next_idx=record.next_idx, in_defedb=True,
-                stored_idx=record.next_idx)
+            func="q_load", ss_ta=message.name, rcpts=len(message.lost), error=message.error)))
+        for idx in message.lost:
+            q.edbc.postpone(Waiting(now + q.settings.retry_delay_max, message.name, idx))
+    ta = q.aq.get(message.name)
+    if ta is None and message.ta is not None and message.rcpts:
+        ta = ta_from(message.ta, message.total)
         aq.add(q, ta)
-    fresh = [rcpt_from(entry) for entry in message.rcpts if entry.idx not in ta.rcpts]
+    if ta is None:
+        return
+    fresh = [rcpt_from(entry) for entry in message.rcpts]
     for rcpt in fresh:  # all of them first: one that ends at once must not end the transaction
         aq.add_rcpt(q, ta, rcpt)
     for rcpt in fresh:
         routing.start(q, ta, rcpt, now, out)
+    aq.drop_if_empty(q, ta)
+
+
+def ta_from(record: DeferredTa, total: int) -> Ta:
+    """A transaction as DEFEDB holds it, with so many recipients there."""
+    return Ta(record.ta, record.mail, record.mail_params, record.received, record.size, record.is_8bit,
+              record.is_utf8, record.client_ip, record.content[0], next_idx=record.next_idx, deferred=total,
+              stored_idx=record.next_idx)
 
 
 def rcpt_from(entry: DeferredRcpt) -> Rcpt:

@@ -12,6 +12,7 @@ from typing import Final, NamedTuple
 
 from meta1g.mta.errors import CorruptRecord, CorruptStore, StoreError, TornTail
 from meta1g.proc.log import Log
+from meta1g.qmgr.edbc import ENTRIES_MAX
 from meta1g.qmgr.recover import Found, recover
 from meta1g.shim import defedb, ibdb
 from meta1g.shim.cdb import ContentDb
@@ -28,20 +29,22 @@ class Stores(NamedTuple):
     found: Found
 
 
-def open_stores(disk: Disk, home: str, tuning: Tuning, cdb: ContentDb, log: Log) -> Stores:
-    """Open DEFEDB at `home` and recover; StoreError if that can't be."""
+def open_stores(
+    disk: Disk, home: str, tuning: Tuning, cdb: ContentDb, log: Log, edbc_max: int = ENTRIES_MAX
+) -> Stores:
+    """Open DEFEDB at `home` and recover, `edbc_max` as in `recover`; StoreError if that can't be."""
     began = time.monotonic()
     try:
-        stores = _open(disk, home, tuning, cdb, log)
+        stores = _open(disk, home, tuning, cdb, log, edbc_max)
     except CorruptStore as error:
         if disk.free(home) < _SPACE:
             raise
         folder = defedb.set_aside(home, tuning.log_home)
         log.error(f"func=q_recover, file={error.path}, offset={error.offset}, reason={error.reason}, "
                   f"status=set aside in {folder}")
-        stores = _open(disk, home, tuning, cdb, log)
+        stores = _open(disk, home, tuning, cdb, log, edbc_max)
     found = stores.found
-    log.info(f"func=q_recover, transactions={len(found.fresh)}, deferred={len(found.deferred)}, "
+    log.info(f"func=q_recover, transactions={len(found.fresh)}, deferred={found.stored.rcpts}, "
              f"orphans={found.orphans}, kept={found.kept}, seconds={time.monotonic() - began:.2f}")
     if found.kept:
         log.error(f"func=q_recover, kept={found.kept}, status=content without an envelope is kept "
@@ -49,7 +52,7 @@ def open_stores(disk: Disk, home: str, tuning: Tuning, cdb: ContentDb, log: Log)
     return stores
 
 
-def _open(disk: Disk, home: str, tuning: Tuning, cdb: ContentDb, log: Log) -> Stores:
+def _open(disk: Disk, home: str, tuning: Tuning, cdb: ContentDb, log: Log, edbc_max: int) -> Stores:
     def on_damage(error: CorruptRecord) -> None:
         tell = log.warning if isinstance(error, TornTail) else log.error
         tell(f"func=q_recover, file={error.path}, offset={error.offset}, reason={error.reason}")
@@ -60,7 +63,8 @@ def _open(disk: Disk, home: str, tuning: Tuning, cdb: ContentDb, log: Log) -> St
         if salvaged:
             log.error(f"func=q_recover, file={db.path}, salvaged={salvaged}")
         is_whole = not (db.is_new or salvaged)
-        return Stores(db, recover(disk, ibdb.FOLDER, db, cdb, on_damage, is_whole=is_whole))
+        found = recover(disk, ibdb.FOLDER, db, cdb, on_damage, is_whole=is_whole, edbc_max=edbc_max)
+        return Stores(db, found)
     except CorruptStore:
         with suppress(StoreError):
             db.close()  # its files are set aside next

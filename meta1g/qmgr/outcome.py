@@ -13,7 +13,7 @@ from meta1g.proto.smtp.params import notifies
 from meta1g.qmgr import aq, content, notice, retry
 from meta1g.qmgr.effects import Deferred, Effect, EndedThere, Gone, LogLine, Waits, WriteDefedb, WriteIbdb
 from meta1g.qmgr.state import Home, Qmgr, Rcpt, RState, Ta
-from meta1g.shim.defedb import Change
+from meta1g.shim.defedb import Change, Waiting
 from meta1g.shim.records import DeferredRcpt, DeferredTa, Outcome, RcptEnd
 
 EXPANDED = Reply(250, "2.1.5", "Goes to the members")
@@ -78,12 +78,11 @@ def store_deferred(q: Qmgr, ta: Ta, rcpt: Rcpt, next_try: float, out: list[Effec
     It is counted from now on, so that nobody takes the transaction out of DEFEDB before it is in.
     """
     rcpt.state = RState.STORING
-    if rcpt.home is Home.IBDB:
-        q.edbc.count[ta.ta] = q.edbc.count.get(ta.ta, 0) + 1
     puts: list[DeferredTa | DeferredRcpt] = []
-    if not ta.in_defedb or ta.next_idx != ta.stored_idx:
-        ta.in_defedb = True
+    if not ta.deferred or ta.next_idx != ta.stored_idx:
         puts.append(deferred_ta(ta))
+    if rcpt.home is Home.IBDB:
+        aq.count_deferred(q, ta, 1)
     puts.append(deferred_rcpt(ta, rcpt, next_try))
     out.append(WriteDefedb(Change(tuple(puts)), Deferred(ta.ta, (rcpt.idx,))))
     rcpt.since = next_try
@@ -105,7 +104,7 @@ def deferred_rcpt(ta: Ta, rcpt: Rcpt, next_try: float) -> DeferredRcpt:
 
 
 def on_deferred(q: Qmgr, then: Deferred, out: list[Effect]) -> None:
-    """DEFEDB has them: IBDB need not answer for them any more, and they leave AQ."""
+    """DEFEDB has them: IBDB need not answer for them any more, and when it says so they leave AQ."""
     ta = q.aq.get(then.ta)
     if ta is None:
         return
@@ -113,15 +112,25 @@ def on_deferred(q: Qmgr, then: Deferred, out: list[Effect]) -> None:
         rcpt = ta.rcpts[idx]
         if rcpt.home is Home.IBDB:
             ta.ibdb_open -= 1
-            out.append(WriteIbdb((RcptEnd(idx, Outcome.DEFERRED, ta.ibdb_open == 0, ta.ta),),
-                                 Waits(rcpt.since, ta.ta, idx)))
+            out.append(WriteIbdb((RcptEnd(idx, Outcome.DEFERRED, ta.ibdb_open == 0, ta.ta),), Waits(ta.ta, idx)))
         else:
             if rcpt.is_tried:
                 out.append(WriteIbdb((RcptEnd(idx, Outcome.DEFERRED, False, ta.ta),)))
-            q.edbc.add(rcpt.since, ta.ta, idx)
-        aq.drop_rcpt(q, ta, rcpt)
+            _leave(q, ta, rcpt)
     if q.smtps:
         content.settle(q, ta, next(iter(q.smtps)), out)
+
+
+def on_waits(q: Qmgr, then: Waits) -> None:
+    """IBDB has passed a recipient on to DEFEDB."""
+    ta = q.aq[then.ta]
+    _leave(q, ta, ta.rcpts[then.idx])
+
+
+def _leave(q: Qmgr, ta: Ta, rcpt: Rcpt) -> None:
+    """A recipient waits in DEFEDB from now on."""
+    aq.drop_rcpt(q, ta, rcpt)
+    q.edbc.add(Waiting(rcpt.since, ta.ta, rcpt.idx))
 
 
 def bounce(q: Qmgr, ta: Ta, rcpt: Rcpt, reply: Reply, now: float, out: list[Effect]) -> None:
@@ -160,15 +169,13 @@ def finish(q: Qmgr, ta: Ta, rcpt: Rcpt, how: int, out: list[Effect]) -> None:
     if rcpt.home is Home.IBDB:
         ta.ibdb_open -= 1
         is_last = ta.ibdb_open == 0
-        gone = Gone(ta.ta, ta.content, ta.may_have_file) if is_last and not q.edbc.count.get(ta.ta) else None
+        gone = Gone(ta.ta, ta.content, ta.may_have_file) if is_last and not ta.deferred else None
         out.append(WriteIbdb((RcptEnd(rcpt.idx, how, is_last, ta.ta),), gone))
         return
-    left = q.edbc.count[ta.ta] = q.edbc.count[ta.ta] - 1
+    aq.count_deferred(q, ta, -1)
     ended: tuple[str, ...] = ()
     goes: Content | None = None
-    if left == 0:
-        del q.edbc.count[ta.ta]
-        ta.in_defedb = False
+    if not ta.deferred:
         ended = (ta.ta,)
         goes = ta.content if ta.ibdb_open == 0 else None
     out.append(WriteDefedb(Change((), ((ta.ta, rcpt.idx),), ended), EndedThere(ta.ta, rcpt.idx, how, goes)))

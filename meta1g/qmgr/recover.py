@@ -10,21 +10,22 @@ Rules
     orphans until the next start only.
     An envelope without content can't be delivered: it is reported and bounced at its first attempt.
 """
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from typing import Final, NamedTuple
 
 from meta1g.mta.errors import CorruptRecord, TornTail
 from meta1g.mta.ids import rcpt_id, ta_counter
 from meta1g.proto.msg_ss import Content
 from meta1g.qmgr import routing
+from meta1g.qmgr.edbc import ENTRIES_MAX
 from meta1g.qmgr.effects import Effect, LogLine
 from meta1g.qmgr.state import Qmgr, Rcpt, Ta
+from meta1g.qmgr.survey import Known, Report, Survey
 from meta1g.shim import ibdb, journal
 from meta1g.shim.cdb import ContentDb
-from meta1g.shim.defedb import Change, Defedb, Waiting
+from meta1g.shim.defedb import Defedb
 from meta1g.shim.records import (
     Attempt,
-    DeferredTa,
     IbdbRecord,
     IdsGiven,
     RcptRec,
@@ -54,11 +55,11 @@ class Replayed(NamedTuple):
 
 
 class Found(NamedTuple):
-    """What recovery found: transactions for AQ, DEFEDB's order, segments in use, the last id given, the
+    """What recovery found: transactions for AQ, what DEFEDB holds, segments in use, the last id given, the
     recipients whose attempt was under way, and what IBDB shall begin with."""
 
     fresh: list[Ta]
-    deferred: list[Waiting]
+    stored: Survey
     segments: dict[str, set[str]]
     ids_last: int
     orphans: int
@@ -68,7 +69,6 @@ class Found(NamedTuple):
 
 
 DAMAGED: Final = "damaged"  # the name of a file in IBDB's folder, and of what holds segments meanwhile
-Report = Callable[[CorruptRecord], None]
 
 
 def replay(records: Iterable[IbdbRecord]) -> Replayed:
@@ -116,10 +116,10 @@ def _drop(fresh: dict[str, Fresh], ta: str, idxs: Iterable[int]) -> None:
 
 
 def recover(disk: Disk, folder: str, defedb: Defedb, cdb: ContentDb, report: Report, *,
-            is_whole: bool = True) -> Found:
+            is_whole: bool = True, edbc_max: int = ENTRIES_MAX) -> Found:
     """Read everything; remove from IBDB's view what DEFEDB has, and orphans from CDB.
 
-    `is_whole` says that DEFEDB was there; damage that turns up goes to `report`.
+    `is_whole` says that DEFEDB was there; damage that turns up goes to `report`. EDBC takes up to `edbc_max`.
     """
     damage: list[CorruptRecord] = []
     torn: list[TornTail] = []
@@ -132,30 +132,18 @@ def recover(disk: Disk, folder: str, defedb: Defedb, cdb: ContentDb, report: Rep
         report(error)
 
     is_whole = is_whole and bool(ibdb.files(disk, folder))
-    fresh, dsns, ids_last, next_idx, tried = replay(ibdb.read(disk, folder, note))
-    stored, deferred = _deferred(defedb, dsns, note)
-    waiting: dict[str, set[int]] = {}
-    for _, ta, idx in deferred:
-        waiting.setdefault(ta, set()).add(idx)
-    for ta, idxs in waiting.items():
-        _use(next_idx, ta, idxs)
-        _drop(fresh, ta, idxs)
-    for entry in stored:
-        _use(next_idx, entry.ta, [entry.next_idx - 1])
-    _correct(defedb, [ta for ta in stored if ta.ta in waiting and ta.next_idx < next_idx[ta.ta]], next_idx,
-             [ta.ta for ta in stored if ta.ta not in waiting])
+    said = replay(ibdb.read(disk, folder, note))
     cdb.flush_folders()  # before a file counts instead of its segment
-    places = {ta.ta: _place(cdb, ta.ta, ta.content[0]) for ta in stored if ta.ta in waiting}
-    fresh = {ta: found for ta, found in fresh.items() if found.rcpts}
-    transactions = []
-    for found in fresh.values():
-        begin = found.begin
-        place = _place(cdb, begin.ta, begin.content[0])
-        places[begin.ta] = place
-        transactions.append(_transaction(found, place, next_idx[begin.ta]))
-    segments = _segments(cdb, places)
+    stored = Survey(_known(said), edbc_max, note).run(defedb, lambda ta, content: _place(cdb, ta, content))
+    for ta, idxs in stored.waiting.items():
+        _drop(said.fresh, ta, idxs)
+    fresh = {ta: found for ta, found in said.fresh.items() if found.rcpts}
+    places = {ta: _place(cdb, ta, found.begin.content[0]) for ta, found in fresh.items()}
+    transactions = [_transaction(found, places[ta], said.next_idx[ta], len(stored.waiting.get(ta, ())))
+                    for ta, found in fresh.items()]
+    segments = _segments(cdb, stored.places | places)
     orphans = cdb.sweep()
-    lost = [ta for ta in cdb.transactions() if ta not in places]
+    lost = [ta for ta in cdb.transactions() if ta not in places and not stored.has(ta)]
     if (damage or not is_whole) and (lost or segments):
         _keep_orphans(disk, folder)
     kept = 0
@@ -165,13 +153,19 @@ def recover(disk: Disk, folder: str, defedb: Defedb, cdb: ContentDb, report: Rep
         kept = len(lost)
     else:
         orphans += sum(cdb.unlink(ta) for ta in lost)
-    keep: list[IbdbRecord] = [IdsGiven(ids_last)]
+    keep: list[IbdbRecord] = [IdsGiven(said.ids_last)]
     keep += [found.begin._replace(rcpts=tuple(found.rcpts.values()), content=(places[ta],))
              for ta, found in fresh.items()]
-    uncertain = sorted((ta, idx) for ta, idx in tried
-                       if idx in waiting.get(ta, ()) or (ta in fresh and idx in fresh[ta].rcpts))
+    uncertain = sorted((ta, idx) for ta, idx in said.tried
+                       if idx in stored.waiting.get(ta, ()) or (ta in fresh and idx in fresh[ta].rcpts))
     keep += [Attempt(True, ta, (Tried(idx),)) for ta, idx in uncertain]
-    return Found(transactions, deferred, segments, ids_last, orphans, kept, uncertain, keep)
+    return Found(transactions, stored, segments, said.ids_last, orphans, kept, uncertain, keep)
+
+
+def _known(said: Replayed) -> Known:
+    ending = [dsn for dsn in said.dsns if dsn.ended]
+    return Known(said.next_idx, {ta for ta, _ in said.tried}, {dsn.origin for dsn in ending},
+                 {(dsn.origin, end.idx) for dsn in ending for end in dsn.ended})
 
 
 def fill(q: Qmgr, found: Found, now: float) -> list[LogLine]:
@@ -179,52 +173,13 @@ def fill(q: Qmgr, found: Found, now: float) -> list[LogLine]:
     q.start = now
     q.ids_next = found.ids_last
     q.holders = found.segments
-    for next_try, ta, idx in found.deferred:
-        q.edbc.add(next_try, ta, idx)
-        q.edbc.count[ta] = q.edbc.count.get(ta, 0) + 1
+    q.edbc, q.deferred_rcpts, q.deferred_tas = found.stored.edbc, found.stored.rcpts, found.stored.tas
     out: list[Effect] = []  # nobody is there yet to be told anything
     for transaction in found.fresh:
-        transaction.in_defedb = transaction.ta in q.edbc.count
         routing.admit(q, transaction, now, out)
     assert not out
     return [LogLine(1, f"func=q_recover, rcpt_id={rcpt_id(ta, idx)}, status=uncertain")
             for ta, idx in found.uncertain]
-
-
-def _deferred(defedb: Defedb, dsns: list[TaNew], note: Report) -> tuple[list[DeferredTa], list[Waiting]]:
-    """DEFEDB's transactions and recipients. They come and go together: where one is alone, damage took the other.
-
-    A recipient that is alone goes, so that `queue repair` can put its whole message back. A DSN that IBDB has
-    ends its recipients, also where the crash came before DEFEDB heard of it.
-    """
-    stored: dict[str, DeferredTa] = {}
-    waiting: list[Waiting] = []
-    for entry in defedb.loaded(note):
-        if isinstance(entry, DeferredTa):
-            stored[entry.ta] = entry
-        else:
-            waiting.append(entry)
-    names = {entry.ta for entry in waiting}
-    for ta in sorted(stored.keys() - names - {dsn.origin for dsn in dsns if dsn.ended}):
-        note(CorruptRecord(defedb.path, 0, f"the recipients of {ta} are gone"))
-    alone = names - stored.keys()
-    for ta in sorted(alone):
-        note(CorruptRecord(defedb.path, 0, f"the record of {ta} is gone"))
-    bounced = {(dsn.origin, end.idx) for dsn in dsns for end in dsn.ended}
-    if not alone and not bounced:
-        return list(stored.values()), waiting
-    goes = [entry for entry in waiting if entry.ta in alone or (entry.ta, entry.idx) in bounced]
-    if goes:
-        defedb.write([Change(deletes=tuple((entry.ta, entry.idx) for entry in goes))])
-        waiting = sorted(set(waiting) - set(goes))
-    return list(stored.values()), waiting
-
-
-def _correct(defedb: Defedb, outdated: list[DeferredTa], next_idx: dict[str, int], empty: list[str]) -> None:
-    """Indices that IBDB knows as used are not given again; transactions whose recipients have all ended go."""
-    puts = tuple(ta._replace(next_idx=next_idx[ta.ta]) for ta in outdated)
-    if puts or empty:
-        defedb.write([Change(puts, ended=tuple(empty))])
 
 
 def _place(cdb: ContentDb, ta: str, content: Content) -> Content:
@@ -233,10 +188,11 @@ def _place(cdb: ContentDb, ta: str, content: Content) -> Content:
     return content
 
 
-def _transaction(found: Fresh, place: Content, next_idx: int) -> Ta:
+def _transaction(found: Fresh, place: Content, next_idx: int, deferred: int) -> Ta:
     begin = found.begin
     ta = Ta(begin.ta, begin.mail, begin.mail_params, begin.received, begin.size, begin.is_8bit, begin.is_utf8,
-            begin.client_ip, place, next_idx=next_idx, ibdb_open=len(found.rcpts))
+            begin.client_ip, place, next_idx=next_idx, ibdb_open=len(found.rcpts),
+            deferred=deferred)
     for rec in found.rcpts.values():
         ta.rcpts[rec.idx] = Rcpt(rec.idx, rec.address, rec.params, rec.sender if rec.has_sender else None,
                                  rec.is_expanded)

@@ -1,9 +1,15 @@
 """Finding out where recipients go: SMAR is asked, or the route of the last try is still good; pure (M1 7.2)."""
+from typing import Final
+
+from meta1g.mta.logfmt import fields
 from meta1g.proto.msg_ar import Resolve
 from meta1g.proto.smtp.params import reports
 from meta1g.qmgr import aq, outcome, parking, sched
-from meta1g.qmgr.effects import Effect, ReadDefedb, Tell
+from meta1g.qmgr.effects import Effect, LogLine, ReadDefedb, SurveyDefedb, Surveyed, Tell
 from meta1g.qmgr.state import Qmgr, Rcpt, RState, Ta
+
+READING: Final = 1.0  # seconds until a recipient is fetched whose transaction is being read for another one
+REFILL_RETRY: Final = 60.0  # seconds until DEFEDB is looked at again after an error
 
 
 def admit(q: Qmgr, ta: Ta, now: float, out: list[Effect]) -> None:
@@ -51,6 +57,32 @@ def fetch_due(q: Qmgr, now: float, out: list[Effect]) -> None:
     free = aq.room(q)
     if free <= 0 or q.holds.is_all:
         return
-    for ta, idxs in q.edbc.due(now, free).items():
+    found: dict[str, set[int]] = {}
+    for entry in q.edbc.due(now, free):
+        ta = q.aq.get(entry.ta)
+        if entry.ta in q.reading:
+            q.edbc.postpone(entry._replace(next_try=now + READING))
+        elif ta is None or entry.idx not in ta.rcpts:
+            found.setdefault(entry.ta, set()).add(entry.idx)
+    for name, idxs in found.items():
         q.loading += len(idxs)
-        out.append(ReadDefedb(ta, tuple(idxs)))
+        q.reading[name] = None
+        out.append(ReadDefedb(name, tuple(sorted(idxs))))
+
+
+def refill(q: Qmgr, now: float, out: list[Effect]) -> None:
+    """Go through DEFEDB for those that are due next, if EDBC has not many left."""
+    if q.edbc.wants_more and now >= q.refill_at:
+        out.append(SurveyDefedb(b"", q.edbc.begin_refill(), None))
+
+
+def on_surveyed(q: Qmgr, message: Surveyed, now: float, out: list[Effect]) -> None:
+    """A piece of DEFEDB was looked at for EDBC."""
+    q.edbc.refill(message.found)
+    if message.next:
+        out.append(SurveyDefedb(message.next, message.since, q.edbc.until))
+        return
+    q.edbc.end_refill(is_whole=not message.error)
+    if message.error:
+        q.refill_at = now + REFILL_RETRY
+        out.append(LogLine(0, fields(func="q_refill", error=message.error)))

@@ -127,7 +127,8 @@ class Rcpt:
 class Ta:
     """A transaction with recipients in AQ.
 
-    `ibdb_open` counts those whose home is IBDB, `unrouted` those that SMAR was asked about;
+    `ibdb_open` counts those whose home is IBDB, `deferred` those that are in DEFEDB or on their way there,
+    `unrouted` those that SMAR was asked about;
     `stored_idx` is the `next_idx` that DEFEDB knows; `may_have_file` says that content in the
     journal may lie in its own file too. DSNs wait until `bounce_at` for more of
     them, and none is begun before `compose_at`; `returned` are those who got the whole message back.
@@ -148,7 +149,7 @@ class Ta:
     next_idx: int = 0
     ibdb_open: int = 0
     unrouted: int = 0
-    in_defedb: bool = False
+    deferred: int = 0
     may_have_file: bool = True
     stored_idx: int = 0
     bounce_at: float = 0.0
@@ -278,7 +279,12 @@ class Qmgr:
     iqdb_rcpts: int = 0
     aq: dict[str, Ta] = field(default_factory=dict)
     aq_rcpts: int = 0
+    deferred_rcpts: int = 0  # in DEFEDB or on their way there
+    deferred_tas: int = 0
     loading: int = 0  # recipients on their way from DEFEDB
+    reading: dict[str, None] = field(default_factory=dict)  # their transactions: they don't leave AQ meanwhile
+    refill_at: float = 0.0  # not before this time is EDBC refilled again
+    flushing: deque[tuple[Any, bytes]] = field(default_factory=deque)  # commands that go on from these keys later
     asked: dict[int, tuple[str, int]] = field(default_factory=dict)
     next_tag: int = 0
     sites: dict[SiteKey, Site] = field(default_factory=dict)
@@ -294,6 +300,7 @@ class Qmgr:
     missing: dict[str, float] = field(default_factory=dict)  # since when, infinity once that was said
     holders: dict[str, set[str]] = field(default_factory=dict)  # who needs each journal segment
     settling: dict[str, PeerKey] = field(default_factory=dict)  # who copies a transaction's content
+    overtaken: set[str] = field(default_factory=set)  # of them, those that have ended meanwhile
     bouncing: dict[str, None] = field(default_factory=dict)
     composing: dict[str, "Composing"] = field(default_factory=dict)
     ids_next: int = 0

@@ -14,6 +14,7 @@ from meta1g.mta.errors import CorruptRecord, StoreError
 from meta1g.proc.log import Log
 from meta1g.qmgr import holds
 from meta1g.qmgr.effects import (
+    DiskEffect,
     DiskFree,
     Done,
     Loaded,
@@ -22,13 +23,15 @@ from meta1g.qmgr.effects import (
     RemoveSegment,
     ScanDefedb,
     Scanned,
+    SurveyDefedb,
+    Surveyed,
     WriteDefedb,
     WriteHolds,
     WriteIbdb,
 )
 from meta1g.shim import journal, smallfile
 from meta1g.shim.cdb import ContentDb
-from meta1g.shim.defedb import Defedb
+from meta1g.shim.defedb import Defedb, Waiting
 from meta1g.shim.ibdb import Ibdb
 from meta1g.shim.records import DeferredRcpt
 
@@ -138,15 +141,18 @@ class IbdbThread:
             self._log.error(f"func=ibdb, status={error}")
 
 
-DiskEffect = WriteDefedb | ReadDefedb | RemoveContent | RemoveSegment | ScanDefedb | WriteHolds
-
-
 def scanned(effect: ScanDefedb, rcpts: list[DeferredRcpt], more: bytes) -> Scanned:
     """What is picked of these recipients."""
     picked = [rcpt for rcpt in rcpts if effect.picker.picks(
         rcpt.ta, rcpt.idx, rcpt.address, [name for hop in rcpt.hops for name in (hop.name, hop.ip)])]
     addresses = frozenset((hop.ip, hop.port) for rcpt in picked for hop in rcpt.hops)
     return Scanned(effect.then, tuple((rcpt.ta, rcpt.idx) for rcpt in picked), addresses, more)
+
+
+def surveyed(effect: SurveyDefedb, rcpts: list[Waiting], more: bytes) -> Surveyed:
+    """What is wanted of these recipients."""
+    return Surveyed(tuple(rcpt for rcpt in rcpts if rcpt >= effect.since and (
+        effect.until is None or rcpt < effect.until)), effect.since, more)
 
 
 class DefedbThread:
@@ -219,6 +225,8 @@ class DefedbThread:
                 self._read(effect)
             elif isinstance(effect, ScanDefedb):
                 self._scan(effect)
+            elif isinstance(effect, SurveyDefedb):
+                self._survey(effect)
             elif isinstance(effect, WriteHolds):
                 self._write_holds(effect)
             else:
@@ -242,10 +250,11 @@ class DefedbThread:
 
     def _read(self, effect: ReadDefedb) -> None:
         try:
-            ta, rcpts = self.db.load(effect.ta, effect.idxs)
-            self._report([Loaded(effect.ta, ta, tuple(rcpts), effect.idxs, "" if ta else "no such transaction")])
+            found = self.db.load(effect.ta, effect.idxs)
+            self._report([Loaded(effect.ta, effect.idxs, found.ta, tuple(found.rcpts), found.total,
+                                 tuple(found.damaged), "damaged" if found.damaged else "")])
         except (StoreError, CorruptRecord) as error:
-            self._report([Loaded(effect.ta, None, (), effect.idxs, str(error))])
+            self._report([Loaded(effect.ta, effect.idxs, lost=effect.idxs, error=str(error))])
 
     def _scan(self, effect: ScanDefedb) -> None:
         try:
@@ -254,6 +263,13 @@ class DefedbThread:
             self._report([Scanned(effect.then, (), frozenset(), b"", str(error))])
             return
         self._report([scanned(effect, rcpts, more)])
+
+    def _survey(self, effect: SurveyDefedb) -> None:
+        try:
+            found, more = self.db.survey(effect.start, _SCAN_MAX)
+            self._report([surveyed(effect, found, more)])
+        except StoreError as error:
+            self._report([Surveyed((), effect.since, b"", str(error))])
 
     def _write_holds(self, effect: WriteHolds) -> None:
         try:

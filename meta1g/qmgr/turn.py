@@ -7,11 +7,12 @@ from meta1g.proto.msg_ar import Resolved
 from meta1g.proto.msg_ctl import Command
 from meta1g.proto.rcb import PeerDown, PeerUp
 from meta1g.qmgr import bounce, on_ctl, on_smar, on_smtpc, on_smtps, on_timer, routing, sched
-from meta1g.qmgr.effects import DiskFree, Done, Effect, HoldsStored, Loaded, LogLine, Scanned
+from meta1g.qmgr.effects import DiskFree, Done, Effect, HoldsStored, Loaded, LogLine, Scanned, Surveyed
 from meta1g.qmgr.state import PeerKey, Qmgr
 
 Reload = Callable[[], None]
-_STEPS: Final = (routing.fetch_due, bounce.send_due, sched.schedule)  # of each turn; none keeps the others from theirs
+_STEPS: Final = (  # of each turn; none keeps the others from theirs
+    routing.fetch_due, routing.refill, bounce.send_due, sched.schedule)
 
 
 def turn(q: Qmgr, items: Iterable[Any], now: float, reload: Reload, *, is_tick: bool) -> list[Effect]:
@@ -50,6 +51,8 @@ def _on_item(q: Qmgr, item: Any, now: float, reload: Reload, out: list[Effect]) 
             on_ctl.on_written(item.then, out)
         case Scanned():
             on_ctl.on_scanned(q, item, now, out)
+        case Surveyed():
+            routing.on_surveyed(q, item, now, out)
         case Done():
             on_timer.on_done(q, item, now, out)
         case Loaded():

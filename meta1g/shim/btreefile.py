@@ -1,9 +1,9 @@
 """The file of a Berkeley DB btree, read page by page without the library: is it sound, and what does it hold?
 
 Rules
-    The library trusts what it reads: a page of zeros makes it loop for ever. So `load` looks
-    at every page before the library does, and `pairs` saves what a bad file still holds. A `Reader`
-    goes through a file of any size in the order of keys, with a page at a time in memory.
+    The library trusts what it reads: a page of zeros makes it loop for ever. So a
+    `Reader` looks at every page before the library does, and goes through a file of any size in the order of keys,
+    with a page at a time in memory; `pairs` saves what a bad file still holds.
     A page that makes no sense costs its own pairs. Nothing here proves that a pair is intact:
     who stored it must be able to tell.
 
@@ -96,13 +96,8 @@ def _offsets(file: _Pages, number: int, entries: int) -> list[int]:
     return [at for (at,) in _OFFSET.iter_unpack(room[:min(2 * entries, len(room) & ~1)])]
 
 
-def load(path: str, data: bytes) -> list[tuple[bytes, bytes]]:
-    """All keys and values, in no order; CorruptRecord names the first page that the library should not see."""
-    return [pair for found in _checked(path, _File(data, *_measures(data)), len(data)) for pair in found]
-
-
-def _checked(path: str, file: _Pages, length: int) -> Iterator[list[tuple[bytes, bytes]]]:
-    """The pairs of each leaf, when nothing is wrong with it; CorruptRecord."""
+def _check(path: str, file: _Pages, length: int) -> None:
+    """CorruptRecord names the first page that the library should not see."""
     if file.last < 0:
         raise CorruptRecord(path, 0, "the file does not begin as a btree of Berkeley DB does")
     if length < (file.last + 1) * file.size:
@@ -110,28 +105,24 @@ def _checked(path: str, file: _Pages, length: int) -> Iterator[list[tuple[bytes,
     chains = 0
     for number in range(file.last + 1):
         head = file.header(number)
-        found: list[tuple[bytes, bytes]] = []
-        reason = _page_fault(file, number, head, found)
+        reason = _page_fault(file, number, head)
         if reason:
             raise CorruptRecord(path, number * file.size, f"page {number}: {reason}")
         chains += head.kind == _LEAF and not head.before
-        yield found
     if chains > 1:
         raise CorruptRecord(path, 0, "the leaves are no chain")
 
 
-def _page_fault(file: _Pages, number: int, head: _Page, found: list[tuple[bytes, bytes]]) -> str:
-    """What is wrong with a page; if nothing is, a leaf's pairs are in `found`."""
+def _page_fault(file: _Pages, number: int, head: _Page) -> str:
+    """What is wrong with a page."""
     if head.number != number:
         return f"it says that it is page {head.number}"
     if head.kind == _LEAF:
         after = file.header(head.after) if head.after <= file.last else None
         if after is None or (head.after and (after.kind != _LEAF or after.before != number)):
             return "the next leaf does not follow it"
-        items = _items(file, number, head)
-        if head.entries % 2 or None in items:
+        if head.entries % 2 or None in _items(file, number, head):
             return "an item is not inside"
-        found += _paired(items)
     elif head.kind == _BRANCH:
         for at in _offsets(file, number, head.entries):
             child = _CHILD.unpack_from(file.octets(number), at)[2] if at <= file.size - _CHILD.size else 0
@@ -153,8 +144,7 @@ class Reader:
 
     def check(self) -> None:
         """CorruptRecord names the first page that makes no sense; the rest may be asked only if there is none."""
-        for _ in _checked(self._path, self._file, os.fstat(self._fd).st_size):
-            pass
+        _check(self._path, self._file, os.fstat(self._fd).st_size)
 
     def pairs(self, start: bytes = b"") -> Iterator[tuple[bytes, bytes]]:
         """Keys and values from `start` on; several may be under way at once."""

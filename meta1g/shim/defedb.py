@@ -19,8 +19,8 @@ import shutil
 import struct
 import zlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import suppress
-from typing import Final, NamedTuple, TypeVar
+from contextlib import closing, suppress
+from typing import Final, Generic, NamedTuple, TypeVar
 
 from meta1g.mta.errors import CorruptRecord, CorruptStore, FrameError, StoreError
 from meta1g.mta.ids import rcpt_id
@@ -29,6 +29,7 @@ from meta1g.shim.bdb import Env, Txn, errors
 from meta1g.shim.records import DEFEDB_CODEC, DeferredRcpt, DeferredTa
 
 T = TypeVar("T")
+R = TypeVar("R", "Waiting", DeferredRcpt)
 FILE: Final = "defedb.db"
 _VERSION: Final = 2
 _FIRST: Final = (b"\0", b"M1DE" + bytes([_VERSION]))
@@ -128,6 +129,23 @@ class Tuning(NamedTuple):
     log_home: str = ""
 
 
+class Group(NamedTuple, Generic[R]):
+    """A transaction and all its recipients; None and [] are what damage has taken."""
+
+    name: str
+    ta: DeferredTa | None
+    rcpts: list[R]
+
+
+class Found(NamedTuple):
+    """A transaction, some of its recipients and which of them are `damaged`; it has `total` altogether."""
+
+    ta: DeferredTa | None
+    rcpts: list[DeferredRcpt]
+    damaged: list[int]
+    total: int
+
+
 class Defedb:
     """The writer's view; one thread uses it."""
 
@@ -137,11 +155,10 @@ class Defedb:
         self.path = os.path.join(home, FILE)
         self.is_new = not os.path.exists(self.path)
         self._env = Env(home, cache_size=tuning.cache_size, log_home=tuning.log_home, mode=0o600)
-        self._loaded: list[tuple[bytes, bytes]] = []
+        self._reader: btreefile.Reader | None = None
         try:
             if not self.is_new:
-                self._env.checkpoint()  # what its recovery mended is in the file
-                self._loaded = _load(self.path)
+                self._reader = self._read_file()
             self._table = self._env.btree(FILE, first=_FIRST, page_size=tuning.page_size)
             if self.is_new:
                 self._env.checkpoint()  # readers see its first pair
@@ -179,50 +196,79 @@ class Defedb:
         value = self._table.get(key, txn)
         return None if value is None else _decode(self.path, key, value)
 
-    def load(self, ta: str, idxs: Sequence[int]) -> tuple[DeferredTa | None, list[DeferredRcpt]]:
-        """A transaction and those of its recipients that are there intact.
+    def load(self, ta: str, idxs: Sequence[int]) -> Found:
+        """A transaction and those of its recipients that are there.
 
-        StoreError; CorruptRecord if the transaction's own record is damaged.
+        StoreError; CorruptRecord if the transaction's own record is damaged, or gone without them.
         """
         found = self._get(_ta_key(ta))
-        rcpts = []
-        for idx in idxs if found is not None else ():
+        rcpts, damaged = [], []
+        for idx in idxs:
             try:
                 entry = self._get(_rcpt_key(ta, idx))
             except CorruptRecord:
-                continue  # it must not keep the others back
+                damaged.append(idx)  # it must not keep the others back
+                continue
             if isinstance(entry, DeferredRcpt):
                 rcpts.append(entry)
-        return (found if isinstance(found, DeferredTa) else None), rcpts
+        if not isinstance(found, DeferredTa):
+            if rcpts or damaged:
+                raise CorruptRecord(self.path, 0, f"the record of {ta} is gone")
+            return Found(None, [], [], 0)
+        return Found(found, rcpts, damaged, self._count(ta))
+
+    def _count(self, ta: str) -> int:
+        key = b"R" + ta.encode("ascii")
+        with closing(self._table.items(start=key)) as pairs:
+            return sum(1 for _ in itertools.takewhile(lambda pair: pair[0].startswith(key), pairs))
 
     def scan(self, start: bytes, most: int) -> tuple[list[DeferredRcpt], bytes]:
         """Up to `most` recipients from the key `start` on (b"": the first), and the key to go on with, b"" at the end.
 
         What is damaged is passed over; StoreError.
         """
-        found: list[DeferredRcpt] = []
-        pairs = self._table.items(start=max(start, b"R"))
-        try:
+        found, more = self._piece(_decode, start, most)
+        return [entry for entry in found if isinstance(entry, DeferredRcpt)], more
+
+    def survey(self, start: bytes, most: int) -> tuple[list[Waiting], bytes]:
+        """When recipients are due, as `scan` has them."""
+        found, more = self._piece(_glance, start, most)
+        return [entry for entry in found if isinstance(entry, Waiting)], more
+
+    def _piece(self, decode: Callable[[str, bytes, bytes], T], start: bytes, most: int) -> tuple[list[T], bytes]:
+        found: list[T] = []
+        with closing(self._table.items(start=max(start, b"R"))) as pairs:  # its cursor holds a lock
             for count, (key, value) in enumerate(pairs):
                 if key[:1] != b"R":
                     break
                 if count >= most:
                     return found, key
                 with suppress(CorruptRecord):
-                    entry = _decode(self.path, key, value)
-                    if isinstance(entry, DeferredRcpt):
-                        found.append(entry)
-        finally:
-            pairs.close()  # its cursor holds a lock
+                    found.append(decode(self.path, key, value))
         return found, b""
 
-    def loaded(self, on_damage: Report) -> Iterator[DeferredTa | Waiting]:
-        """What was there when the file was opened, once; damage is told and skipped."""
-        pairs, self._loaded = self._loaded, []
-        if pairs and _FIRST not in pairs:
+    def _read_file(self) -> btreefile.Reader:
+        """The file as it is on disk; StoreError, CorruptStore if the library would stumble over a page."""
+        self._env.checkpoint()  # what its recovery mended, or was written, is in the file
+        return _reader(self.path)
+
+    def loaded(self, on_damage: Report) -> Iterator[Group[Waiting]]:
+        """What was there when the file was opened, by transaction in the order of ids, once.
+
+        Damage is told and skipped. StoreError, CorruptStore. Nothing may be written meanwhile.
+        """
+        reader, self._reader = self._reader, None
+        if reader is None:
+            return
+        with closing(reader):
+            is_headless = next(_pairs(self.path, reader), None) not in (_FIRST, None)
+            rcpts = _each(_glance, self.path, _range(self.path, reader, b"R"), on_damage)
+            tas = _each(_glance, self.path, _range(self.path, reader, b"T"), on_damage)
+            yield from _joined((entry for entry in tas if isinstance(entry, DeferredTa)),
+                               (entry for entry in rcpts if isinstance(entry, Waiting)))
+        if is_headless:
             on_damage(_headless(self.path))
             self._env.transact(lambda txn: self._table.add(*_FIRST, txn))  # told once
-        return _each(_glance, self.path, pairs, on_damage)
 
     def salvage(self, on_damage: Report) -> int:
         """Put what earlier files still hold that were set aside into this one; how many entries."""
@@ -239,7 +285,9 @@ class Defedb:
                 _mark(os.path.join(folder, _SALVAGED))
                 count += len(found)
         if count:
-            self._loaded = _load(self.path)
+            if self._reader is not None:
+                self._reader.close()
+            self._reader = self._read_file()
         return count
 
     def checkpoint(self, *, removes_logs: bool, kbytes: int = 0) -> None:
@@ -250,6 +298,8 @@ class Defedb:
 
     def close(self) -> None:
         """Close after a last checkpoint."""
+        if self._reader is not None:
+            self._reader.close()
         self._env.checkpoint()
         self._table.close()
         self._env.close()
@@ -262,15 +312,9 @@ class Snapshot:
         """Open and check it; StoreError, CorruptStore. The file may be removed then."""
         self._path = os.path.join(home, FILE)
         self._on_damage = on_damage
-        with errors("read", self._path):
-            self._reader = btreefile.Reader(self._path)
-            try:
-                self._reader.check()
-            except CorruptRecord as error:
-                self._reader.close()
-                raise CorruptStore("read", self._path, error.reason, error.offset) from None
-            if next(self._pairs(b""), None) != _FIRST:
-                on_damage(_headless(self._path))
+        self._reader = _reader(self._path)
+        if next(_pairs(self._path, self._reader), None) != _FIRST:
+            on_damage(_headless(self._path))
 
     def __iter__(self) -> Iterator[Entry]:
         """All recipients, then all transactions, each in the order of their ids."""
@@ -280,27 +324,17 @@ class Snapshot:
         """Each transaction that has recipients with them, in the order of ids; StoreError."""
         rcpts = (entry for entry in self._entries(b"R") if isinstance(entry, DeferredRcpt))
         tas = (entry for entry in self._entries(b"T") if isinstance(entry, DeferredTa))
-        ta = next(tas, None)
-        for name, group in itertools.groupby(rcpts, lambda rcpt: rcpt.ta):
-            while ta is not None and ta.ta < name:
-                ta = next(tas, None)
-            if ta is not None and ta.ta == name:
-                yield ta, list(group)
+        for group in _joined(tas, rcpts):
+            if group.ta is not None and group.rcpts:
+                yield group.ta, group.rcpts
 
     def close(self) -> None:
         """Let go of the file."""
         self._reader.close()
 
     def _entries(self, start: bytes) -> Iterator[Entry]:
-        kind = start or None
-        pairs = self._pairs(start)
-        if kind is not None:
-            pairs = itertools.takewhile(lambda pair: pair[0][:1] == kind, pairs)
+        pairs = _range(self._path, self._reader, start) if start else _pairs(self._path, self._reader)
         return _each(_decode, self._path, pairs, self._on_damage)
-
-    def _pairs(self, start: bytes) -> Iterator[tuple[bytes, bytes]]:
-        with errors("read", self._path):
-            yield from self._reader.pairs(start)
 
 
 def set_aside(home: str, log_home: str = "") -> str:
@@ -322,14 +356,54 @@ def set_aside(home: str, log_home: str = "") -> str:
     return folder
 
 
-def _load(path: str) -> list[tuple[bytes, bytes]]:
-    """All pairs; CorruptStore if the library would stumble over a page."""
-    with errors("read", path), open(path, "rb") as file:
-        data = file.read()
-    try:
-        return btreefile.load(path, data)
-    except CorruptRecord as error:
-        raise CorruptStore("read", path, error.reason, error.offset) from None
+def _reader(path: str) -> btreefile.Reader:
+    """The file page by page; StoreError, CorruptStore if one of its pages makes no sense."""
+    with errors("read", path):
+        reader = btreefile.Reader(path)
+        try:
+            reader.check()
+        except CorruptRecord as error:
+            reader.close()
+            raise CorruptStore("read", path, error.reason, error.offset) from None
+        return reader
+
+
+def _range(path: str, reader: btreefile.Reader, kind: bytes) -> Iterator[tuple[bytes, bytes]]:
+    """The pairs whose keys begin with this octet; StoreError, CorruptStore if they are not in order."""
+    last = b""
+    for key, value in _pairs(path, reader, kind):
+        if key[:1] != kind:
+            return
+        if key <= last:
+            raise CorruptStore("read", path, f"keys are not in order: {key!r}", 0)
+        last = key
+        yield key, value
+
+
+def _pairs(path: str, reader: btreefile.Reader, start: bytes = b"") -> Iterator[tuple[bytes, bytes]]:
+    """The pairs from this key on; StoreError, CorruptStore."""
+    with errors("read", path):
+        try:
+            yield from reader.pairs(start)
+        except CorruptRecord as error:
+            raise CorruptStore("read", path, error.reason, error.offset) from None
+
+
+def _joined(tas: Iterator[DeferredTa], rcpts: Iterator[R]) -> Iterator[Group[R]]:
+    """Both in the order of transactions' ids, brought together."""
+    ta = next(tas, None)
+    for name, group in itertools.groupby(rcpts, lambda rcpt: rcpt.ta):
+        while ta is not None and ta.ta < name:
+            yield Group(ta.ta, ta, [])
+            ta = next(tas, None)
+        if ta is not None and ta.ta == name:
+            yield Group(name, ta, list(group))
+            ta = next(tas, None)
+        else:
+            yield Group(name, None, list(group))
+    while ta is not None:
+        yield Group(ta.ta, ta, [])
+        ta = next(tas, None)
 
 
 def _headless(path: str) -> CorruptRecord:

@@ -22,7 +22,8 @@ from meta1g.smtpc.session import Session
 from meta1g.smtpc.setting import Setting, features_of
 from meta1g.smtpc.through import proxy_of
 from meta1g.st.block import Blocking
-from meta1g.st.sched import Flag, soon, spawn, wait_until
+from meta1g.st.pool import Pool
+from meta1g.st.sched import Flag, soon, wait_until
 from meta1g.st.signals import on_signal
 
 _DRAIN: Final = 10.0  # seconds that sessions get to end at an orderly stop
@@ -37,11 +38,13 @@ class Smtpc:
         self._started = started
         self._log = started.log
         self._link = Link(config.queue_path(config.smtpc_socket), msg_da.VOCABULARY, "smtpc",
-                          started.process, started.log)
+                          started.process, started.log, conf.module_timeout)
         self._link.on_message = self._on_message
         self._link.on_up = self._on_up
         self._link.on_down = self._on_down
         self._sessions: dict[int, Session] = {}
+        self._pool = Pool(self._serve, idle_min=min(conf.wait_threads_min, conf.threads_max),
+                          idle_max=conf.wait_threads_max)
         self._sessions_max = conf.threads_max
         self._sessions_most = 0
         self._stop = Flag()
@@ -63,6 +66,7 @@ class Smtpc:
         on_signal(signal.SIGUSR1, self._print_stats)
         on_signal(signal.SIGUSR2, self._log.rewind)
         self._log.gather(soon)
+        self._pool.start()
         self._link.start()
         if not self._link.wait_up(wait_for_server):
             self._log.warning(f"func=smtpc, path={self._link.path}, status=QMGR is not there yet")
@@ -89,7 +93,7 @@ class Smtpc:
             if message.is_new:
                 session = self._sessions[message.session] = Session(message, self._setting)
                 self._sessions_most = max(self._sessions_most, len(self._sessions))
-                spawn(self._serve, session)
+                self._pool.put(session)
             elif session is not None:
                 session.add(message)
             else:

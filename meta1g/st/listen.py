@@ -8,60 +8,18 @@ from typing import Any, Final
 
 import gevent
 from gevent import get_hub
-from greenlet import getcurrent
 
 from meta1g.st.netfd import NetFd
-from meta1g.st.sched import Flag, Interrupted, give_way, now, spawn
+from meta1g.st.pool import IDLE_MAX, Pool
+from meta1g.st.sched import Flag, give_way, now, spawn
 
 _BURST: Final = 64  # connections taken per turn of the loop, so that sessions get their turn too
 _PAUSE: Final = 0.1  # seconds to wait when descriptors or memory have run out (never spin at EMFILE)
 _TROUBLE: Final = 10.0  # seconds between two words about it
 _SEND_BUFFER: Final = 64 * 1024  # octets of replies that the kernel keeps for who does not read; else up to 4 MB
-_IDLE_MAX: Final = 200  # threads kept for the next connections; a new one costs 20 microseconds and a page fault
 _TURN: Final = 0.002  # seconds until a process that may not accept just now looks again
 _DRAINED: Final = (errno.EAGAIN, errno.EWOULDBLOCK)
 _ABORTED: Final = (errno.ECONNABORTED, errno.EPROTO, errno.EINTR)
-
-
-class _Worker:
-    """A green thread that serves one connection after another."""
-
-    def __init__(self, pool: "Acceptor", netfd: NetFd | None) -> None:
-        """With a connection to serve at once, or None to wait for one."""
-        self._pool = pool
-        self._next = netfd
-        self._resume: Callable[[], Any] | None = None
-        gevent.spawn(self._run)
-
-    def serve(self, netfd: NetFd) -> None:
-        """Take this connection at the next turn of the loop; only for a worker that is idle."""
-        self._next = netfd
-        get_hub().loop.run_callback(self._wake)
-
-    def _wake(self) -> None:
-        if self._resume is not None:
-            self._resume()
-
-    def _run(self) -> None:
-        try:
-            if self._next is None and self._pool.keep(self):
-                self._rest()
-            while self._next is not None:
-                netfd, self._next = self._next, None
-                self._pool.run_one(netfd)
-                if self._pool.keep(self):
-                    self._rest()
-        finally:
-            self._pool.forget(self)
-
-    def _rest(self) -> None:
-        self._resume = getcurrent().switch
-        try:
-            get_hub().switch()
-        except Interrupted:
-            pass  # it was meant for a session that had just ended
-        finally:
-            self._resume = None
 
 
 class Acceptor:
@@ -72,7 +30,7 @@ class Acceptor:
     """
 
     def __init__(self, socks: Sequence[socket.socket], limit: int, serve: Callable[[NetFd], Any],
-                 refusal: bytes = b"", *, idle_min: int = 0, idle_max: int = _IDLE_MAX, turn_file: str = "") -> None:
+                 refusal: bytes = b"", *, idle_min: int = 0, idle_max: int = IDLE_MAX, turn_file: str = "") -> None:
         """`idle_min` threads are made at the start, `idle_max` are kept (M1 8.5 items 5 and 6).
 
         With `turn_file` only one of all processes with this file accepts at a time (M1 8.5 item 2.2).
@@ -85,11 +43,11 @@ class Acceptor:
         self._socks = socks
         self._limit = self._most = limit
         self._refusal = refusal
-        self._idle_min, self._idle_max = idle_min, idle_max
         self._turn_fd = -1
         if turn_file:
             self._turn_fd = os.open(turn_file, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
         self._serve = serve
+        self._pool = Pool(self._run_one, idle_min=idle_min, idle_max=idle_max)
         self._has_room = Flag()
         self._has_room.raise_()
         self._idle = Flag()
@@ -101,12 +59,10 @@ class Acceptor:
         self.on_trouble: Callable[[OSError], Any] = lambda error: None
         self._next_trouble = 0.0
         self._threads: list[Any] = []
-        self._resting: list[_Worker] = []
 
     def start(self) -> None:
         """Begin to accept."""
-        for _ in range(self._idle_min):
-            _Worker(self, None)
+        self._pool.start()
         self._threads = [spawn(self._run, sock) for sock in self._socks]
 
     def stop(self) -> None:
@@ -179,11 +135,7 @@ class Acceptor:
         self.active += 1
         self.active_max = max(self.active, self.active_max)
         self._idle.lower()
-        netfd = NetFd(sock, peer)
-        if self._resting:
-            self._resting.pop().serve(netfd)
-        else:
-            _Worker(self, netfd)
+        self._pool.put(NetFd(sock, peer))
         return True
 
     def _tell_trouble(self, error: OSError) -> None:
@@ -200,19 +152,7 @@ class Acceptor:
             pass
         sock.close()
 
-    def keep(self, worker: _Worker) -> bool:
-        """Let a worker that has nothing to do wait for the next connection; False if it had better end."""
-        if len(self._resting) >= self._idle_max:
-            return False
-        self._resting.append(worker)
-        return True
-
-    def forget(self, worker: _Worker) -> None:
-        """A worker ends."""
-        if worker in self._resting:
-            self._resting.remove(worker)
-
-    def run_one(self, netfd: NetFd) -> None:
+    def _run_one(self, netfd: NetFd) -> None:
         """Serve a connection to its end."""
         try:
             self._serve(netfd)

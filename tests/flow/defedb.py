@@ -1,9 +1,10 @@
 """DEFEDB as dictionaries."""
+from collections import Counter
 from collections.abc import Callable, Sequence
 
 from meta1g.mta.errors import CorruptRecord
 from meta1g.mta.ids import rcpt_id
-from meta1g.shim.defedb import Change, Waiting
+from meta1g.shim.defedb import Change, Found, Group, Waiting
 from meta1g.shim.records import DeferredRcpt, DeferredTa
 
 
@@ -15,6 +16,7 @@ class FakeDefedb:
         self.on_write = on_write
         self.tas: dict[str, DeferredTa] = {}
         self.rcpts: dict[tuple[str, int], DeferredRcpt] = {}
+        self.totals: Counter[str] = Counter()  # recipients by transaction
 
     def write(self, changes: Sequence[Change]) -> None:
         self.on_write()
@@ -24,11 +26,12 @@ class FakeDefedb:
                     self.tas[entry.ta] = entry
                 else:
                     assert entry.ta in self.tas, "a recipient without its transaction"
+                    self.totals[entry.ta] += (entry.ta, entry.idx) not in self.rcpts
                     self.rcpts[entry.ta, entry.idx] = entry
             for key in change.deletes:
-                self.rcpts.pop(key, None)
+                self.totals[key[0]] -= self.rcpts.pop(key, None) is not None
             for ta in change.ended:
-                assert not any(key[0] == ta for key in self.rcpts), "a transaction ended before its recipients"
+                assert not self.totals.pop(ta, 0), "a transaction ended before its recipients"
                 self.tas.pop(ta, None)
             for ta in change.settled:
                 if ta in self.tas:
@@ -40,6 +43,16 @@ class FakeDefedb:
         found = [(name, key) for name, key in keys if name >= start]
         return [self.rcpts[key] for _, key in found[:most]], found[most][0] if len(found) > most else b""
 
-    def loaded(self, on_damage: Callable[[CorruptRecord], None]) -> list[DeferredTa | Waiting]:
-        waiting = [Waiting(rcpt.next_try, rcpt.ta, rcpt.idx) for rcpt in self.rcpts.values()]
-        return [*waiting, *self.tas.values()]
+    def survey(self, start: bytes, most: int) -> tuple[list[Waiting], bytes]:
+        found, more = self.scan(start, most)
+        return [Waiting(rcpt.next_try, rcpt.ta, rcpt.idx) for rcpt in found], more
+
+    def load(self, ta: str, idxs: Sequence[int]) -> Found:
+        rcpts = [self.rcpts[ta, idx] for idx in idxs if (ta, idx) in self.rcpts]
+        return Found(self.tas.get(ta), rcpts, [], self.totals[ta])
+
+    def loaded(self, on_damage: Callable[[CorruptRecord], None]) -> list[Group[Waiting]]:
+        found: dict[str, list[Waiting]] = {ta: [] for ta in self.tas}
+        for rcpt in self.rcpts.values():
+            found[rcpt.ta].append(Waiting(rcpt.next_try, rcpt.ta, rcpt.idx))
+        return [Group(ta, self.tas[ta], sorted(found[ta])) for ta in sorted(found)]

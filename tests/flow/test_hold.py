@@ -18,6 +18,18 @@ def route(address: bytes) -> tuple[Target, ...]:
 @pytest.fixture
 def down(world: World) -> World:
     """Two dead sites with three messages for each, all deferred."""
+    return deferring(world)
+
+
+@pytest.fixture
+def long(world: World) -> World:
+    """The same, and EDBC has room for some only."""
+    world = deferring(World(edbc_max=4).begin())
+    assert not world.q.edbc.is_whole
+    return world
+
+
+def deferring(world: World) -> World:
     world.route = route
     world.host_fails = lambda hop: True
     for n in range(3):
@@ -72,15 +84,42 @@ def test_flush_by_id(down: World) -> None:
     assert arrived(down) == [entry.address]
 
 
-def test_flush_in_pieces(down: World, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A queue too long for one look, and more found than are brought forward at once."""
-    monkeypatch.setattr("meta1g.qmgr.on_ctl._CHOSEN_MAX", 2)
+def test_flush_in_pieces(down: World) -> None:
+    """A queue too long for one look."""
     down.scan_max = 1
     down.host_fails = lambda hop: False
     down.control("flush", to=["@x.test"])
     down.run()
     assert told(down) == {"due": 3}
     assert len(down.delivered) == 3
+
+
+@pytest.mark.parametrize(("wanted", "expected"), [({"to": ["@x.test"]}, 3), ({}, 6)])
+def test_flush_of_more_than_is_brought_forward_at_once(
+        long: World, wanted: dict[str, list[str]], expected: int) -> None:
+    """The rest follows when the first are on their way; those beyond EDBC are found too."""
+    long.scan_max = 1
+    long.host_fails = lambda hop: False
+    long.control("flush", **wanted)
+    long.run()
+    assert told(long) == {"due": 1, "more": True}
+    assert len(long.answers) == 1
+    long.sleep(expected + 2)
+    assert len(long.delivered) == expected
+    long.sleep(700)
+    assert len(long.delivered) == 6
+    assert len(long.answers) == 1
+    long.check_empty()
+
+
+def test_too_many_commands_wait(long: World) -> None:
+    long.scan_max = 1
+    long.control("hold")
+    long.run()
+    for _ in range(20):
+        long.control("flush", to=["*"])
+        long.run()
+    assert "too many" in told(long)["error"]
 
 
 def test_hold_of_all_keeps_new_and_old_mail(down: World) -> None:

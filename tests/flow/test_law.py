@@ -37,8 +37,8 @@ class Chaos:
 
     def __init__(self, pick: Callable[[Sequence[Any]], Any]) -> None:
         self.pick = pick
-        delay, form = pick([60, 0]), pick(list(Form)[::-1])
-        self.world = World(SETTINGS._replace(dsn_delay=delay, dsn_form=form)).begin()
+        delay, form, edbc_max = pick([60, 0]), pick(list(Form)[::-1]), pick([1000, 4])
+        self.world = World(SETTINGS._replace(dsn_delay=delay, dsn_form=form), edbc_max).begin()
         self.world.connect(self.world.smtps2)
         self.is_calm = False
         self.world.result = self.result

@@ -324,7 +324,7 @@ def test_what_defedb_can_not_read_is_tried_again(world: World) -> None:
     world.tick(100)
     (effect,) = [item for _, item in world.lanes["defedb"]]
     world.lanes["defedb"].clear()
-    world.feed(Loaded(effect.ta, None, (), effect.idxs, "Input/output error"))
+    world.feed(Loaded(effect.ta, effect.idxs, lost=effect.idxs, error="Input/output error"))
     assert "Input/output error" in world.log[-1]
     world.sleep(SETTINGS.retry_delay_max + 10, 5)
     assert len(world.delivered) == 2

@@ -33,6 +33,7 @@ from meta1g.proto.msg_ss import (
     Welcome,
 )
 from meta1g.proto.rcb import PROTOCOL_VERSION, Hello, PeerDown, PeerUp
+from meta1g.qmgr.edbc import ENTRIES_MAX, Edbc
 from meta1g.qmgr.effects import (
     Done,
     Loaded,
@@ -41,6 +42,7 @@ from meta1g.qmgr.effects import (
     RemoveContent,
     RemoveSegment,
     ScanDefedb,
+    SurveyDefedb,
     Tell,
     WriteDefedb,
     WriteHolds,
@@ -51,7 +53,7 @@ from meta1g.qmgr.holds import parse as parse_holds
 from meta1g.qmgr.occ import OutLimits
 from meta1g.qmgr.recover import fill, recover
 from meta1g.qmgr.state import Qmgr, Settings, Verp
-from meta1g.qmgr.store import scanned
+from meta1g.qmgr.store import scanned, surveyed
 from meta1g.qmgr.turn import turn
 from meta1g.shim import ibdb
 from meta1g.shim.cdb import ContentDb
@@ -101,10 +103,11 @@ class Smtps(Peer):
 class World:
     """QMGR with everything around it."""
 
-    def __init__(self, settings: Settings = SETTINGS) -> None:
+    def __init__(self, settings: Settings = SETTINGS, edbc_max: int = ENTRIES_MAX) -> None:
         self.now = 1_000_000.0
         self.settings = settings
-        self.q = Qmgr(settings, self.now - 1)
+        self.edbc_max = edbc_max
+        self.q = Qmgr(settings, self.now - 1, edbc=Edbc(edbc_max))
         self.disk = FakeDisk()
         self.cdb = ContentDb(self.disk, "")  # type: ignore[arg-type]
         self.log_files = ibdb.Ibdb(self.disk, FOLDER, 2000)  # type: ignore[arg-type]
@@ -196,7 +199,9 @@ class World:
                         self.bugs.append(effect.text)
                 case WriteIbdb():
                     self._put("ibdb", effect)
-                case WriteDefedb() | ReadDefedb() | RemoveContent() | RemoveSegment() | ScanDefedb() | WriteHolds():
+                case Tell():
+                    pass  # it is gone
+                case _:
                     self._put("defedb", effect)
 
     def _put(self, lane: Peer | str, item: Any) -> None:
@@ -220,6 +225,8 @@ class World:
                 self._read(item)
             case ScanDefedb():
                 self.feed(scanned(item, *self.store.scan(item.start, self.scan_max)))
+            case SurveyDefedb():
+                self.feed(surveyed(item, *self.store.survey(item.start, self.scan_max)))
             case WriteHolds():
                 self._write_holds(item)
             case RemoveContent() | RemoveSegment():
@@ -310,7 +317,7 @@ class World:
                     self.store.write([item.change])
                 elif isinstance(item, WriteHolds):
                     self.holds = str(item.holds)
-                elif not isinstance(item, ReadDefedb | ScanDefedb):
+                elif not isinstance(item, ReadDefedb | ScanDefedb | SurveyDefedb):
                     self._remove(item)
             self.lanes[name].clear()
         for peer in list(self.up):
@@ -323,7 +330,8 @@ class World:
         self.q = Qmgr(self.settings, self.now)
         self.log_files = ibdb.Ibdb(self.disk, FOLDER, 2000)  # type: ignore[arg-type]
         damage: list[CorruptRecord] = []
-        found = recover(self.disk, FOLDER, self.store, self.cdb, damage.append)  # type: ignore[arg-type]
+        found = recover(self.disk, FOLDER, self.store, self.cdb, damage.append,  # type: ignore[arg-type]
+                        edbc_max=self.edbc_max)
         self.is_torn = bool(damage)
         assert all(isinstance(error, TornTail) for error in damage), damage
         self.log_files.forget_before(found.keep)
@@ -353,9 +361,9 @@ class World:
         assert not self.bugs, self.bugs
         assert (q.aq, q.aq_rcpts, q.iqdb, q.iqdb_rcpts, q.composing) == ({}, 0, {}, 0, {})
         assert (q.bouncing, q.tasks, q.asked) == ({}, {}, {})
-        assert (self.ibdb, self.defedb, self.store.tas, q.edbc.count) == ({}, {}, {}, {})
-        assert len(q.edbc) == 0
-        assert q.loading == 0
+        assert (self.ibdb, self.defedb, self.store.tas, q.reading) == ({}, {}, {}, {})
+        assert (q.deferred_rcpts, q.deferred_tas, q.loading) == (0, 0, 0)
+        assert q.overtaken <= q.settling.keys()
         assert self.files == set()
         assert not any(q.holders.values()), q.holders
         assert not any(site.waiting for site in q.sites.values())
@@ -519,10 +527,8 @@ class World:
                 del self.ibdb[ta]
 
     def _read(self, effect: ReadDefedb) -> None:
-        ta = self.store.tas.get(effect.ta)
-        rcpts = tuple(self.defedb[effect.ta, idx] for idx in effect.idxs if (effect.ta, idx) in self.defedb)
-        assert ta is not None and len(rcpts) == len(effect.idxs), "EDBC knows what DEFEDB does not"
-        self.feed(Loaded(effect.ta, ta, rcpts, effect.idxs))
+        found = self.store.load(effect.ta, effect.idxs)
+        self.feed(Loaded(effect.ta, effect.idxs, found.ta, tuple(found.rcpts), found.total))
 
     def _write_holds(self, effect: WriteHolds) -> None:
         if not self.holds_error:

@@ -14,6 +14,7 @@ from meta1g.proto.msg_da import CloseSession, Deliver, Delivered, Ready, Result
 from meta1g.proto.msg_ss import Compose, Composed, Content, JournalOpen, Rcpt, TaAck, TaCommit
 from meta1g.proto.rcb import PeerUp
 from meta1g.qmgr import aq
+from meta1g.qmgr.edbc import Edbc
 from meta1g.qmgr.effects import Done, Effect, Loaded, LogLine, ReadDefedb, Tell, WriteDefedb, WriteIbdb
 from meta1g.qmgr.host_conf import HostConf
 from meta1g.qmgr.state import Qmgr, Settings
@@ -39,7 +40,7 @@ class Simulation:
         self.luck = random.Random(seed)
         self.now = 1e6
         self.began = self.now
-        self.q = Qmgr(settings, self.now, self.luck.random)
+        self.q = Qmgr(settings, self.now, self.luck.random, edbc=Edbc(1 << 26))
         self.q.dsn_next = 1 << 40
         self.q.take_hosts(HostConf(_entries(sites)))
         self.sites = sites
@@ -115,8 +116,8 @@ class Simulation:
                 if effect.then is not None:
                     self._later(_DISK, Done(effect.then))
             case ReadDefedb():
-                rcpts = tuple(self.store.rcpts[effect.ta, idx] for idx in effect.idxs)
-                self._later(_DISK, Loaded(effect.ta, self.store.tas[effect.ta], rcpts, effect.idxs))
+                found = self.store.load(effect.ta, effect.idxs)
+                self._later(_DISK, Loaded(effect.ta, effect.idxs, found.ta, tuple(found.rcpts), found.total))
             case LogLine():
                 assert "bug=" not in effect.text, effect.text
 

@@ -1,4 +1,5 @@
 """QMGR starts on a damaged DEFEDB: nothing goes silently, content stays, what can be read is delivered."""
+import math
 import os
 import random
 import shutil
@@ -70,12 +71,12 @@ def start(folder: Path, monkeypatch: pytest.MonkeyPatch, log: Log) -> Stores:
 
 def check(stores: Stores, log: Lines, folder: Path) -> set[tuple[str, int]]:
     """The law; returns the recipients that are still there."""
-    found = {(ta, idx) for _, ta, idx in stores.found.deferred}
+    found = {(ta, idx) for _, ta, idx in stores.found.stored.edbc.due(math.inf, 1000)}
+    assert len(found) == stores.found.stored.rcpts
     everything = {(ta, idx) for ta in TAS for idx in range(3)}
     assert found <= everything
     for ta in {ta for ta, _ in found}:
-        _, rcpts = stores.defedb.load(ta, range(3))
-        assert all(one == rcpt(ta, one.idx) for one in rcpts)
+        assert all(one == rcpt(ta, one.idx) for one in stores.defedb.load(ta, range(3)).rcpts)
     if found != everything:
         assert log.told
     assert {path.name for path in folder.glob("[0-9A-F]/S*")} == set(TAS)

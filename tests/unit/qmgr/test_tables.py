@@ -11,11 +11,11 @@ from meta1g.proto.msg_ar import Reopen
 from meta1g.proto.msg_ctl import Answer, Command
 from meta1g.proto.msg_ss import SeNew
 from meta1g.qmgr import holds, retry
-from meta1g.qmgr.edbc import Edbc
 from meta1g.qmgr.host_conf import HostConf
 from meta1g.qmgr.icc import Icc
 from meta1g.qmgr.occ import MINUTE, REST_MAX, TIMEOUT, Occ, OutLimits
 from meta1g.qmgr.on_ctl import status
+from meta1g.shim.defedb import Waiting
 from tests.flow.world import Peer, World
 
 REPLY = Reply(451, "4.4.1", "refused")
@@ -132,19 +132,6 @@ def test_clients_that_are_many() -> None:
     assert len(icc) == 6, "open ones stay"
 
 
-def test_order_of_deferred() -> None:
-    edbc = Edbc()
-    assert edbc.next_time() is None
-    for when, name in ((30.0, "b"), (10.0, "a"), (20.0, "a"), (40.0, "c")):
-        edbc.add(when, name, int(when))
-    assert edbc.next_time() == 10.0
-    assert edbc.due(25.0, 100) == {"a": [10, 20]}
-    assert edbc.due(100.0, 1) == {"b": [30]}
-    assert edbc.hurry(5.0) == 1
-    assert edbc.due(5.0, 10) == {"c": [40]}
-    assert len(edbc) == 0
-
-
 HOSTS = HostConf({
     b"icr:": b"100", b"icr:10.": b"5", b"icr:10.1.2.3": b"7", b"icm:": b"120", b"icm:2001:db8:": b"3",
     b"icl:slow.dom": b"2", b"icl:.slow.dom": b"1", b"icc:Slow.dom": b"9", b"oci:": b"1", b"icm:10.": b"many"})
@@ -169,7 +156,7 @@ def test_control() -> None:
     world.up.add(peer)
     told: list[tuple[object, object]] = []
     world._told = lambda who, message, tag: told.append((who, message))  # type: ignore[method-assign]
-    world.q.edbc.add(world.now + 100, "S", 0)
+    world.q.edbc.add(Waiting(world.now + 100, "S", 0))
     for name in ("status", "reload", "flush", "nonsense"):
         world.feed((peer, Command(name, "{}"), 1))
     assert [who for who, message in told if isinstance(message, Reopen)] == [world.smar]
@@ -203,15 +190,6 @@ def test_a_bug_costs_one_item() -> None:
     world.q.icc = None  # type: ignore[assignment]
     world.sleep(1)
     assert "item=time" in world.bugs[0]
-
-
-def test_edbc_brings_forward_what_is_chosen() -> None:
-    edbc = Edbc()
-    for idx, when in enumerate((50.0, 500.0, 600.0)):
-        edbc.add(when, "S", idx)
-    assert edbc.bring_forward({("S", 0), ("S", 2), ("T", 0)}, 100.0) == 2
-    assert edbc.due(100.0, 9) == {"S": [0, 2]}
-    assert len(edbc) == 1
 
 
 def test_woken_hosts_are_probed() -> None:

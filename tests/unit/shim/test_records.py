@@ -182,7 +182,7 @@ def test_damaged_recipient_does_not_keep_the_others_back(tmp_path: Path) -> None
     store = Defedb(str(tmp_path), Tuning(1 << 20))
     store.write([Change((transaction(ta), deferred(ta, 0), deferred(ta, 1)))])
     store._table.put(b"R" + f"{ta}-000000".encode(), b"\x01\x02junk")
-    assert store.load(ta, [0, 1]) == (transaction(ta), [deferred(ta, 1)])
+    assert store.load(ta, [0, 1]) == (transaction(ta), [deferred(ta, 1)], [0], 2)
     store._table.put(b"T" + ta.encode(), b"\x01\x01junk")
     with pytest.raises(CorruptRecord):
         store.load(ta, [1])

@@ -118,26 +118,26 @@ def test_defedb(tmp_path: Path) -> None:
     assert list(Snapshot(home, damage.append)) == []
     assert damage == []  # a new file is sound from the first moment on
     store.write([Change((transaction(TA), deferred(TA, 0), deferred(TA, 1)))])
-    assert store.load(TA, [0, 1, 7]) == (transaction(TA), [deferred(TA, 0), deferred(TA, 1)])
-    assert store.load(ss_id(9, 9), [0]) == (None, [])
+    assert store.load(TA, [0, 1, 7]) == (transaction(TA), [deferred(TA, 0), deferred(TA, 1)], [], 2)
+    assert store.load(ss_id(9, 9), [0]) == (None, [], [], 0)
     store.write([Change(settled=(TA, ss_id(9, 9))), Change((), ((TA, 0),))])
-    found, rcpts = store.load(TA, [0, 1])
-    assert found is not None and found.content[0].segment == ""
-    assert rcpts == [deferred(TA, 1)]
+    found = store.load(TA, [0, 1])
+    assert found.ta is not None and found.ta.content[0].segment == ""
+    assert found.rcpts == [deferred(TA, 1)]
     # A transaction that ends and comes again in one batch is there afterwards.
     store.write([Change((), ((TA, 1),), (TA,)), Change((transaction(TA), deferred(TA, 5)))])
-    assert store.load(TA, [5])[1] == [deferred(TA, 5)]
+    assert store.load(TA, [5]).rcpts == [deferred(TA, 5)]
     store.checkpoint(removes_logs=True)
     assert list(Snapshot(home, damage.append)) == [deferred(TA, 5), transaction(TA)]
     store.close()
     again = Defedb(home, Tuning(1 << 20))
-    assert list(again.loaded(damage.append)) == [Waiting(5.0, TA, 5), transaction(TA)]
+    assert list(again.loaded(damage.append)) == [(TA, transaction(TA), [Waiting(5.0, TA, 5)])]
     assert list(again.loaded(damage.append)) == []
     again._table.put(b"Rbad", b"\x63junk")
     again._table.put(b"Rbad2", b"\x02\x02junk")
     again.close()
     third = Defedb(home, Tuning(1 << 20))
-    assert len(list(third.loaded(damage.append))) == 2
+    assert len(list(third.loaded(damage.append))) == 1
     third.close()
     assert len(list(Snapshot(home, damage.append))) == 2
     assert ["unknown version" in error.reason for error in damage] == [True, False] * 2
@@ -164,7 +164,7 @@ def test_defedb_as_it_is_tuned(tmp_path: Path, where: str) -> None:
     assert [path.name for path in logs.iterdir()] == ["log.0000000001"]
     assert not list(home.glob("log.*"))
     again = Defedb(str(home), tuning._replace(page_size=4096))
-    assert len(list(again.loaded(damage.append))) == 21
+    assert [len(group.rcpts) for group in again.loaded(damage.append)] == [20]
     again.close()
     folder = Path(set_aside(str(home), str(logs)))
     assert {path.name for path in folder.iterdir()} >= {"defedb.db", "log.0000000001"}

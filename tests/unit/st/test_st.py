@@ -211,7 +211,7 @@ def test_threads_are_made_before_they_are_needed_and_kept() -> None:
         client.write(b"x", 5)
     assert [client.read(10, 5) for client in clients] == [b"x"] * 3
     assert acceptor.wait_idle(5)
-    assert len(acceptor._resting) == 1
+    assert len(acceptor._pool._resting) == 1
 
 
 def test_only_one_accepts_at_a_time(tmp_path: Path) -> None:
