@@ -35,12 +35,14 @@ def _ages(context: click.Context, param: click.Parameter, values: tuple[str, ...
               help="received that long ago or before: 90s, 15m, 2h, 1d12h; -2h: since then")
 @click.option("--reason", "reasons", multiple=True, metavar="TEXT", help="the last reply has this in it")
 @click.option("--id", "ids", multiple=True, metavar="ID", help="the transaction or recipient with this id")
+@click.option("--held", "is_held", is_flag=True, help="held by an administrator: qmgrctl hold")
 @click.option("--count", "kind", type=click.Choice(KINDS), help="only count the recipients by this, the most first")
 @click.option("--json", "as_json", is_flag=True, help="for scripts: a list of messages, one in each line")
 @click.option("--jsonl", "as_lines", is_flag=True, help="for scripts: an object in each line, no list around them")
 @click.version_option(__version__, "-V", "--version")
 def main(conf: str, to: tuple[str, ...], senders: tuple[str, ...], sites: tuple[str, ...], ages: tuple[Age, ...],
-         reasons: tuple[str, ...], ids: tuple[str, ...], kind: str | None, *, as_json: bool, as_lines: bool) -> None:
+         reasons: tuple[str, ...], ids: tuple[str, ...], kind: str | None, *, is_held: bool, as_json: bool,
+         as_lines: bool) -> None:
     """Show the messages in the queue: those being worked on (IBDB, marked *) and those deferred (DEFEDB).
 
     \b
@@ -54,7 +56,7 @@ def main(conf: str, to: tuple[str, ...], senders: tuple[str, ...], sites: tuple[
     Different options must all fit; of one that is given twice either may. Only recipients that fit are
     shown. What QMGR wrote in the last seconds may not be seen yet.
     """
-    wanted = Filter(Selection(to, sites, ids), senders, reasons, ages, time.time())
+    wanted = Filter(Selection(to, sites, ids), senders, reasons, ages, time.time(), is_held=is_held)
     damage: list[str] = []
     try:
         queue = filter(None, map(wanted.of, read_queue(locate(conf), damage)))
@@ -119,7 +121,7 @@ def _plain(message: Queued) -> dict[str, object]:
         "received": message.received,
         "recipients": [
             {"id": rcpt_id(message.ta, rcpt.idx), "address": _text(rcpt.address), "next_try": rcpt.next_try,
-             "tries": rcpt.tries, "reason": rcpt.reason, "hosts": list(rcpt.hosts)}
+             "tries": rcpt.tries, "reason": rcpt.reason, "hosts": list(rcpt.hosts), "held": rcpt.is_held}
             for rcpt in message.rcpts
         ],
     }
@@ -131,7 +133,9 @@ def _shown(message: Queued) -> str:
     for rcpt in message.rcpts:
         if rcpt.reason:
             lines.append(f"                 ({_line(rcpt.reason)})")
-        if rcpt.next_try:
+        if rcpt.is_held:
+            lines.append("                 (held until qmgrctl release)")
+        elif rcpt.next_try:
             lines.append(f"                 ({_tried(rcpt)}, next at {_time(rcpt.next_try, '%a %b %e %H:%M:%S')})")
         lines.append(f"{'':<38}{_text(addr.bracketed(rcpt.address))}")
     return "\n".join(lines) + "\n"

@@ -16,6 +16,9 @@ from meta1g.mta.errors import LinkDown
 _JSON = click.option("--json", "as_json", is_flag=True, help="for scripts: a JSON object")
 _SITE = click.option("--site", "sites", multiple=True, metavar="SITE",
                      help="a host's name or IP address in the recipient's route, or the recipient's domain")
+_TO = click.option("--to", multiple=True, metavar="ADDRESS",
+                   help="recipients like this: user@dom, @dom, or with * and ?")
+_ID = click.option("--id", "ids", multiple=True, metavar="ID", help="the transaction or recipient with this id")
 
 
 class _Asking:
@@ -47,7 +50,7 @@ class _Asking:
 @click.version_option(__version__, "-V", "--version")
 @click.pass_context
 def main(context: click.Context, conf: str, *, is_reload: bool, is_flush: bool, as_json: bool) -> None:
-    """Show QMGR's state, try deferred mail now, stop deliveries and let them go on.
+    """Show QMGR's state, try deferred mail now, stop deliveries and let them go on, give mail up.
 
     \b
     Examples: runas meta1q qmgrctl -f /etc/meta1/meta1.conf       its state
@@ -56,6 +59,8 @@ def main(context: click.Context, conf: str, *, is_reload: bool, is_flush: bool, 
               qmgrctl flush --to '*@example.org'                  or to some recipients
               qmgrctl hold --site example.org                     no deliveries there for now
               qmgrctl release --site example.org                  go on, at once
+              qmgrctl delete --id S00000000000000A100             a message nobody wants
+              qmgrctl expire --to '@gone.example.org'             back to the senders now
               qmgrctl statistics --json                           what was done since the start
 
     `qmgrctl COMMAND --help` explains each. Which mail a --site stands for mailq shows: mailq --site example.org
@@ -96,8 +101,8 @@ def reload_maps(asking: _Asking, as_json: bool) -> None:
 
 @main.command()
 @_SITE
-@click.option("--to", multiple=True, metavar="ADDRESS", help="recipients like this: user@dom, @dom, or with * and ?")
-@click.option("--id", "ids", multiple=True, metavar="ID", help="the transaction or recipient with this id")
+@_TO
+@_ID
 @_JSON
 @click.pass_obj
 def flush(asking: _Asking, sites: tuple[str, ...], to: tuple[str, ...], ids: tuple[str, ...], as_json: bool) -> None:
@@ -141,6 +146,44 @@ def release(asking: _Asking, sites: tuple[str, ...], as_json: bool) -> None:
     Example: qmgrctl release --site mx.example.net
     """
     asking.do("release", _held, as_json=as_json, site=sites)
+
+
+@main.command()
+@_SITE
+@_TO
+@_ID
+@_JSON
+@click.pass_obj
+def delete(asking: _Asking, sites: tuple[str, ...], to: tuple[str, ...], ids: tuple[str, ...], as_json: bool) -> None:
+    """Delete recipients from the queue for ever; nobody is told. They must fit every option.
+
+    
+    Examples: qmgrctl delete --id S00000000000000A100     all recipients of a message
+              qmgrctl delete --to '*@spamtrap.example.org'
+
+    Look first: mailq with the same options shows whom it means. A delivery that is under way comes to its end
+    before: who gets the message by it has it. Each deletion is in QMGR's log.
+    """
+    asking.do("delete", _given_up("deleted"), as_json=as_json, site=sites, to=to, id=ids)
+
+
+@main.command()
+@_SITE
+@_TO
+@_ID
+@_JSON
+@click.pass_obj
+def expire(asking: _Asking, sites: tuple[str, ...], to: tuple[str, ...], ids: tuple[str, ...], as_json: bool) -> None:
+    """Give recipients up as if they had been in the queue for too long: the senders get reports.
+
+    
+    Example: qmgrctl expire --site mx.example.net
+    """
+    asking.do("expire", _given_up("given up"), as_json=as_json, site=sites, to=to, id=ids)
+
+
+def _given_up(what: str) -> Callable[[dict[str, Any]], str]:
+    return lambda answer: f"{_number(answer['due'])} {what}" + _rest(answer)
 
 
 def _table(answer: dict[str, Any]) -> str:

@@ -41,15 +41,16 @@ class Filter:
     """What mailq shows: recipients that all the options given fit."""
 
     def __init__(self, selection: Selection, senders: Iterable[str], reasons: Iterable[str], ages: Iterable[Age],
-                 now: float) -> None:
+                 now: float, *, is_held: bool = False) -> None:
         """Of several values of one option one must fit, of ages all; no value means that any will do."""
+        self._is_held = is_held
         self._picker = Picker(selection)
         senders = tuple(senders)
         self._senders = Addresses(senders) if senders else None
         self._reasons = tuple(reason.lower() for reason in reasons)
         self._ages = tuple(ages)
         self._now = now
-        self.is_open = not (any(selection) or senders or self._reasons or self._ages)
+        self.is_open = not (any(selection) or senders or self._reasons or self._ages or is_held)
 
     def of(self, message: Queued) -> Queued | None:
         """The message with the recipients that are wanted, None without any."""
@@ -64,6 +65,8 @@ class Filter:
 
     def _wants(self, ta: str, rcpt: QueuedRcpt) -> bool:
         if self._reasons and not any(reason in rcpt.reason.lower() for reason in self._reasons):
+            return False
+        if self._is_held and not rcpt.is_held:
             return False
         return self._picker.picks(ta, rcpt.idx, rcpt.address, rcpt.hosts)
 

@@ -9,8 +9,9 @@ from meta1g.cli.queue_files import open_defedb
 from meta1g.conf.load import Config
 from meta1g.mcp import status as mcp_status
 from meta1g.mta.errors import CorruptRecord, StoreError, TornTail
+from meta1g.qmgr import holds
 from meta1g.qmgr.recover import replay
-from meta1g.shim import ibdb
+from meta1g.shim import ibdb, smallfile
 from meta1g.shim.records import DeferredRcpt, DeferredTa
 from meta1g.shim.safeio import Disk
 
@@ -21,7 +22,8 @@ _PAUSE: Final = 0.1  # seconds between them
 class QueuedRcpt(NamedTuple):
     """A recipient that waits; `next_try` 0 for what is being worked on; `reason` may be empty.
 
-    `hosts` are names and IP addresses in its route, in order; empty before the first try.
+    `hosts` are names and IP addresses in its route, in order; empty before the first try. It `is_held` by an
+    administrator.
     """
 
     idx: int
@@ -30,6 +32,7 @@ class QueuedRcpt(NamedTuple):
     tries: int
     reason: str
     hosts: tuple[str, ...]
+    is_held: bool = False
 
 
 class Queued(NamedTuple):
@@ -48,6 +51,28 @@ def read_queue(config: Config, damage: list[str]) -> Iterator[Queued]:
 
     IBDB comes first: a recipient that moves to DEFEDB meanwhile is in both, and shown once.
     """
+    queue = _read_stores(config, damage)
+    held = _read_holds(config, damage)
+    return map(held, queue) if held else queue
+
+
+def _read_holds(config: Config, damage: list[str]) -> Callable[[Queued], Queued] | None:
+    """What marks the recipients that are held, None if nothing is."""
+    try:
+        octets = smallfile.read(Disk(), os.path.join(config.queue_directory, holds.FILE))
+        found = holds.parse(octets.decode()) if octets else holds.Holds()
+    except ValueError as error:
+        damage.append(f"{holds.FILE}: {error}; QMGR holds everything")
+        found = holds.Holds(True)
+
+    def mark(message: Queued) -> Queued:
+        rcpts = [rcpt._replace(is_held=found.covers(rcpt.address, rcpt.hosts)) for rcpt in message.rcpts]
+        return message._replace(rcpts=rcpts)
+
+    return mark if found else None
+
+
+def _read_stores(config: Config, damage: list[str]) -> Iterator[Queued]:
     is_running = mcp_status.is_running(config.queue_directory)
 
     def on_damage(error: CorruptRecord) -> None:

@@ -18,6 +18,7 @@ def drop_rcpt(q: Qmgr, ta: Ta, rcpt: Rcpt) -> None:
     """A recipient leaves AQ; with the last one the transaction does."""
     if ta.rcpts.pop(rcpt.idx, None) is not None:
         q.aq_rcpts -= 1
+        q.verdicts.pop((ta.ta, rcpt.idx), None)
     drop_if_empty(q, ta)
 
 

@@ -14,16 +14,19 @@ from meta1g.mta.selection import Picker, Selection
 from meta1g.proto.msg_ar import Reopen
 from meta1g.proto.msg_ctl import Answer, Command
 from meta1g.proto.msg_ss import Names
-from meta1g.qmgr import holds, parking, throttle
+from meta1g.qmgr import holds, parking, throttle, verdicts
 from meta1g.qmgr.effects import Done, Effect, HoldsStored, LogLine, ScanDefedb, Scanned, Tell, WriteHolds, WriteIbdb
-from meta1g.qmgr.state import PeerKey, Qmgr, RState
+from meta1g.qmgr.state import PeerKey, Qmgr, RState, Verdict
 
 _FLUSHES_MAX: Final = 16  # that wait until others are on their way
 
 
 @dataclass(slots=True, eq=False)
 class Flushing:
-    """A command that goes through DEFEDB: who waits for its end, what it has found, and what else to answer."""
+    """A command that goes through DEFEDB: who waits for its end, what it has found, and what else to answer.
+
+    With a `verdict` what it finds ends, else it is brought forward; `due` counts both.
+    """
 
     peer: PeerKey
     tag: int
@@ -32,6 +35,7 @@ class Flushing:
     chosen: set[tuple[str, int]] = field(default_factory=set)
     due: int = 0
     is_answered: bool = False
+    verdict: Verdict | None = None
 
 
 def statistics(q: Qmgr, now: float) -> dict[str, object]:
@@ -95,6 +99,9 @@ def on_command(
                 _answer(peer, tag, {"reloaded": True}, out)
             case "flush":
                 _flush(q, Flushing(peer, tag, {}, Picker(wanted)), now, out, is_all=not any(wanted))
+            case "delete" | "expire":
+                _give_up(q, Flushing(peer, tag, {}, Picker(wanted), verdict=Verdict(command.name)), out,
+                         is_all=not any(wanted))
             case "hold" | "release":
                 _hold(q, HoldsStored(peer, tag, ()), wanted, now, out, is_hold=command.name == "hold")
             case _:
@@ -124,8 +131,7 @@ def _selection(arguments: str) -> Selection:
 
 def _flush(q: Qmgr, flushing: Flushing, now: float, out: list[Effect], *, is_all: bool) -> None:
     """Make what is picked due, and end the rests of its hosts; ValueError."""
-    if len(q.flushing) >= _FLUSHES_MAX:
-        raise ValueError("too many earlier commands are not through yet, try again later")
+    _admit(q)
     if is_all:
         q.occ.wake()
     if is_all and q.edbc.is_whole:
@@ -136,34 +142,62 @@ def _flush(q: Qmgr, flushing: Flushing, now: float, out: list[Effect], *, is_all
         _look(flushing, out)
 
 
+def _give_up(q: Qmgr, flushing: Flushing, out: list[Effect], *, is_all: bool) -> None:
+    """End what is picked; ValueError."""
+    if is_all:
+        raise ValueError("say whom: by to, site or id")
+    _admit(q)
+    _look(flushing, out)
+
+
+def _admit(q: Qmgr) -> None:
+    if len(q.flushing) >= _FLUSHES_MAX:
+        raise ValueError("too many earlier commands are not through yet, try again later")
+
+
 def _look(flushing: Flushing, out: list[Effect]) -> None:
     """Go through DEFEDB when EDBC knows all that DEFEDB has got until now: IBDB's word on it may be under way."""
     out.append(WriteIbdb((), flushing, is_urgent=True))
 
 
-def on_written(flushing: Flushing, out: list[Effect]) -> None:
+def on_written(q: Qmgr, flushing: Flushing, now: float, out: list[Effect]) -> None:
     """IBDB has written what came before this command."""
+    if flushing.verdict is not None:
+        flushing.due += verdicts.pass_on_active(q, flushing.picker, flushing.verdict, now, out)
     out.append(ScanDefedb(flushing.picker, b"", flushing))
 
 
 def on_scanned(q: Qmgr, message: Scanned, now: float, out: list[Effect]) -> None:
-    """A piece of DEFEDB was looked at: bring forward what was found, and go on."""
+    """A piece of DEFEDB was looked at: do what is wanted with what was found, and go on."""
     flushing: Flushing = message.then
-    q.occ.wake(message.addresses)
+    if flushing.verdict is None:
+        q.occ.wake(message.addresses)
     flushing.chosen.update(key for key in message.found if not _is_active(q, *key))
     if flushing.chosen and (not message.next or len(flushing.chosen) >= q.edbc.batch):
-        q.edbc.bring_forward(flushing.chosen, now)
-        flushing.due += len(flushing.chosen)
-        flushing.chosen.clear()
+        _do(q, flushing, now)
     if message.error:
         _fail(flushing, message.error, out)
     elif not message.next:
         _flushed(q, flushing, out)
-    elif q.edbc.is_hurried:
+    elif _has_enough(q):
         q.flushing.append((flushing, message.next))
         _flushed(q, flushing, out, more=True)
     else:
         out.append(ScanDefedb(flushing.picker, message.next, flushing))
+
+
+def _do(q: Qmgr, flushing: Flushing, now: float) -> None:
+    chosen, flushing.chosen = flushing.chosen, set()
+    flushing.due += len(chosen)
+    if flushing.verdict is not None:
+        verdicts.pass_on_deferred(q, chosen, flushing.verdict)
+    else:
+        q.edbc.bring_forward(chosen, now)
+
+
+def _has_enough(q: Qmgr) -> bool:
+    """Whether what commands have found has to be worked on before they find more."""
+    return q.edbc.is_hurried or len(q.doomed) + q.loading >= q.edbc.batch
 
 
 def _is_active(q: Qmgr, name: str, idx: int) -> bool:
@@ -172,15 +206,16 @@ def _is_active(q: Qmgr, name: str, idx: int) -> bool:
 
 
 def go_on(q: Qmgr, out: list[Effect]) -> None:
-    """Commands that brought enough forward for the time being go on when that is on its way."""
-    if q.flushing and not q.edbc.is_hurried:
+    """Commands that found enough for the time being go on when that is on its way."""
+    if q.flushing and not _has_enough(q):
         flushing, start = q.flushing.popleft()
         out.append(ScanDefedb(flushing.picker, start, flushing))
 
 
 def _flushed(q: Qmgr, flushing: Flushing, out: list[Effect], *, more: bool = False) -> None:
-    """So many are due; `more` will be when these are on their way."""
-    out.append(LogLine(9, fields(func="q_flush", due=flushing.due, more=int(more))))
+    """So many were found; with `more` some are yet to be, when these are on their way."""
+    command = flushing.verdict.value if flushing.verdict is not None else "flush"
+    out.append(LogLine(9, fields(func=f"q_{command}", rcpts=flushing.due, more=int(more))))
     if flushing.is_answered:
         return
     flushing.is_answered = True
@@ -217,6 +252,7 @@ def on_holds_stored(q: Qmgr, done: Done, out: list[Effect]) -> None:
         _refuse(then.peer, then.tag, f"done, but not for longer than this QMGR runs: {done.error}", out)
     answer: dict[str, object] = {"holds": q.holds.plain()}
     if then.freed:
-        _look(Flushing(then.peer, then.tag, answer, Picker(Selection(sites=then.freed))), out)
+        picker = Picker(Selection(sites=then.freed))
+        _look(Flushing(then.peer, then.tag, answer, picker, is_answered=bool(done.error)), out)
     elif not done.error:
         _answer(then.peer, then.tag, answer, out)

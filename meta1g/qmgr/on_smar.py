@@ -21,6 +21,8 @@ def on_resolved(q: Qmgr, message: Resolved, tag: int, now: float, out: list[Effe
     if ta is None or rcpt is None or rcpt.state is not RState.ROUTING:
         return
     ta.unrouted -= 1
+    if outcome.end_by_verdict(q, ta, rcpt, now, out):
+        return
     targets = message.targets
     if not targets:
         outcome.failed(q, ta, rcpt, _NOBODY, now, out)

@@ -123,6 +123,8 @@ def on_loaded(q: Qmgr, message: Loaded, now: float, out: list[Effect]) -> None:
     """Recipients came from DEFEDB into AQ."""
     q.loading -= len(message.idxs)
     q.reading.pop(message.name, None)
+    for idx in set(message.idxs).difference(message.lost, (entry.idx for entry in message.rcpts)):
+        q.verdicts.pop((message.name, idx), None)  # it has ended meanwhile
     if message.lost:
         out.append(LogLine(0, logfmt.fields(
             func="q_load", ss_ta=message.name, rcpts=len(message.lost), error=message.error)))

@@ -12,7 +12,7 @@ from meta1g.proto.msg_ss import Content
 from meta1g.proto.smtp.params import notifies
 from meta1g.qmgr import aq, content, notice, retry
 from meta1g.qmgr.effects import Deferred, Effect, EndedThere, Gone, LogLine, Waits, WriteDefedb, WriteIbdb
-from meta1g.qmgr.state import Home, Qmgr, Rcpt, RState, Ta
+from meta1g.qmgr.state import Home, Qmgr, Rcpt, RState, Ta, Verdict
 from meta1g.shim.defedb import Change, Waiting
 from meta1g.shim.records import DeferredRcpt, DeferredTa, Outcome, RcptEnd
 
@@ -49,6 +49,8 @@ def defer(
     """Try again later; or give up if the message is too old. What was not tried is no reason to wait for longer."""
     settings = q.settings
     rcpt.reply = reply
+    if end_by_verdict(q, ta, rcpt, now, out):
+        return
     if retry.is_expired(ta.received, now, settings.queue_return):
         bounce(q, ta, rcpt, _too_old(reply), now, out)
         return
@@ -70,6 +72,23 @@ def defer(
 
 def _too_old(reply: Reply) -> Reply:
     return Reply(550 if reply.code < 100 else 500 + reply.code % 100, "5.4.7", reply.text or EXPIRED.text)
+
+
+def end_by_verdict(q: Qmgr, ta: Ta, rcpt: Rcpt, now: float, out: list[Effect]) -> bool:
+    """End a recipient that nobody works on if an administrator has given it up (M1 4.7.3); whether that is so."""
+    verdict = q.verdicts.pop((ta.ta, rcpt.idx), None) if q.verdicts else None
+    if verdict is None:
+        return False
+    is_over = verdict is Verdict.DELETE
+    out.append(LogLine(1, logfmt.fields(
+        func="q_verdict", rcpt_id=rcpt_id(ta.ta, rcpt.idx), rcpt=addr.bracketed(rcpt.address),
+        status="deleted by an administrator, message ends" if is_over else "given up by an administrator")))
+    if is_over:
+        q.counters.discarded += 1
+        finish(q, ta, rcpt, Outcome.DISCARDED, out)
+    else:
+        bounce(q, ta, rcpt, _too_old(rcpt.reply), now, out)
+    return True
 
 
 def store_deferred(q: Qmgr, ta: Ta, rcpt: Rcpt, next_try: float, out: list[Effect]) -> None:
@@ -129,8 +148,13 @@ def on_waits(q: Qmgr, then: Waits) -> None:
 
 def _leave(q: Qmgr, ta: Ta, rcpt: Rcpt) -> None:
     """A recipient waits in DEFEDB from now on."""
+    key = (ta.ta, rcpt.idx)
+    verdict = q.verdicts.get(key)
     aq.drop_rcpt(q, ta, rcpt)
-    q.edbc.add(Waiting(rcpt.since, ta.ta, rcpt.idx))
+    q.edbc.add(Waiting(rcpt.since, *key))
+    if verdict is not None:
+        q.verdicts[key] = verdict
+        q.doomed.append(key)
 
 
 def bounce(q: Qmgr, ta: Ta, rcpt: Rcpt, reply: Reply, now: float, out: list[Effect]) -> None:

@@ -32,11 +32,6 @@ def apply(q: Qmgr, holds: Holds, now: float, out: list[Effect]) -> None:
     """These holds count from now on: what waits for a session is parked if it is held."""
     q.holds = holds
     for site in list(q.sites.values()) if holds else ():
-        for batch, rcpts in list(site.waiting):
-            if any(is_held(q, rcpt) for rcpt in rcpts):
-                for rcpt in site.waiting.take(batch, len(rcpts)):
-                    if is_held(q, rcpt):
-                        park(q, q.aq[batch.ta], rcpt, now, out)
-                    else:
-                        site.waiting.add(batch, rcpt)
+        for batch, rcpt in site.waiting.take_if(lambda batch, rcpt: is_held(q, rcpt)):
+            park(q, q.aq[batch.ta], rcpt, now, out)
         q.ready[site.key] = None  # the scheduler forgets it if nothing is left

@@ -21,6 +21,8 @@ def admit(q: Qmgr, ta: Ta, now: float, out: list[Effect]) -> None:
 
 def start(q: Qmgr, ta: Ta, rcpt: Rcpt, now: float, out: list[Effect]) -> None:
     """Begin work on a recipient: to its site if the route is still good (M1 7.2), else to SMAR."""
+    if outcome.end_by_verdict(q, ta, rcpt, now, out):
+        return
     if rcpt.params and reports(rcpt.params):
         outcome.expanded(q, ta, rcpt, now)
     elif rcpt.hops and rcpt.route_expires > now:
@@ -53,21 +55,28 @@ def ask_again(q: Qmgr, now: float, out: list[Effect]) -> None:
 
 
 def fetch_due(q: Qmgr, now: float, out: list[Effect]) -> None:
-    """Read the recipients whose next-time-to-try has come."""
-    free = aq.room(q)
-    if free <= 0 or q.holds.is_all:
-        return
+    """Read the recipients whose next-time-to-try has come, and those that are to be ended."""
     found: dict[str, set[int]] = {}
-    for entry in q.edbc.due(now, free):
-        ta = q.aq.get(entry.ta)
-        if entry.ta in q.reading:
+    doomed, q.doomed = q.doomed, []
+    q.doomed += [key for key in doomed if not _will_fetch(q, *key, found)]
+    free = aq.room(q)
+    for entry in q.edbc.due(now, free) if free > 0 and not q.holds.is_all else ():
+        if not _will_fetch(q, entry.ta, entry.idx, found):
             q.edbc.postpone(entry._replace(next_try=now + READING))
-        elif ta is None or entry.idx not in ta.rcpts:
-            found.setdefault(entry.ta, set()).add(entry.idx)
     for name, idxs in found.items():
         q.loading += len(idxs)
         q.reading[name] = None
         out.append(ReadDefedb(name, tuple(sorted(idxs))))
+
+
+def _will_fetch(q: Qmgr, name: str, idx: int, found: dict[str, set[int]]) -> bool:
+    """Have a recipient read unless it is in AQ; False if its transaction is being read just now."""
+    if name in q.reading:
+        return False
+    ta = q.aq.get(name)
+    if ta is None or idx not in ta.rcpts:
+        found.setdefault(name, set()).add(idx)
+    return True
 
 
 def refill(q: Qmgr, now: float, out: list[Effect]) -> None:

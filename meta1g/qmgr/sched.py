@@ -33,6 +33,8 @@ _WRONG = Reply(451, "4.3.5", "Configuration for this host has a mistake")
 
 def make_ready(q: Qmgr, ta: Ta, rcpt: Rcpt, now: float, out: list[Effect]) -> None:
     """Put a recipient with a route to its site; hosts that rest are passed over, what is held is parked."""
+    if outcome.end_by_verdict(q, ta, rcpt, now, out):
+        return
     if parking.is_held(q, rcpt):
         parking.park(q, ta, rcpt, now, out)
         return

@@ -8,7 +8,7 @@ Words
 from collections import deque
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from enum import IntEnum
+from enum import Enum, IntEnum
 from typing import Any, Final, NamedTuple
 
 from meta1g.mta.reply import Reply
@@ -44,6 +44,13 @@ class RState(IntEnum):
     BOUNCING = 4  # waits for its DSN
     EXPANDED = 5  # came out of an alias; waits for its record
     WARNING = 6  # is deferred once its delay is reported
+
+
+class Verdict(Enum):
+    """What an administrator wants to become of a recipient, by the name of the command."""
+
+    DELETE = "delete"  # it ends, and nobody hears of it
+    EXPIRE = "expire"  # as if it had been in the queue for too long
 
 
 class Verp(NamedTuple):
@@ -283,6 +290,8 @@ class Qmgr:
     deferred_tas: int = 0
     loading: int = 0  # recipients on their way from DEFEDB
     reading: dict[str, None] = field(default_factory=dict)  # their transactions: they don't leave AQ meanwhile
+    verdicts: dict[tuple[str, int], Verdict] = field(default_factory=dict)  # by transaction and index
+    doomed: list[tuple[str, int]] = field(default_factory=list)  # of them, those to be loaded from DEFEDB
     refill_at: float = 0.0  # not before this time is EDBC refilled again
     flushing: deque[tuple[Any, bytes]] = field(default_factory=deque)  # commands that go on from these keys later
     asked: dict[int, tuple[str, int]] = field(default_factory=dict)

@@ -48,7 +48,7 @@ def _on_item(q: Qmgr, item: Any, now: float, reload: Reload, out: list[Effect]) 
         case Done(then=HoldsStored()):
             on_ctl.on_holds_stored(q, item, out)
         case Done(then=on_ctl.Flushing()):
-            on_ctl.on_written(item.then, out)
+            on_ctl.on_written(q, item.then, now, out)
         case Scanned():
             on_ctl.on_scanned(q, item, now, out)
         case Surveyed():

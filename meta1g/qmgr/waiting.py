@@ -66,6 +66,18 @@ class Waiting:
         self._count -= len(part)
         return part
 
+    def take_if(self, fits: Callable[[Batch, Any], bool]) -> list[tuple[Batch, Any]]:
+        """Take out the recipients that fit."""
+        found = []
+        for batch, rcpts in list(self):
+            if any(fits(batch, rcpt) for rcpt in rcpts):
+                for rcpt in self.take(batch, len(rcpts)):
+                    if fits(batch, rcpt):
+                        found.append((batch, rcpt))
+                    else:
+                        self.add(batch, rcpt)
+        return found
+
     def take_all(self) -> list[tuple[str, Any]]:
         """Take everything out: recipients with the names of their transactions."""
         found = [(batch.ta, rcpt) for batch, rcpts in self for rcpt in rcpts]

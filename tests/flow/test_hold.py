@@ -249,3 +249,55 @@ def test_wrong_commands(world: World, name: str, arguments: dict[str, Any], reas
     assert world.answers[-1].is_error
     assert reason in told(world)["error"]
     assert not world.q.holds
+
+
+@pytest.mark.parametrize("is_held", [False, True])
+@pytest.mark.parametrize(("command", "dsns"), [("delete", 0), ("expire", 1)])
+def test_giving_up(long: World, command: str, dsns: int, is_held: bool) -> None:
+    """Some deferred recipients end, with or without a report, also while all is held; the others go on."""
+    long.scan_max = 1
+    if is_held:
+        long.control("hold")
+        long.run()
+    (ta, idx), entry = next(item for item in long.defedb.items() if item[1].address == b"b1@y.test")
+    long.control(command, id=[rcpt_id(ta, idx)])
+    long.run().sleep(10)
+    assert told(long)["due"] == 1
+    assert any("by an administrator" in line and entry.address.decode() in line for line in long.log)
+    assert (ta, idx) not in long.defedb
+    assert len(long.dsns) == dsns
+    long.control(command)
+    assert "say whom" in told(long)["error"]
+    long.control(command, to=["@x.test"])
+    long.run().sleep(20)
+    long.host_fails = lambda hop: False
+    long.control("release")
+    long.run().sleep(1200, 10)
+    assert [rcpt for rcpt in arrived(long) if rcpt != b"from@host.test"] == [b"b0@y.test", b"b2@y.test"]
+    assert not long.q.verdicts
+    long.check_empty()
+
+
+def test_what_is_being_worked_on_is_given_up(world: World) -> None:
+    """One waits at its site, one for SMAR, one is with the server: that one is delivered."""
+    world.route = route
+    world.silent.add(world.smtpc)
+    world.send(*(b"u%d@x.test" % n for n in range(40)))
+    world.run()
+    waiting = [rcpt for site in world.q.sites.values() for _, rcpts in site.waiting for rcpt in rcpts]
+    assert waiting
+    world.silent.add(world.smar)
+    world.send(b"other@x.test")
+    world.run()
+    world.control("delete", to=["*"])
+    world.run()
+    assert told(world) == {"due": 41}
+    world.silent.clear()
+    world.disconnect(world.smtpc)
+    world.connect(world.smtpc)
+    world.disconnect(world.smar)
+    world.connect(world.smar)
+    world.run().sleep(1200, 10)
+    assert world.delivered == []
+    assert sum("deleted by an administrator" in line for line in world.log) == 41
+    world.check_empty()

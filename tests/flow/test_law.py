@@ -88,7 +88,11 @@ class Chaos:
                 self.crash()
             case "control":
                 world.holds_error = self.pick(["", "", "full"])
-                world.control(self.pick(["hold", "release", "flush"]), site=self.pick(SITES))
+                command = self.pick(["hold", "release", "flush", "delete"])
+                if command == "delete":
+                    world.control(command, to=[self.pick(["a@x.test", "@z.test"])])
+                else:
+                    world.control(command, site=self.pick(SITES))
             case name:
                 self.toggle(getattr(world, name))
 

@@ -82,6 +82,8 @@ def test_hold_and_release(instance: Instance, ports: tuple[int, int]) -> None:
         instance.send("a@one.test", "X-Number: a\n\ny\n")
         until(lambda: rcpts(instance, "--site", "one.test") == ["a@one.test"], 30, "mailq shows what is held")
         assert mailq(instance)[0]["recipients"][0]["tries"] == 0
+        assert rcpts(instance, "--held") == ["a@one.test"]
+        assert "(held until qmgrctl release)" in run(BIN / "meta1g", "mailq", "-f", instance.conf).stdout
         assert qmgrctl(instance, "flush")["holds"]["sites"] == ["one.test"]
         instance.ctl("restart")
         assert qmgrctl(instance, "status")["holds"]["sites"] == ["one.test"]
@@ -101,6 +103,24 @@ def test_hold_and_release(instance: Instance, ports: tuple[int, int]) -> None:
         until(lambda: sink.seen["b"] == 1, 30, "all goes on")
         until(lambda: rcpts(instance) == [], 30, "mailq agrees with the sink")
     sink.close()
+
+
+def test_delete_and_expire(instance: Instance) -> None:
+    """An administrator gives deferred mail up: silently, or the sender hears of it; mailq and the log agree."""
+    with instance:
+        instance.send(["a@one.test", "b@one.test", "c@two.test"], "Subject: x\n\ny\n", sender="root@mail.test")
+        until(lambda: len(rcpts(instance, "--reason", "refused")) == 3, 30, "all are deferred")
+        assert "say whom" in qmgrctl(instance, "delete", code=65)
+        assert qmgrctl(instance, "delete", "--to", "a@one.test") == {"due": 1}
+        until(lambda: rcpts(instance) == ["b@one.test", "c@two.test"], 30, "one is gone")
+        done = run(BIN / "meta1g", "qmgrctl", "-f", instance.conf, "expire", "--site", "one.test")
+        assert done.stdout == "1 recipient is given up\n"
+        until(lambda: rcpts(instance) == ["c@two.test"], 30, "another one")
+        until(lambda: len(instance.mail("root")) == 1, 30, "its sender hears of it")
+        text = instance.mail("root")[0].read_text()
+        assert "b@one.test" in text
+        assert "a@one.test" not in text
+        assert qmgrctl(instance, "status")["queues"]["deferred"] == 1
 
 
 def test_wrong_use(instance: Instance) -> None:

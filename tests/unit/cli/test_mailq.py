@@ -164,7 +164,7 @@ def test_output(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     assert [row["id"] for row in rows] == [row.ta for row in QUEUE]
     assert rows[0]["recipients"][1] == {
         "id": rcpt_id(QUEUE[0].ta, 1), "address": "y@c.test", "next_try": NOW + 60, "tries": 2, "reason": SLOW,
-        "hosts": ["mx.c.test", "192.0.2.2"]}
+        "hosts": ["mx.c.test", "192.0.2.2"], "held": False}
     assert [json.loads(line) for line in mailq("--jsonl").splitlines()] == rows
     assert json.loads(mailq("--json", "--to", "none@x")) == []
     assert mailq("--jsonl", "--to", "none@x") == ""

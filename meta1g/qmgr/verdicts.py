@@ -1,0 +1,29 @@
+"""Recipients that an administrator has given up: deleted, or returned to their senders; pure (M1 4.7.3).
+
+Rules
+    A verdict waits for a recipient until `outcome.end_by_verdict` may carry it out: who is in DEFEDB is loaded for
+    that, an attempt that is under way comes to its result first. Who is delivered by then is delivered.
+"""
+from meta1g.mta.selection import Picker
+from meta1g.qmgr import outcome
+from meta1g.qmgr.effects import Effect
+from meta1g.qmgr.state import Qmgr, RState, Verdict
+
+
+def pass_on_active(q: Qmgr, picker: Picker, verdict: Verdict, now: float, out: list[Effect]) -> int:
+    """Give up those in AQ that are picked, now or when they come to a result; how many there are."""
+    chosen = [(ta.ta, rcpt.idx) for ta in q.aq.values() for rcpt in ta.rcpts.values()
+              if rcpt.state is not RState.BOUNCING and picker.picks(
+                  ta.ta, rcpt.idx, rcpt.address, [name for hop in rcpt.hops for name in (hop.name, hop.ip)])]
+    q.verdicts.update(dict.fromkeys(chosen, verdict))
+    for site in list(q.sites.values()) if chosen else ():
+        for batch, rcpt in site.waiting.take_if(lambda batch, rcpt: (batch.ta, rcpt.idx) in q.verdicts):
+            outcome.end_by_verdict(q, q.aq[batch.ta], rcpt, now, out)
+        q.ready[site.key] = None  # the scheduler forgets it if nothing is left
+    return len(chosen)
+
+
+def pass_on_deferred(q: Qmgr, chosen: set[tuple[str, int]], verdict: Verdict) -> None:
+    """Give up these recipients in DEFEDB, by transaction and index."""
+    q.verdicts.update(dict.fromkeys(chosen, verdict))
+    q.doomed += sorted(chosen)
