@@ -14,7 +14,7 @@ from meta1g.mta.selection import Picker, Selection
 from meta1g.proto.msg_ar import Reopen
 from meta1g.proto.msg_ctl import Answer, Command
 from meta1g.proto.msg_ss import Names
-from meta1g.qmgr import holds, parking, throttle, verdicts
+from meta1g.qmgr import holds, parking, routing, throttle, verdicts
 from meta1g.qmgr.effects import Done, Effect, HoldsStored, LogLine, ScanDefedb, Scanned, Tell, WriteHolds, WriteIbdb
 from meta1g.qmgr.state import PeerKey, Qmgr, RState, Verdict
 
@@ -25,13 +25,15 @@ _FLUSHES_MAX: Final = 16  # that wait until others are on their way
 class Flushing:
     """A command that goes through DEFEDB: who waits for its end, what it has found, and what else to answer.
 
-    With a `verdict` what it finds ends, else it is brought forward; `due` counts both.
+    It `is_all` if nothing was said of whom it is about. With a `verdict` what it finds ends, else it is brought
+    forward; `due` counts both.
     """
 
     peer: PeerKey
     tag: int
     answer: dict[str, object]
     picker: Picker
+    is_all: bool = False
     chosen: set[tuple[str, int]] = field(default_factory=set)
     due: int = 0
     is_answered: bool = False
@@ -98,10 +100,10 @@ def on_command(
                     out.append(Tell(q.smar, Reopen(now), 0))
                 _answer(peer, tag, {"reloaded": True}, out)
             case "flush":
-                _flush(q, Flushing(peer, tag, {}, Picker(wanted)), now, out, is_all=not any(wanted))
+                _flush(q, Flushing(peer, tag, {}, Picker(wanted), is_all=not any(wanted)), out)
             case "delete" | "expire":
-                _give_up(q, Flushing(peer, tag, {}, Picker(wanted), verdict=Verdict(command.name)), out,
-                         is_all=not any(wanted))
+                _give_up(q, Flushing(peer, tag, {}, Picker(wanted), is_all=not any(wanted),
+                                     verdict=Verdict(command.name)), out)
             case "hold" | "release":
                 _hold(q, HoldsStored(peer, tag, ()), wanted, now, out, is_hold=command.name == "hold")
             case _:
@@ -129,22 +131,17 @@ def _selection(arguments: str) -> Selection:
     return Selection(to, sites, ids)
 
 
-def _flush(q: Qmgr, flushing: Flushing, now: float, out: list[Effect], *, is_all: bool) -> None:
+def _flush(q: Qmgr, flushing: Flushing, out: list[Effect]) -> None:
     """Make what is picked due, and end the rests of its hosts; ValueError."""
     _admit(q)
-    if is_all:
+    if flushing.is_all:
         q.occ.wake()
-    if is_all and q.edbc.is_whole:
-        flushing.due = len(q.edbc)
-        q.edbc.hurry(now)
-        _flushed(q, flushing, out)
-    else:
-        _look(flushing, out)
+    _look(flushing, out)
 
 
-def _give_up(q: Qmgr, flushing: Flushing, out: list[Effect], *, is_all: bool) -> None:
+def _give_up(q: Qmgr, flushing: Flushing, out: list[Effect]) -> None:
     """End what is picked; ValueError."""
-    if is_all:
+    if flushing.is_all:
         raise ValueError("say whom: by to, site or id")
     _admit(q)
     _look(flushing, out)
@@ -164,6 +161,13 @@ def on_written(q: Qmgr, flushing: Flushing, now: float, out: list[Effect]) -> No
     """IBDB has written what came before this command."""
     if flushing.verdict is not None:
         flushing.due += verdicts.pass_on_active(q, flushing.picker, flushing.verdict, now, out)
+    else:
+        flushing.due += routing.hurry_active(q, flushing.picker, now)
+    if flushing.is_all and q.edbc.is_whole:
+        flushing.due += len(q.edbc)
+        q.edbc.hurry(now)
+        _flushed(q, flushing, out)
+        return
     out.append(ScanDefedb(flushing.picker, b"", flushing))
 
 

@@ -16,7 +16,7 @@ from meta1g.qmgr.state import Qmgr, Rcpt, Ta
 
 def is_held(q: Qmgr, rcpt: Rcpt) -> bool:
     """Whether no attempt of this recipient may begin now."""
-    return bool(q.holds) and q.holds.covers(rcpt.address, [name for hop in rcpt.hops for name in (hop.name, hop.ip)])
+    return bool(q.holds) and q.holds.covers(rcpt.address, rcpt.names)
 
 
 def park(q: Qmgr, ta: Ta, rcpt: Rcpt, now: float, out: list[Effect]) -> None:

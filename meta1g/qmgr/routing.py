@@ -2,6 +2,7 @@
 from typing import Final
 
 from meta1g.mta.logfmt import fields
+from meta1g.mta.selection import Picker
 from meta1g.proto.msg_ar import Resolve
 from meta1g.proto.smtp.params import reports
 from meta1g.qmgr import aq, outcome, parking, sched
@@ -67,6 +68,18 @@ def fetch_due(q: Qmgr, now: float, out: list[Effect]) -> None:
         q.loading += len(idxs)
         q.reading[name] = None
         out.append(ReadDefedb(name, tuple(sorted(idxs))))
+
+
+def hurry_active(q: Qmgr, picker: Picker, now: float) -> int:
+    """Those that are on their way to DEFEDB shall be due when they are there, if they are picked; how many."""
+    count = 0
+    for ta in q.aq.values():
+        for rcpt in ta.rcpts.values():
+            if rcpt.state is RState.STORING and rcpt.since > now and picker.picks(
+                    ta.ta, rcpt.idx, rcpt.address, rcpt.names):
+                rcpt.since = now
+                count += 1
+    return count
 
 
 def _will_fetch(q: Qmgr, name: str, idx: int, found: dict[str, set[int]]) -> bool:

@@ -125,6 +125,11 @@ class Rcpt:
     next_try: float = 0.0  # of one whose delay is being reported
 
     @property
+    def names(self) -> list[str]:
+        """Names and IP addresses of the hosts in its route."""
+        return [name for hop in self.hops for name in (hop.name, hop.ip)]
+
+    @property
     def is_success(self) -> bool:
         """Whether it was delivered, and only its report is left to be made."""
         return self.state is RState.BOUNCING and self.reply.code < 300

@@ -13,8 +13,7 @@ from meta1g.qmgr.state import Qmgr, RState, Verdict
 def pass_on_active(q: Qmgr, picker: Picker, verdict: Verdict, now: float, out: list[Effect]) -> int:
     """Give up those in AQ that are picked, now or when they come to a result; how many there are."""
     chosen = [(ta.ta, rcpt.idx) for ta in q.aq.values() for rcpt in ta.rcpts.values()
-              if rcpt.state is not RState.BOUNCING and picker.picks(
-                  ta.ta, rcpt.idx, rcpt.address, [name for hop in rcpt.hops for name in (hop.name, hop.ip)])]
+              if rcpt.state is not RState.BOUNCING and picker.picks(ta.ta, rcpt.idx, rcpt.address, rcpt.names)]
     q.verdicts.update(dict.fromkeys(chosen, verdict))
     for site in list(q.sites.values()) if chosen else ():
         for batch, rcpt in site.waiting.take_if(lambda batch, rcpt: (batch.ta, rcpt.idx) in q.verdicts):

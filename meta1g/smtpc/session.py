@@ -25,7 +25,7 @@ from meta1g.proto.smtp.data import unstuffed
 from meta1g.proto.smtpp import Wanted
 from meta1g.smtpc.fitting import fit
 from meta1g.smtpc.setting import Setting
-from meta1g.smtpc.through import NotThrough
+from meta1g.smtpc.through import NoProxy, NotThrough
 from meta1g.smtpc.timing import Timing
 from meta1g.st.netfd import NetFd, connect, family_of, reason_of, why_not_bound
 from meta1g.st.sched import Flag, TimedOut
@@ -41,12 +41,13 @@ _MYSELF = Reply(550, "5.4.6", "Server greets with our own name: mail would loop"
 
 
 class SessionLost(Exception):
-    """The session can't go on: `reply` says why, `stage` when."""
+    """The session can't go on: `reply` says why, `stage` when, and `is_ours` that it is no fault of the host."""
 
-    def __init__(self, reply: Reply, stage: int) -> None:
+    def __init__(self, reply: Reply, stage: int, *, is_ours: bool = False) -> None:
         super().__init__(str(reply))
         self.reply = reply
         self.stage = stage
+        self.is_ours = is_ours
 
 
 class Refusal(SessionLost):
@@ -122,7 +123,8 @@ class Session:
         except (OSError, TimedOut, NotThrough) as error:
             reason = reason_of(error)
             self._log(status="not connected", addr=hop.ip, port=hop.port, host=hop.name or None, reason=reason)
-            raise SessionLost(Reply(451, "4.4.1", f"Connect to {_shown(hop)}: {reason}"), Stage.CONNECT) from None
+            raise SessionLost(Reply(451, "4.4.1", f"Connect to {_shown(hop)}: {reason}"), Stage.CONNECT,
+                              is_ours=isinstance(error, NoProxy)) from None
         self._set.log.write(f"da_se={self._name}, status=connected, addr={where}", SESSION)
         self._step("t_connect")
 
@@ -292,7 +294,7 @@ class Session:
     def _report_unreachable(self, lost: SessionLost) -> None:
         if not self._tasks or lost.stage > Stage.EHLO:
             return
-        self._report_all(self._tasks.popleft(), lost, is_host=True)
+        self._report_all(self._tasks.popleft(), lost, is_host=not lost.is_ours)
 
     def _report_all(self, task: Deliver, lost: SessionLost, *, is_host: bool) -> None:
         """Nothing was sent, for all recipients alike."""

@@ -16,6 +16,10 @@ class NotThrough(Exception):
     """The connection can't be had; the text says why."""
 
 
+class NoProxy(NotThrough):
+    """Nor could one to any other server: the proxy is to blame."""
+
+
 class Proxy(NamedTuple):
     """Where smtpp is, `address` as socket.connect wants it, and the key that it knows."""
 
@@ -24,11 +28,11 @@ class Proxy(NamedTuple):
     key: bytes
 
     def connect(self, wanted: Wanted, timeout: float) -> tuple[NetFd, bytes]:
-        """A connection to the server, and what it said already. NotThrough."""
+        """A connection to the server, and what it said already. NotThrough, NoProxy."""
         try:
             netfd = connect(self.family, self.address, timeout)
         except (OSError, TimedOut) as error:
-            raise NotThrough(f"proxy: {reason_of(error)}") from None
+            raise NoProxy(f"proxy: {reason_of(error)}") from None
         try:
             netfd.write(smtpp.request(wanted, self.key), timeout)
             line, rest = read_head(netfd, LINE_MAX, timeout)
@@ -37,7 +41,7 @@ class Proxy(NamedTuple):
                 raise NotThrough(f"proxy says {reason}")
         except (OSError, TimedOut, RemoteProtocolError) as error:
             netfd.close()
-            raise NotThrough(f"proxy: {reason_of(error)}") from None
+            raise NoProxy(f"proxy: {reason_of(error)}") from None
         except BaseException:
             netfd.close()
             raise

@@ -6,6 +6,7 @@ import pytest
 
 from meta1g.mta.ids import rcpt_id
 from meta1g.proto.msg_ar import Target
+from meta1g.qmgr.state import RState
 from tests.flow.world import SETTINGS, World, target
 
 HOSTS = {b"x.test": "192.0.2.1", b"y.test": "192.0.2.2"}
@@ -52,8 +53,8 @@ def arrived(world: World) -> list[bytes]:
 def test_flush_all_wakes_resting_hosts(down: World) -> None:
     down.host_fails = lambda hop: False
     down.control("flush")
-    assert told(down) == {"due": 6}
     down.run()
+    assert told(down) == {"due": 6}
     assert len(down.delivered) == 6
     down.check_empty()
 
@@ -82,6 +83,21 @@ def test_flush_by_id(down: World) -> None:
     down.control("flush", id=[rcpt_id(ta, idx)])
     down.run()
     assert arrived(down) == [entry.address]
+
+
+def test_flush_of_what_is_on_its_way_to_defedb(world: World) -> None:
+    """It was just refused: the flush is meant for it too, though EDBC does not know it yet."""
+    world.route = route
+    world.host_fails = lambda hop: True
+    world.send(b"a@x.test")
+    while not any(rcpt.state is RState.STORING for ta in world.q.aq.values() for rcpt in ta.rcpts.values()):
+        assert world.step()
+    world.control("flush")
+    world.host_fails = lambda hop: False
+    world.run()
+    assert told(world) == {"due": 1}
+    assert arrived(world) == [b"a@x.test"]
+    world.check_empty()
 
 
 def test_flush_in_pieces(down: World) -> None:

@@ -131,6 +131,7 @@ def test_proxy_dies_and_comes_back(out: Instance, sink: Sink, port: int, tmp_pat
     sink.mischief = lambda where: ""
     out.flush()
     until(lambda: "proxy: Connection refused" in last_try(out), 30)
+    assert "status=rests" not in out.log("qmgr"), "the hosts behind it are not to blame"
     with Smtpp(tmp_path / "log", "-l", f"{HOST}:{port}", "-k", KEY):
         out.flush()
         until(out.is_empty, 60)

@@ -159,6 +159,7 @@ def test_control() -> None:
     world.q.edbc.add(Waiting(world.now + 100, "S", 0))
     for name in ("status", "reload", "flush", "nonsense"):
         world.feed((peer, Command(name, "{}"), 1))
+        world.run()
     assert [who for who, message in told if isinstance(message, Reopen)] == [world.smar]
     answers = [json.loads(message.text) for _, message in told if isinstance(message, Answer)]
     assert answers[0]["peers"] == {"smtps": 1, "smtpc": 1, "smar": 1}
