@@ -141,6 +141,29 @@ def test_each_recipient_is_shown_once_as_it_moves(instance: Instance) -> None:
         assert qmgrctl(instance)["queues"]["deferred"] == count
 
 
+@pytest.mark.parametrize("wanted", [[], ["--to", "@one.test"]])
+def test_a_queue_longer_than_memory(ports: tuple[int, int], wanted: list[str]) -> None:
+    """EDBC has room for a few; after a restart, and a flush of all, each message arrives once."""
+    made = Instance("mail.test", RETRY)
+    made.edit("\nqmgr {", "\nqmgr {\n  DEFEDB { hash_table_entries = 128; }")
+    made.add("mt", f"one.test {{ port={ports[0]}; ip={{127.0.0.1}} }}\n")
+    made.add("access", "to:@one.test relay\n")
+    with made:
+        load = Load(made.port, "x@one.test")
+        until(lambda: len(load.accepted) >= 1200, 60, "mail is accepted")
+        load.stop()
+        until(lambda: qmgrctl(made)["queues"]["deferred"] == len(load.accepted), 60, "all is deferred")
+        made.ctl("restart")
+        assert qmgrctl(made)["queues"]["deferred"] == len(load.accepted)
+        sink = Sink(ports[0])
+        assert qmgrctl(made, "flush", *wanted)["more"]
+        until(lambda: set(sink.seen) == load.accepted, 60, "all of it arrives")
+        until(made.is_empty, 30, "the queue is empty")
+        assert set(sink.seen.values()) == {1}
+        assert qmgrctl(made)["queues"]["deferred"] == 0
+    sink.close()
+
+
 def _shows_each_once(instance: Instance) -> int:
     ids = [rcpt["id"] for message in mailq(instance) for rcpt in message["recipients"]]
     assert len(ids) == len(set(ids))
