@@ -12,6 +12,8 @@ _FLAGS = {
     "use_chain": "cert_file holds a chain",
 }
 VIOLATIONS = {"permfail": "refuse for good", "tempfail": "refuse for now", "abort": "end the session"}
+_VIOLATIONS = {**VIOLATIONS, "delay": "SMTPC says RCPT all the same, and ends the transaction before the content"}
+_REQUIRED = {"verified": "the certificate is verified", "encrypted": "the cipher has a key"}
 
 
 @dataclass(frozen=True)
@@ -63,3 +65,22 @@ class SocketConf:
     port: int | None = opt("port", kinds.PORT, m1="3.7(2)", help="port")
     address: str = opt("address", kinds.ip(), "", m1="3.7(2)", help="address")
     path: PathValue | None = opt("path", kinds.PATH, m1="3.7(2)", help="path of a Unix socket")
+
+
+@dataclass(frozen=True)
+class TlsRequirements:
+    """What a connection must have (M1 3.13); it stands in entries of maps."""
+
+    cert_fps: tuple[str, ...] = opt("cert_fps", kinds.many(kinds.STRING), (), m1="3.13(1)", help="fingerprints")
+    cert_issuer: str = opt("cert_issuer", kinds.STRING, "", m1="3.13(2)", help="the issuer's name")
+    cert_subject: str = opt("cert_subject", kinds.STRING, "", m1="3.13(3)", help="the certificate's name")
+    cipher_bits_min: int = opt("cipher_bits_min", kinds.count(0, 512), 0, m1="3.13(4)", help="bits of the cipher")
+    common_name: str = opt("common_name", kinds.STRING, "", m1="3.13(5)", help="CN of the certificate")
+    flags: frozenset[str] = opt("flags", kinds.flags(*_REQUIRED), frozenset(), m1="3.13(6)", about=_REQUIRED,
+                                help="what must be")
+    hostnames: tuple[str, ...] = opt("hostnames", kinds.many(kinds.STRING), (), m1="3.13(7)",
+                                     help="names, one of which the certificate must have")
+    root_ca_subjects: tuple[str, ...] = opt("root_ca_subjects", kinds.many(kinds.STRING), (), m1="3.13(8)",
+                                            help="CN of the root that signed")
+    violation: frozenset[str] = opt("violation", kinds.flags(*_VIOLATIONS), frozenset(), m1="3.13(9), 3.11.1",
+                                    about=_VIOLATIONS, help="what follows if it is not so; default: that of tls")

@@ -12,6 +12,7 @@ from meta1g.maps import order
 from meta1g.maps.rhs import AccessRule
 from meta1g.mta import addr
 from meta1g.mta.reply import Reply
+from meta1g.mta.tls import encoded
 from meta1g.proto.msg_ar import (
     Action,
     CheckCert,
@@ -38,7 +39,6 @@ NULL_MX_SENDER: Final = Reply(550, "5.7.27", "Sender address has null MX")  # RF
 SENDER_LATER: Final = Reply(451, "4.1.8", "Sender address cannot be resolved now")
 GREYLISTED: Final = Reply(421, "4.7.1", "Greylisted, try again later")  # M1 3.9.4: the session is aborted
 _NULL_MX: Final = 556
-_DN_SPECIAL: Final = frozenset('<>()"+ ')  # M1 3.10 item 24.15.2
 
 
 def verdict(
@@ -90,21 +90,14 @@ def check_ehlo(setup: Setup, ask: CheckEhlo) -> Work[Verdict]:
 
 def check_cert(setup: Setup, ask: CheckCert) -> Work[Verdict]:
     """Whether a certificate lets its client relay: certissuer:, after `cont` certsubject: (M1 3.10 item 24.15.2)."""
-    rule = yield from access(b"certissuer", [encoded_dn(ask.issuer)])
+    rule = yield from access(b"certissuer", [_dn_key(ask.issuer)])
     if rule.action == Action.CONT:
-        rule = yield from access(b"certsubject", [encoded_dn(ask.subject)])
+        rule = yield from access(b"certsubject", [_dn_key(ask.subject)])
     return verdict(rule if rule.action == Action.RELAY else NOTHING)
 
 
-def encoded_dn(name: str) -> bytes:
-    """A DN as the access map has it: `+` and two hexadecimal digits for what could be mistaken, in lower case."""
-    return "".join(_dn_character(char) for char in name).lower().encode("ascii")
-
-
-def _dn_character(char: str) -> str:
-    if " " < char <= "~" and char not in _DN_SPECIAL:
-        return char
-    return "".join(f"+{octet:02X}" for octet in char.encode("utf-8", "surrogateescape"))
+def _dn_key(name: str) -> bytes:
+    return encoded(name).lower().encode("ascii")
 
 
 def check_grey(setup: Setup, ask: CheckGrey) -> Work[Verdict]:

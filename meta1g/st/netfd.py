@@ -37,14 +37,15 @@ class NetFd:
         """Up to `size` octets, b"" at the end of the stream."""
         if self._expects_answer:
             self._expects_answer = False
-            self._await_input(timeout)
+            self.await_input(timeout)
         while True:
             try:
                 return self.sock.recv(size)
             except BlockingIOError:
-                self._await_input(timeout)
+                self.await_input(timeout)
 
-    def _await_input(self, timeout: float) -> None:
+    def await_input(self, timeout: float) -> None:
+        """Wait until octets (or the end) are there; TimedOut."""
         watcher = self._readable
         if watcher is None:
             watcher = self._readable = self._deadlines.hub.loop.io(self.sock.fileno(), _READ)
@@ -72,11 +73,15 @@ class NetFd:
         view = memoryview(data)[sent:]
         end = monotonic() + timeout if in_all else 0.0
         while view:
-            watcher = self._writable
-            if watcher is None:
-                watcher = self._writable = self._deadlines.hub.loop.io(self.sock.fileno(), _WRITE)
-            self._deadlines.wait(watcher.start, watcher.stop, max(end - monotonic(), 0.0) if in_all else timeout)
+            self.await_room(max(end - monotonic(), 0.0) if in_all else timeout)
             view = view[self._send(view):]
+
+    def await_room(self, timeout: float) -> None:
+        """Wait until the kernel takes octets again; TimedOut."""
+        watcher = self._writable
+        if watcher is None:
+            watcher = self._writable = self._deadlines.hub.loop.io(self.sock.fileno(), _WRITE)
+        self._deadlines.wait(watcher.start, watcher.stop, timeout)
 
     def _send(self, data: bytes | memoryview, flags: int = 0) -> int:
         try:
