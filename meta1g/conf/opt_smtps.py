@@ -5,7 +5,7 @@ from meta1g.conf import kinds
 from meta1g.conf.condition import CONDITION
 from meta1g.conf.kinds import PathValue
 from meta1g.conf.opt_global import LOG_LEVEL, LogConf
-from meta1g.conf.opt_tls import VIOLATIONS, SocketConf, TlsConf
+from meta1g.conf.opt_tls import VIOLATIONS, SocketConf, TlsConf, TlsRequirements
 from meta1g.conf.spec import named, opt, sub
 
 FLAGS_NOW = {
@@ -28,14 +28,14 @@ FLAGS_NOW = {
     "lookup_session_conf": "look up smtps_session_conf in the access map",
     "rcpt_conf": "look up smtps_rcpt_conf in the access map",
     "xverp": "offer XVERP: mail has a sender of its own for each recipient",
+    "smtps": "TLS from the first octet (RFC 8314)",
     "background": "fork after start",
     "serialize_accept": "one process accepts at a time",
 }
 FLAGS_PLANNED = {
-    "smtps": "TLS from the first octet (RFC 8314)",
     "prdr": "offer PRDR, an answer for each recipient after the final dot",
 }
-FEATURES_PLANNED = ("starttls",)
+FEATURES_PLANNED: tuple[str, ...] = ()
 _FLAGS = {**FLAGS_NOW, **FLAGS_PLANNED}
 _OFFERS = ("8bitmime", "smtputf8", "chunking", "binarymime", "dsn", "xverp")
 _OFFERED = ("smtputf8", "chunking", "dsn")
@@ -145,7 +145,15 @@ class FeaturesConf:
     name: str = ""
     flags: frozenset[str] = opt("flags", kinds.flags(*_FEATURES, on=tuple(_FEATURES)), frozenset(_FEATURES),
                                 m1="3.10(25)", help="which of the server's features the class has", about=_FEATURES)
-    tls: TlsConf | None = sub("tls", TlsConf, m1="3.10(25)", planned=True, optional=True, help="TLS options")
+    tls: TlsConf | None = sub("tls", TlsConf, m1="3.10(25)", optional=True, help="TLS options")
+
+
+@dataclass(frozen=True)
+class SessionEntry:
+    """An entry of the access map about a session or recipient."""
+
+    session_feature: str = opt("session_feature", kinds.STRING, "", m1="3.10(25)", help="a class of session features")
+    tls_requirements: TlsRequirements = sub("tls_requirements", TlsRequirements, m1="3.13", help="what TLS must have")
 
 
 @dataclass(frozen=True)
@@ -205,7 +213,7 @@ class SmtpsConf:
                                                      optional=True, help="protected recipients")
     transactions_max: int = opt("transactions_max", kinds.count(1), 100_000, m1="3.10(23)",
                                 help="transactions in a session", source="meta1g")
-    tls: TlsConf | None = sub("tls", TlsConf, m1="3.10(24)", planned=True, optional=True, help="STARTTLS")
+    tls: TlsConf | None = sub("tls", TlsConf, m1="3.10(24)", optional=True, help="STARTTLS")
     session_features: tuple[FeaturesConf, ...] = named("session_features", FeaturesConf, m1="3.10(25)",
                                                        help="classes of features")
     daemon_address: tuple[str, ...] = opt("daemon_address", kinds.many(kinds.LISTEN, 1, 16), (), m1="8.5(1)",

@@ -20,7 +20,8 @@ _REQUIRED = {"verified": "the certificate is verified", "encrypted": "the cipher
 class DhConf:
     """DH parameters."""
 
-    bits: int | None = opt("bits", kinds.choice(2048, 1024, 512), m1="3.10(24.14.1)", help="size to generate")
+    bits: int | None = opt("bits", kinds.choice(2048, 1024, 512), m1="3.10(24.14.1)", help="size to generate",
+                           moot="OpenSSL takes a group of RFC 7919 that is as strong as the key")
     file: PathValue | None = opt("file", kinds.PATH, m1="3.10(24.14.2)", help="file with parameters")
 
 

@@ -10,13 +10,17 @@ _SPECIAL: Final = frozenset('<>()"+ ')
 _NAME_MAX: Final = 255  # octets of a common name, as of a domain
 
 
+class HandshakeFailed(OSError):
+    """No TLS: the text says why. The connection can't be used any more."""
+
+
 class TlsFacts(NamedTuple):
     """A handshake's outcome; empty strings without a certificate.
 
     `bits` is the effective key length of the cipher. `verify` is one of OK, NO, NOT, FAIL, then `reason` says why.
-    `subject` and `issuer` are as `oneline` makes them, `common_name` and `root`, that of the verified chain's end, as
-    `common_name` does. `hostnames` are the DNS names in subjectAltName in lower case, `fingerprint` is in hexadecimal
-    digits, `expires` in seconds since 1970.
+    `subject` and `issuer` are as `oneline` makes them, `common_name`, `issuer_name` and `root`, that of the verified
+    chain's end, as `common_name` does. `hostnames` are the DNS names in subjectAltName in lower case, `fingerprint` is
+    in hexadecimal digits, `expires` in seconds since 1970.
     """
 
     version: str
@@ -27,6 +31,7 @@ class TlsFacts(NamedTuple):
     subject: str = ""
     issuer: str = ""
     common_name: str = ""
+    issuer_name: str = ""
     hostnames: tuple[str, ...] = ()
     fingerprint: str = ""
     root: str = ""

@@ -16,6 +16,7 @@ from typing import Final, NamedTuple
 from meta1g.conf.opt_smtps import CheckConf
 from meta1g.mta import logfmt
 from meta1g.mta.reply import Reply
+from meta1g.mta.tls import TlsFacts
 from meta1g.proc.log import SESSION, Log
 from meta1g.proto.smtp import replies
 from meta1g.smtps.condition import Condition, Facts, NoValue, comparable
@@ -53,6 +54,16 @@ class SessionChecks:
         self._log = log
         self._hostname = hostname.encode()
         self._facts = Facts()
+
+    def on_tls(self, facts: TlsFacts) -> None:
+        """The session has TLS; what is known of it is asked for by conditions."""
+        found = self._facts
+        found.tls_version, found.cipher, found.tls_verify = (
+            text.encode() for text in (facts.version, facts.cipher, facts.verify))
+        found.cipher_bits = found.alg_bits = facts.bits
+        found.cert_subject, found.cert_issuer, found.cn_subject = (
+            text.encode() for text in (facts.subject, facts.issuer, facts.common_name))
+        found.cn_issuer = facts.issuer_name.encode()
 
     def on_connect(self, se: str, client_ip: str, client_name: str, resolve: str) -> Reply | None:
         """A client is there, or another one after XCLIENT; `resolve` is SMAR's, empty if it was not asked."""

@@ -13,7 +13,7 @@ import os
 import signal
 import socket
 from collections.abc import Callable
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from meta1g import __version__
 from meta1g.mta import logfmt
@@ -50,6 +50,7 @@ from meta1g.smtps.listening import listening_sockets
 from meta1g.smtps.peers import Ids, Qmgr, Smar
 from meta1g.smtps.policy import PolicyFlags
 from meta1g.smtps.session import Session
+from meta1g.smtps.session_conf import Features
 from meta1g.smtps.setting import Setting, greeting_octets
 from meta1g.smtps.wants import wants_of
 from meta1g.smtps.workers import Workers, inherited_sockets
@@ -58,6 +59,10 @@ from meta1g.st.listen import Acceptor
 from meta1g.st.netfd import NetFd
 from meta1g.st.sched import Flag, Thread, current, every, soon, spawn
 from meta1g.st.signals import on_signal
+
+if TYPE_CHECKING:
+    from meta1g.tls.ends import ServerEnd
+    from meta1g.tls.setup import Ends
 
 _TURN_FILE: Final = "smtps/accept.lock"  # in the queue directory, in a folder of this process's user
 _TELL: Final = 1.0  # seconds between two looks at what QMGR does not know yet of our counts
@@ -227,7 +232,8 @@ def _store(started: Started) -> Store:
 def setting_of(started: Started, ids: Ids, qmgr: Qmgr, smar: Smar, store: Store) -> Setting:
     """What the sessions need of the configuration and of this process."""
     conf, flags = started.conf, started.conf.flags
-    offers = _offers(flags)
+    ends = _tls_ends(started)
+    offers = _offers(flags, ends.of_all)
     options = ServerOptions(
         hostname=started.hostname,
         size_max=conf.message_size_max,
@@ -262,18 +268,36 @@ def setting_of(started: Started, ids: Ids, qmgr: Qmgr, smar: Smar, store: Store)
         proxies=tuple(map(ipaddress.ip_network, conf.proxy_protocol_peers)),
         gate=gate_of(conf.proxy, started.config),
         xclient_peers=tuple(map(ipaddress.ip_network, conf.xclient_peers)),
-        classes={features.name: _offers(flags & features.flags) for features in conf.session_features},
+        classes={features.name: Features(_offers(flags & features.flags, ends.of_all if "starttls" in features.flags
+                                                 else None), ends.of_class.get(features.name))
+                 for features in conf.session_features},
+        tls=ends.of_all, is_tls_first="smtps" in flags,
+        tls_violation=conf.tls.violation if conf.tls is not None else "permfail",
         checks=read_checks(conf.check),
     )
 
 
-def _offers(flags: frozenset[str]) -> Offers:
+def _tls_ends(started: Started) -> "Ends":
+    """TLS as the configuration has it; ends the process if that can't be, which a restart would not mend."""
+    from meta1g.tls.keys import TlsError  # noqa: PLC0415 - loads OpenSSL
+    from meta1g.tls.setup import server_ends  # noqa: PLC0415
+
+    conf = started.conf
+    try:
+        return server_ends(conf.tls, conf.session_features, started.config.map_path)
+    except TlsError as error:
+        started.log.error(f"func=smtps, option=tls, status={logfmt.clean(str(error))}")
+        started.log.flush()
+        raise SystemExit(os.EX_CONFIG) from None
+
+
+def _offers(flags: frozenset[str], end: "ServerEnd | None") -> Offers:
     return Offers(
         offers_8bitmime="8bitmime" in flags,
         offers_smtputf8="smtputf8" in flags and "8bitmime" in flags,  # RFC 6531 3.1(8)
         offers_chunking="chunking" in flags,
         offers_binarymime="binarymime" in flags and "chunking" in flags,
-        offers_dsn="dsn" in flags, offers_xverp="xverp" in flags)
+        offers_dsn="dsn" in flags, offers_xverp="xverp" in flags, offers_starttls=end is not None)
 
 
 def main(argv: list[str]) -> int:

@@ -10,6 +10,7 @@ from meta1g.proc.log import Log
 from meta1g.proto import msg_ar, msg_ss
 from meta1g.proto.msg_ar import (
     Action,
+    CheckCert,
     CheckConnect,
     CheckEhlo,
     CheckGrey,
@@ -26,7 +27,7 @@ _CACHE_MAX: Final = 20_000  # verdicts held; a whole cache is dropped when full
 UNAVAILABLE: Final = Verdict(
     Action.REJECT, True, False, True, False, 451, "4.3.0", "Address check not available", "", "")
 
-Question = CheckConnect | CheckEhlo | CheckMail | CheckRcpt | CheckGrey
+Question = CheckConnect | CheckEhlo | CheckMail | CheckRcpt | CheckGrey | CheckCert
 
 
 class Smar:

@@ -59,6 +59,7 @@ class Policy:
         self._ehlo: Verdict | None = None
         self._discards_session = False
         self._discards_ta = False
+        self.is_authenticated = False  # the client has proved who it is, and may relay
 
     def on_connect(self, verdict: Verdict) -> Decision:
         """The session checks; a reply means: greet with it and close."""
@@ -84,7 +85,7 @@ class Policy:
     @property
     def may_relay(self) -> bool:
         """The session as such may relay."""
-        return self._session is not None and self._session.action == Action.RELAY
+        return self.is_authenticated or (self._session is not None and self._session.action == Action.RELAY)
 
     def on_mail(self, verdict: Verdict) -> Decision:
         """The checks of MAIL."""
@@ -163,5 +164,6 @@ class Policy:
         """Whether greylisting has a say in this recipient, who has passed all else (M1 3.12.2)."""
         if not (self._flags.greylists or "greylisting" in _CONF_WORD.findall(verdict.conf.lower())):
             return False
-        is_known = self._session is not None and self._session.action in (Action.OK, Action.RELAY)
+        is_known = self.is_authenticated or (
+            self._session is not None and self._session.action in (Action.OK, Action.RELAY))
         return not is_known and not (verdict.quick and verdict.action in (Action.OK, Action.RELAY))

@@ -1,6 +1,7 @@
 """One connection of a client: octets to the machine, its questions to policy and the other processes."""
 import ipaddress
 import time
+from typing import TYPE_CHECKING
 
 from meta1g import __version__
 from meta1g.conf.errors import ConfErrors
@@ -8,7 +9,17 @@ from meta1g.mta import addr, logfmt
 from meta1g.mta.errors import LinkDown, RemoteProtocolError, StoreError
 from meta1g.mta.reply import Reply
 from meta1g.proc.log import DETAIL, SESSION
-from meta1g.proto.msg_ar import CheckConnect, CheckEhlo, CheckGrey, CheckMail, CheckRcpt, Verdict, Want
+from meta1g.proto.msg_ar import (
+    Action,
+    CheckCert,
+    CheckConnect,
+    CheckEhlo,
+    CheckGrey,
+    CheckMail,
+    CheckRcpt,
+    Verdict,
+    Want,
+)
 from meta1g.proto.msg_ss import Rcpt, TaCommit
 from meta1g.proto.smtp import replies
 from meta1g.proto.smtp.events import (
@@ -21,6 +32,7 @@ from meta1g.proto.smtp.events import (
     ProxyAsked,
     RcptAsked,
     Reset,
+    TlsAsked,
     VrfyAsked,
 )
 from meta1g.proto.smtp.server import SmtpServer
@@ -30,10 +42,15 @@ from meta1g.smtps.check import SessionChecks
 from meta1g.smtps.incoming import Incoming
 from meta1g.smtps.pace import Pace
 from meta1g.smtps.policy import Decision, Policy, rejection
+from meta1g.smtps.secure import Security
+from meta1g.smtps.session_conf import NOTHING, Features, Wishes
 from meta1g.smtps.setting import Setting, is_in
 from meta1g.smtps.trace import Client, HeaderScanner, received
 from meta1g.st.netfd import NetFd
 from meta1g.st.sched import Interrupted, TimedOut, give_way, now
+
+if TYPE_CHECKING:
+    from meta1g.tls.stream import TlsFd
 
 _READ_COMMANDS = 4096  # octets at once: a batch of pipelined commands that is larger lets others in between
 _READ_CONTENT = 64 * 1024
@@ -64,13 +81,15 @@ class Session:
     """Serves one client from greeting to end."""
 
     def __init__(self, netfd: NetFd, setting: Setting) -> None:
-        self._netfd = netfd
+        self._plain = netfd
+        self._netfd: NetFd | TlsFd = netfd
         self._set = setting
         self._machine = SmtpServer(setting.options, Tally(setting.tally_limits))
         self._policy = Policy(setting.policy_flags)
         self._pace = Pace(setting.io_timeout, setting.session_time_max, setting.data_rate_min, now())
         self._ip = _client_ip(netfd)
         self._machine.is_trusted = is_in(self._ip, setting.xclient_peers)
+        self._security = Security(setting.tls, setting.tls_violation, setting.log)
         self._checks = SessionChecks(setting.checks, setting.log, setting.options.hostname)
         self._client_name = ""
         self._ta: Transaction | None = None
@@ -88,6 +107,9 @@ class Session:
         reason = "error"
         try:
             self._unproxy()
+            if self._set.is_tls_first:
+                self._begin_tls()
+                self._machine.begin_tls()
             reason = self._greet() or self._dialog()
         except RemoteProtocolError as error:
             reason = str(error)
@@ -100,13 +122,14 @@ class Session:
         finally:
             self._drop_transaction()
             self._close_session()
+            self._netfd.end()
             if self._se:
                 self._set.log.write(logfmt.fields(
                     ss_se=self._se, client_ip=self._ip, status="end", reason=reason), DETAIL)
 
     def _unproxy(self) -> None:
         """If a proxy says who is behind it, that is the client from now on. RemoteProtocolError."""
-        netfd, gate = self._netfd, self._set.gate
+        netfd, gate = self._plain, self._set.gate
         if gate is not None and gate.is_smtpp(netfd, self._ip):
             try:
                 found = behind.introduced(netfd, gate)
@@ -177,28 +200,49 @@ class Session:
 
     def _configure(self, conf: str) -> Reply | None:
         """Give the session the features that an entry of the access map wants it to have (M1 3.10 item 25)."""
+        wishes = self._wishes(conf) if conf else NOTHING
+        if wishes is None:
+            return replies.ENTRY_BAD
+        features = wishes.features or Features(self._set.options.offers)
+        self._security.end = features.tls or self._set.tls
+        self._security.required = wishes.required
+        self._machine.offer(features.offers)
+        return None
+
+    def _wishes(self, conf: str) -> Wishes | None:
+        """What an entry says, None if it has a mistake."""
         try:
-            offers = session_conf.offers_of(conf, self._set.classes) if conf else None
+            return session_conf.wishes_of(conf, self._set.classes)
         except ConfErrors as error:
             self._set.log.error(logfmt.fields(
                 func="smtps", tag="smtps_session_conf", value=conf, status=f"{error}"))
-            return replies.ENTRY_BAD
-        self._machine.offer(offers or self._set.options.offers)
-        return None
+            return None
+
+    def _begin_tls(self) -> None:
+        """Shake hands; what the client is allowed by its certificate it is from now on. RemoteProtocolError."""
+        security = self._security
+        self._netfd = security.shake_hands(self._plain, self._se, self._set.io_timeout)
+        facts = security.facts
+        assert facts is not None
+        self._checks.on_tls(facts)
+        may_relay = security.is_trusted
+        if not may_relay and security.asks_access_map:
+            may_relay = self._set.smar.ask(CheckCert(facts.issuer, facts.subject)).action == Action.RELAY
+        self._policy.is_authenticated = may_relay
 
     @property
     def _has_early_input(self) -> bool:
         return self._machine.has_input or self._netfd.has_input()
 
     def _dialog(self) -> str:
-        machine, netfd, timeout, pace = self._machine, self._netfd, self._set.io_timeout, self._pace
+        machine, timeout, pace = self._machine, self._set.io_timeout, self._pace
         burst = 0
         while True:
             event = machine.next_event()
             if event is not None:
                 closed = self._handle(event)
                 if closed is not None:
-                    netfd.write(machine.take_output(), timeout, is_last=True, in_all=True)
+                    self._netfd.write(machine.take_output(), timeout, is_last=True, in_all=True)
                     return str(closed.reply)
                 burst += 1
                 if burst == _BURST:
@@ -207,7 +251,7 @@ class Session:
                 continue
             output = machine.take_output()
             if output:
-                netfd.write(output, timeout, in_all=True)
+                self._netfd.write(output, timeout, in_all=True)
                 pace.command(now())
                 burst = 0  # the next read waits
             if self._set.is_stopping and not machine.is_in_content:
@@ -215,7 +259,7 @@ class Session:
             left = pace.left(now())
             if left <= 0:
                 raise TimedOut
-            data = netfd.read(_READ_CONTENT if machine.expects_octets else _READ_COMMANDS, left)
+            data = self._netfd.read(_READ_CONTENT if machine.expects_octets else _READ_COMMANDS, left)
             if not data:
                 return "connection closed by client"
             if machine.is_in_content:
@@ -236,6 +280,8 @@ class Session:
                 self._machine.answer(self._on_vrfy(event.word))
             case ProxyAsked():
                 return self._on_proxy(event)
+            case TlsAsked():
+                return self._on_starttls()
             case ContentEnd():
                 self.is_busy = True
                 try:
@@ -250,6 +296,15 @@ class Session:
             case Closed():
                 return event
         return None
+
+    def _on_starttls(self) -> Closed | None:
+        machine = self._machine
+        if self._security.end is None:
+            return machine.answer(replies.NO_TLS)
+        closed = machine.answer(replies.START_TLS)
+        self._netfd.write(machine.take_output(), self._set.io_timeout, in_all=True)
+        self._begin_tls()
+        return closed
 
     def _on_helo(self, name: bytes) -> None:
         setting = self._set
@@ -296,7 +351,8 @@ class Session:
             ta = self._set.ids.take()
         except LinkDown:
             return replies.NO_QMGR
-        decision_reply = self._checks.on_mail(ta, asked.address) or self._check_mail(asked.address)
+        decision_reply = (self._checks.on_mail(ta, asked.address)
+                          or self._security.refusal(self._security.required) or self._check_mail(asked.address))
         reply = decision_reply or replies.MAIL_OK
         if decision_reply is None and self._set.refusal is not None:
             reply = self._set.refusal
@@ -335,7 +391,14 @@ class Session:
         decision = self._policy.on_rcpt(given, verdict)
         if decision.reply or decision.is_discarded:
             return decision
-        return decision._replace(reply=self._check_grey(ta, address, verdict))
+        return decision._replace(reply=self._check_tls(verdict) or self._check_grey(ta, address, verdict))
+
+    def _check_tls(self, verdict: Verdict) -> Reply | None:
+        """What the access map requires of TLS for a recipient (M1 3.10.1)."""
+        if "tls_requirements" not in verdict.conf:
+            return None
+        wishes = self._wishes(verdict.conf)
+        return self._security.refusal(wishes.required) if wishes is not None else replies.ENTRY_BAD
 
     def _rcpt_question(self, ta: Transaction, address: bytes) -> CheckRcpt:
         """Sender and client only where the answer depends on them, so that it can be kept."""
@@ -365,7 +428,7 @@ class Session:
             return refusal
         ta.incoming = Incoming(setting.store, ta.ta)
         helo = self._machine.helo
-        client = Client(helo.name if helo else b"", self._client_name, self._ip)
+        client = Client(helo.name if helo else b"", self._client_name, self._ip, self._security.facts)
         date = setting.dates.text(time.time())
         ta.incoming.append(received(
             client, setting.options.hostname, __version__, self._machine.protocol, ta.ta, date))

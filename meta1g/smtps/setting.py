@@ -2,10 +2,10 @@
 import ipaddress
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 from meta1g.mta.reply import Reply
 from meta1g.proc.log import Log
-from meta1g.proto.smtp.params import Offers
 from meta1g.proto.smtp.server import ServerOptions
 from meta1g.proto.smtp.tally import TallyLimits
 from meta1g.smtps.behind import Gate
@@ -14,7 +14,11 @@ from meta1g.smtps.counts import Counts
 from meta1g.smtps.incoming import Store
 from meta1g.smtps.peers import Ids, Qmgr, Smar
 from meta1g.smtps.policy import PolicyFlags
+from meta1g.smtps.session_conf import Features
 from meta1g.smtps.trace import DateClock
+
+if TYPE_CHECKING:
+    from meta1g.tls.ends import ServerEnd
 
 Net = ipaddress.IPv4Network | ipaddress.IPv6Network
 
@@ -45,7 +49,10 @@ class Setting:
     gate: Gate | None = None  # of smtpp
     xclient_peers: tuple[Net, ...] = ()
     vrfy: str = "cautious"
-    classes: Mapping[str, Offers] = field(default_factory=dict)  # of session_features
+    classes: Mapping[str, Features] = field(default_factory=dict)  # of session_features
+    tls: "ServerEnd | None" = None
+    is_tls_first: bool = False  # before the greeting (RFC 8314)
+    tls_violation: str = "permfail"  # of requirements, unless they say so themselves
     checks: Checks = field(default_factory=dict)
     dates: DateClock = field(default_factory=DateClock)
     is_stopping: bool = False

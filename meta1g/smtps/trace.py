@@ -4,6 +4,7 @@ from email.utils import formatdate
 from typing import Final, NamedTuple
 
 from meta1g.mta import limits, logfmt
+from meta1g.mta.tls import TlsFacts
 
 _RECEIVED: Final = re.compile(rb"^received[ \t]*:", re.IGNORECASE | re.MULTILINE)
 _MESSAGE_ID: Final = re.compile(
@@ -17,16 +18,18 @@ class Client(NamedTuple):
     helo: bytes
     name: str
     ip: str
+    tls: TlsFacts | None = None
 
 
 def received(client: Client, host: str, version: str, protocol: str, ta: str, date: str) -> bytes:
     """The complete field with CRLF, folded; `date` is in RFC 5322 form."""
     ip = f"IPv6:{client.ip}" if ":" in client.ip else client.ip
     name = f"{logfmt.clean(client.name.rstrip('.'))} " if client.name else ""
+    tls = f"\t({client.tls})\r\n" if client.tls is not None else ""
     helo = client.helo.decode("utf-8", "replace") or "unknown"
     return (
         f"Received: from {helo} ({name}[{ip}])\r\n"
-        f"\tby {host} (meta1g-{version}) with {protocol}\r\n"
+        f"\tby {host} (meta1g-{version}) with {protocol}\r\n{tls}"
         f"\tid {ta}; {date}\r\n"
     ).encode("utf-8" if protocol.startswith("UTF8") else "ascii", "replace")  # RFC 6531 3.7.3
 

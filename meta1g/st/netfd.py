@@ -89,6 +89,9 @@ class NetFd:
         except BlockingIOError:
             return 0
 
+    def end(self) -> None:
+        """Nothing more will be written: this kind of stream has no word for it."""
+
     def close(self) -> None:
         """Close the socket; who waits on it must have been ended before."""
         for watcher in (self._readable, self._writable):

@@ -21,7 +21,7 @@ from meta1g.tls.peer import on_certificate
 PathOf = Callable[[PathValue], str]
 _INTEGERS: Final = ("ffdhe2048", "ffdhe3072")  # a list of curves alone would rule Diffie-Hellman with integers out
 _ID: Final = b"meta1g"  # sessions of other programs are not taken up (SSL_CTX_set_session_id_context(3))
-_PAIRS: Final = (("cert_file", "key_file"), ("ec_cert_file", "ec_key_file"), ("dsa_cert_file", "dsa_key_file"))
+PAIRS: Final = (("cert_file", "key_file"), ("ec_cert_file", "ec_key_file"), ("dsa_cert_file", "dsa_key_file"))
 _OPTIONS: Final = {name.removeprefix("OP_").lower(): getattr(SSL, name) for name in dir(SSL) if name.startswith("OP_")}
 
 
@@ -48,7 +48,7 @@ def _stamp(path: str) -> tuple[int, int, int]:
 def files_of(conf: TlsConf, path_of: PathOf) -> Files:
     """The files that a section names; TlsError if a certificate has no key."""
     pairs = []
-    for cert_name, key_name in _PAIRS:
+    for cert_name, key_name in PAIRS:
         cert, key = (getattr(conf, name) for name in (cert_name, key_name))
         if (cert is None) != (key is None):
             raise TlsError(f"{cert_name} and {key_name} go together: one is missing")

@@ -51,10 +51,10 @@ def facts_of(connection: SSL.Connection, digest: str, *, was_asked: bool) -> Tls
     if cert is None:
         return facts
     seen: Any = connection.get_app_data()
-    subject = names.subject(cert)
+    subject, issuer = names.subject(cert), names.issuer(cert)
     facts = facts._replace(
-        subject=tls.oneline(subject), issuer=tls.oneline(names.issuer(cert)), common_name=tls.common_name(subject),
-        hostnames=names.hosts(cert), fingerprint=fingerprint(cert, digest),
+        subject=tls.oneline(subject), issuer=tls.oneline(issuer), common_name=tls.common_name(subject),
+        issuer_name=tls.common_name(issuer), hostnames=names.hosts(cert), fingerprint=fingerprint(cert, digest),
         expires=cert.not_valid_after_utc.timestamp())
     if facts.is_resumed:
         return facts._replace(verify=tls.FAIL, reason="session of an unknown handshake")

@@ -6,7 +6,7 @@ from typing import Any, Final, TypeVar
 
 from OpenSSL import SSL
 
-from meta1g.mta.tls import TlsFacts
+from meta1g.mta.tls import HandshakeFailed, TlsFacts
 from meta1g.st.netfd import NetFd
 from meta1g.st.sched import TimedOut
 from meta1g.tls.keys import reason
@@ -14,10 +14,6 @@ from meta1g.tls.peer import Seen, facts_of
 
 T = TypeVar("T")
 _RECORD: Final = 16384  # octets of content in a TLS record, RFC 8446 5.1
-
-
-class HandshakeFailed(OSError):
-    """No TLS: the text says why. The connection can't be used any more."""
 
 
 class TlsFd:
@@ -55,12 +51,16 @@ class TlsFd:
             if not in_all:
                 end = monotonic() + timeout
 
-    def close(self) -> None:
-        """Say the end of the stream, if that goes without waiting, and close."""
+    def end(self) -> None:
+        """Say the end of the stream, if that goes without waiting."""
         try:
             self._connection.shutdown()
         except SSL.Error:
             pass
+
+    def close(self) -> None:
+        """Say the end and close."""
+        self.end()
         self._netfd.close()
 
     @property

@@ -192,10 +192,11 @@ _VERBS: Final[dict[bytes, Callable[[bytes, bytes, Syntax], Command | Reply]]] = 
     b"HELP": _any,
     b"VRFY": _some,
     b"BDAT": _bdat,
+    b"STARTTLS": _alone,
     b"XCLIENT": _some,
     b"XFORWARD": _some,
 }
 _NOT_IMPLEMENTED: Final = frozenset(
-    (b"EXPN", b"TURN", b"ETRN", b"SEND", b"SOML", b"SAML", b"STARTTLS", b"AUTH")
+    (b"EXPN", b"TURN", b"ETRN", b"SEND", b"SOML", b"SAML", b"AUTH")
 )
 _GREETINGS: Final = frozenset((b"EHLO", b"HELO", b"LHLO"))

@@ -40,6 +40,10 @@ class ProxyAsked(NamedTuple):
     is_for_log: bool
 
 
+class TlsAsked(NamedTuple):
+    """The client wants TLS (RFC 3207): answer with START_TLS, send that, shake hands; or answer with an error."""
+
+
 class Chunk(NamedTuple):
     """A piece of content; needs no answer."""
 
@@ -66,4 +70,4 @@ class Closed(NamedTuple):
     reply: Reply
 
 
-Event = MailAsked | RcptAsked | VrfyAsked | DataAsked | ProxyAsked | Chunk | ContentEnd | Reset | Closed
+Event = MailAsked | RcptAsked | VrfyAsked | DataAsked | ProxyAsked | TlsAsked | Chunk | ContentEnd | Reset | Closed

@@ -32,6 +32,7 @@ class Offers(NamedTuple):
     offers_binarymime: bool = False
     offers_dsn: bool = False
     offers_xverp: bool = False
+    offers_starttls: bool = False
 
 
 class MailParams(NamedTuple):
@@ -164,7 +165,7 @@ def decode_xtext(value: bytes) -> bytes:
     return re.sub(rb"\+([0-9A-F]{2})", lambda match: bytes([int(match[1], 16)]), value)
 
 
-def ehlo_words(offers: Offers, size_max: int, *, rcpts_max: int, mails_max: int) -> list[str]:
+def ehlo_words(offers: Offers, size_max: int, *, rcpts_max: int, mails_max: int, is_tls: bool = False) -> list[str]:
     """The extensions as EHLO lists them; the limits are RFC 9422's RCPTMAX and MAILMAX."""
     words = ["PIPELINING", f"SIZE {size_max}"]
     if offers.offers_8bitmime:
@@ -179,6 +180,8 @@ def ehlo_words(offers: Offers, size_max: int, *, rcpts_max: int, mails_max: int)
         words.append("DSN")
     if offers.offers_xverp:
         words.append("XVERP")
+    if offers.offers_starttls and not is_tls:
+        words.append("STARTTLS")
     # RFC 9422 3.1: at most six digits
     limited = [f"{name}={value}" for name, value in (("MAILMAX", mails_max), ("RCPTMAX", rcpts_max))
                if value <= limits.LIMITS_VALUE]

@@ -29,6 +29,7 @@ from meta1g.proto.smtp.events import (
     ProxyAsked,
     RcptAsked,
     Reset,
+    TlsAsked,
     VrfyAsked,
 )
 from meta1g.proto.smtp.input import Input
@@ -99,9 +100,10 @@ class SmtpServer:
     @property
     def protocol(self) -> str:
         """The word for the Received field (M1 10.5, RFC 3848, RFC 6531 4.3)."""
+        tls = "S" if self.is_tls else ""
         if self._mail.is_utf8:
-            return "UTF8SMTP"
-        return "ESMTP" if self.helo is not None and self.helo.is_ehlo else "SMTP"
+            return "UTF8SMTP" + tls
+        return "ESMTP" + tls if self.helo is not None and self.helo.is_ehlo else "SMTP"
 
     @property
     def has_input(self) -> bool:
@@ -124,6 +126,13 @@ class SmtpServer:
     def greet(self, text: bytes) -> None:
         """Send the greeting, complete with code and CRLF."""
         self._output.append(text)
+
+    def begin_tls(self) -> None:
+        """What was said before counts no more (RFC 3207 4.2)."""
+        self.is_tls = True
+        self.helo = None
+        if self._state is not State.START:
+            self._move(Ev.TLS)
 
     def close(self, reply: Reply) -> Closed:
         """End the session with this reply, whatever the state."""
@@ -189,6 +198,9 @@ class SmtpServer:
                 pass
             case ProxyAsked():
                 return self._answer_proxy(event, reply)
+            case TlsAsked():
+                if reply.is_positive:
+                    self.begin_tls()
             case _:
                 raise LocalProtocolError("there is nothing to answer")
         self._put(reply)
@@ -351,7 +363,7 @@ class SmtpServer:
         if helo.is_ehlo:
             most = self._tally.limits
             words += ehlo_words(options.offers, options.size_max, rcpts_max=most.recipients_per_transaction,
-                                mails_max=most.transactions)
+                                mails_max=most.transactions, is_tls=self.is_tls)
             if self.is_trusted:
                 words += [f"XCLIENT {' '.join(xclient.XCLIENT)}", f"XFORWARD {' '.join(xclient.XFORWARD)}"]
         self._output.append(bytes(Reply(250, "", "\n".join(words))))
@@ -413,6 +425,8 @@ class SmtpServer:
                 return self._idle(replies.HELP)
             case b"XCLIENT" | b"XFORWARD":
                 return self._on_proxy(command)
+            case b"STARTTLS":
+                return self._on_starttls()
             case _:
                 return self._on_vrfy(command.argument)
 
@@ -440,6 +454,17 @@ class SmtpServer:
             return None
         self._put(reply)
         return None
+
+    def _on_starttls(self) -> Event | None:
+        if not self._options.offers.offers_starttls:
+            return self._refuse(replies.NOT_IMPLEMENTED)
+        if self.is_tls:
+            return self._refuse(replies.IN_TLS)
+        if (self._state, Ev.TLS) not in TRANSITIONS:
+            return self._refuse(replies.IN_TRANSACTION)
+        if self._input:  # somebody between may have put it there
+            return self.close(replies.TLS_PIPELINING)
+        return self._one_more_nop() or self._ask(TlsAsked())
 
     def _on_data(self) -> Event | None:
         if self._state is State.RCPT and self._mail.body == b"BINARYMIME":

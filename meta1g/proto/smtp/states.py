@@ -25,6 +25,7 @@ class Ev(Enum):
     BDAT = auto()
     END = auto()  # of content, or of a transaction that failed
     PROXY = auto()  # XCLIENT: a new session begins
+    TLS = auto()  # a dialog begins that nobody else can have touched
     RSET = auto()
     QUIT = auto()
 
@@ -49,6 +50,8 @@ TRANSITIONS: Final[dict[tuple[State, Ev], State]] = {
     (State.BDAT, Ev.QUIT): State.CLOSED,
     (State.START, Ev.PROXY): State.START,
     (State.READY, Ev.PROXY): State.START,
+    (State.START, Ev.TLS): State.START,
+    (State.READY, Ev.TLS): State.START,
     (State.START, Ev.RSET): State.START,
     (State.READY, Ev.RSET): State.READY,
     (State.MAIL, Ev.RSET): State.READY,

@@ -11,20 +11,22 @@ from meta1g.conf.opt_global import GlobalConf
 from meta1g.conf.opt_mcp import McpConf
 from meta1g.conf.spec import Opt, Sub, entries
 from meta1g.proto.smtp.tally import TallyLimits
+from meta1g.tls.context import PAIRS
 
 SOURCE = Path(__file__).parents[3] / "meta1g"
 # The packages that act on a section's options.
 READERS = {
     "global": ("cli", "qmgr", "smar", "smtps", "smtpc", "lda", "proc"), "mcp": ("mcp", "smtps"),
-    "qmgr": ("qmgr", "proc"), "smar": ("smar", "maps", "proc"), "smtps": ("smtps", "proc"),
+    "qmgr": ("qmgr", "proc"), "smar": ("smar", "maps", "proc"), "smtps": ("smtps", "proc", "tls"),
     "smtpc": ("smtpc", "proc"), "lda": ("lda", "proc"),
 }
 SECTIONS = {"global": GlobalConf, "mcp": McpConf, **MODULES}
 # Read by name: TallyLimits' fields are these options without _max; the command line makes `id` the process number.
-BY_NAME = {f"{name}_max" for name in TallyLimits._fields} | {"id"}
+# So are the pairs of a certificate and its key.
+BY_NAME = {f"{name}_max" for name in TallyLimits._fields} | {"id"} | {name for pair in PAIRS for name in pair}
 # Planned options whose names others have, too: started.conf, queue_return's default, the servers' threads_max, flags,
-# DEFEDB's hash_table_entries.
-COMMON_WORDS = {"conf", "default", "threads_max", "flags", "hash_table_entries"}
+# DEFEDB's hash_table_entries, bits of a cipher.
+COMMON_WORDS = {"conf", "default", "threads_max", "flags", "hash_table_entries", "bits"}
 ALWAYS = {"separate_final_dot_and_QUIT"}  # flags for what is so without them
 
 
