@@ -17,6 +17,7 @@ from typing import Any, Final
 
 from meta1g import __version__
 from meta1g.mta import logfmt
+from meta1g.mta.errors import MtaError
 from meta1g.proc.start import WORKER, Started, start
 from meta1g.proc.stats import print_stats
 from meta1g.proto.msg_ss import (
@@ -51,6 +52,7 @@ from meta1g.smtps.peers import Ids, Qmgr, Smar
 from meta1g.smtps.policy import PolicyFlags
 from meta1g.smtps.session import Session
 from meta1g.smtps.setting import Setting, greeting_octets
+from meta1g.smtps.signing import Signing
 from meta1g.smtps.wants import wants_of
 from meta1g.smtps.workers import Workers, inherited_sockets
 from meta1g.st.block import Blocking
@@ -264,7 +266,25 @@ def setting_of(started: Started, ids: Ids, qmgr: Qmgr, smar: Smar, store: Store)
         xclient_peers=tuple(map(ipaddress.ip_network, conf.xclient_peers)),
         classes={features.name: _offers(flags & features.flags) for features in conf.session_features},
         checks=read_checks(conf.check),
+        signing=_signing(started),
     )
+
+
+def _signing(started: Started) -> Signing | None:
+    """What signs mail by DKIM; ends the process if a key can't be used, which a restart would not mend."""
+    conf = started.conf.dkim_signing
+    if conf is None:
+        return None
+    from meta1g.smtps.keyfiles import read_signing  # noqa: PLC0415 - loads OpenSSL
+
+    if "rsa-sha1" in {conf.signature_method, *(section.signature_method for section in conf.sign)}:
+        started.log.warning("func=smtps, option=signature_method rsa-sha1, status=no verifier accepts it (RFC 8301)")
+    try:
+        return read_signing(conf, started.config)
+    except MtaError as error:
+        started.log.error(f"func=smtps, option=DKIM_signing, status={logfmt.clean(error)}")
+        started.log.flush()
+        raise SystemExit(os.EX_CONFIG) from None
 
 
 def _offers(flags: frozenset[str]) -> Offers:

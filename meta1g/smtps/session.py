@@ -4,10 +4,11 @@ import time
 
 from meta1g import __version__
 from meta1g.conf.errors import ConfErrors
-from meta1g.mta import addr, logfmt
+from meta1g.mta import addr, limits, logfmt
 from meta1g.mta.errors import LinkDown, RemoteProtocolError, StoreError
 from meta1g.mta.reply import Reply
 from meta1g.proc.log import DETAIL, SESSION
+from meta1g.proto.dkim.fields import Unsignable
 from meta1g.proto.msg_ar import CheckConnect, CheckEhlo, CheckGrey, CheckMail, CheckRcpt, Verdict, Want
 from meta1g.proto.msg_ss import Rcpt, TaCommit
 from meta1g.proto.smtp import replies
@@ -31,6 +32,7 @@ from meta1g.smtps.incoming import Incoming
 from meta1g.smtps.pace import Pace
 from meta1g.smtps.policy import Decision, Policy, rejection
 from meta1g.smtps.setting import Setting, is_in
+from meta1g.smtps.signing import MessageSigner
 from meta1g.smtps.trace import Client, HeaderScanner, received
 from meta1g.st.netfd import NetFd
 from meta1g.st.sched import Interrupted, TimedOut, give_way, now
@@ -50,6 +52,7 @@ class Transaction:
         self.rcpts: list[Rcpt] = []
         self.incoming: Incoming | None = None
         self.scanner = HeaderScanner()
+        self.signer: MessageSigner | None = None
         self.error: Reply | None = None
         self.greylisted: Reply | None = None  # to be said at DATA
         self.needs_utf8 = False
@@ -369,6 +372,9 @@ class Session:
         date = setting.dates.text(time.time())
         ta.incoming.append(received(
             client, setting.options.hostname, __version__, self._machine.protocol, ta.ta, date))
+        if setting.signing is not None:
+            ta.signer = MessageSigner(setting.signing, ta.incoming)
+            ta.scanner = HeaderScanner(max(limits.HEADER_SECTION, setting.signing.header_max))
         return replies.START_DATA
 
     def _on_chunk(self, octets: bytes) -> None:
@@ -376,7 +382,9 @@ class Session:
         assert ta is not None and ta.incoming is not None
         if ta.error is not None:
             return
-        ta.scanner.feed(octets)
+        body = ta.scanner.feed(octets)
+        if ta.signer is not None:
+            ta.signer.take(ta.scanner, body)
         try:
             ta.incoming.append(octets)
         except StoreError as error:
@@ -412,6 +420,9 @@ class Session:
             return accepted
         now = time.time()
         try:
+            refusal = self._sign(ta) if ta.signer is not None else None
+            if refusal is not None:
+                return refusal
             content = ta.incoming.commit()
         except StoreError as error:
             return self._store_trouble(error)
@@ -425,6 +436,21 @@ class Session:
         counts.ta_accepted += 1
         ta.incoming = None
         return accepted
+
+    def _sign(self, ta: Transaction) -> Reply | None:
+        """Write the signatures; the reply if the mail can't be signed and must be (M1 3.10(3.4)). StoreError."""
+        assert ta.signer is not None and self._set.signing is not None
+        try:
+            ta.signer.finish(ta.scanner)
+        except Unsignable as error:
+            self._log(ta=ta.ta, status="not signed", reason=error)
+            return None if self._set.signing.ignores_errors else error.reply
+        self._set.counts.signed += bool(ta.signer.who)
+        if self._set.log.wants(DETAIL):
+            for who in ta.signer.who:
+                self._set.log.write(logfmt.fields(
+                    ss_se=self._se, ss_ta=ta.ta, dkim=who.method, domain=who.domain, selector=who.selector), DETAIL)
+        return None
 
     def _store_trouble(self, error: StoreError) -> Reply:
         self._set.log.error(f"func=smtps, ss_se={self._se}, status={logfmt.clean(error)}")

@@ -14,6 +14,7 @@ from meta1g.smtps.counts import Counts
 from meta1g.smtps.incoming import Store
 from meta1g.smtps.peers import Ids, Qmgr, Smar
 from meta1g.smtps.policy import PolicyFlags
+from meta1g.smtps.signing import Signing
 from meta1g.smtps.trace import DateClock
 
 Net = ipaddress.IPv4Network | ipaddress.IPv6Network
@@ -45,6 +46,7 @@ class Setting:
     gate: Gate | None = None  # of smtpp
     xclient_peers: tuple[Net, ...] = ()
     vrfy: str = "cautious"
+    signing: Signing | None = None
     classes: Mapping[str, Offers] = field(default_factory=dict)  # of session_features
     checks: Checks = field(default_factory=dict)
     dates: DateClock = field(default_factory=DateClock)
