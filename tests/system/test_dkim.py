@@ -2,6 +2,8 @@
 import os
 import pwd
 import re
+import shutil
+import signal
 import smtplib
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -151,15 +153,36 @@ def test_ignore_errors() -> None:
 
 
 def test_a_key_that_others_can_read() -> None:
+    """Nothing begins with it, a reload changes nothing, and a server that meets it ends and says why."""
     server, keys = made("")
-    keys.path("two").chmod(0o644)
-    done = server.ctl("start", check=False)
-    try:
-        assert done.returncode != 0
-        assert f"{keys.path('two')}: mode 644 makes it no secret; chmod 640" in server.log("smtps")
-        assert "mode 644 makes" in done.stderr
-    finally:
-        server.ctl("stop", check=False)
+    path = keys.path("two")
+    why = f"{path}: mode 644 makes it no secret; chmod 640 {path}"
+    path.chmod(0o644)
+    for command in ("start", "check"):
+        done = server.ctl(command, check=False)
+        assert (done.returncode, done.stderr) == (os.EX_CONFIG, f"{server.conf}: section smtps: {why}\n")
+    path.chmod(0o600)
+    with server:
+        path.chmod(0o644)
+        assert server.ctl("reload", check=False).returncode == os.EX_CONFIG
+        assert keys.verified(delivered(server, MESSAGES["small"])) == ["one", "ed"]
+        os.kill(server.pids()["smtps"], signal.SIGKILL)
+        until(lambda: f"option=DKIM_signing, status={why}" in server.log("smtps"), 20)
+        until(lambda: {p["name"]: p["state"] for p in server.status()["processes"]}["smtps"] == "failed", 20)
+
+
+@pytest.mark.root
+@pytest.mark.skipif(os.geteuid() != 0, reason="needs root")
+def test_a_key_that_only_root_can_read() -> None:
+    server, keys = made("")
+    os.chown(keys.path("ed"), 0, 0)
+    done = server.ctl("check", check=False)
+    assert done.returncode == os.EX_CONFIG
+    assert f"{keys.path('ed')}: user {pwd.getpwnam('nobody').pw_uid} can't read it; chgrp" in done.stderr
+    os.chown(keys.path("ed"), 0, pwd.getpwnam("nobody").pw_gid)
+    keys.path("ed").chmod(0o640)
+    assert server.ctl("check").returncode == 0
+    shutil.rmtree(server.base)
 
 
 def test_deferred_mail_keeps_its_signature() -> None:
