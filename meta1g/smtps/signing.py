@@ -72,7 +72,8 @@ class MessageSigner:
 
     def take(self, header: HeaderScanner, body: bytes) -> None:
         """The scanner has seen a piece, and what of it belongs to the body; before the content gets the piece."""
-        if not self._is_drafted and (header.is_over or header.size > self._signing.header_max):
+        end = self._signing.header_max + 1  # CR of the empty line may have come alone
+        if not self._is_drafted and (header.is_over or header.size > end):
             self._draft(header)
         if self._hashes:
             self._body.feed(body)
