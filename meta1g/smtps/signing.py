@@ -34,7 +34,9 @@ class Signing:
     """What a section DKIM_signing says, with its keys."""
 
     def __init__(self, conf: DkimConf, by_from: dict[str, Signatories]) -> None:
-        self._by_from = {_normal(key): found for key, found in by_from.items()}
+        self._by_from: dict[str, Signatories] = {}
+        for key, found in by_from.items():
+            self._by_from[_normal(key)] = self._by_from.get(_normal(key), ()) + found
         self.forms = Forms(conf.header_canonicalization == "relaxed", conf.body_canonicalization == "relaxed")
         self.choice = Choice(
             sign=frozenset(_names(conf.sign_header)),
