@@ -3,7 +3,7 @@ from setuptools import find_packages, setup
 
 EXTRAS = {"lmdb": ["lmdb>=1.5"], "redis": ["redis>=5.1"]}  # map types of the same name
 TEST = [
-    *EXTRAS["lmdb"], *EXTRAS["redis"],
+    *EXTRAS["lmdb"], *EXTRAS["redis"], "dkimpy[ed25519]>=1.1.8",
     "pytest>=8", "pytest-timeout>=2.3", "pytest-xdist>=3.5", "pytest-cov>=5", "hypothesis>=6.100",
 ]
 FUZZ = ["atheris>=2.3"]  # installed by `make fuzz` alone
@@ -21,6 +21,7 @@ setup(
         "gevent>=25.8.1",
         "dnspython>=2.7",
         "pyOpenSSL>=25.3",
+        "cryptography>=45",
         "click>=8.1",
         "PyYAML>=6.0",
         "idna>=3.7",

@@ -125,7 +125,7 @@ peers() {
     missing=
     for pair in swaks:swaks smtp-source:postfix nsd:nsd unbound:unbound ldns-signzone:ldnsutils dig:dnsutils cdb:tinycdb \
             db5.3_verify:db5.3-util strace:strace eatmydata:eatmydata mkfs.ext4:e2fsprogs redis-server:redis-server \
-            curl:curl msmtp:msmtp; do
+            curl:curl msmtp:msmtp opendkim:opendkim; do
         PATH=$PATH:/usr/sbin command -v "${pair%%:*}" >/dev/null || missing="$missing ${pair##*:}"
     done
     [ -e /usr/lib/postfix/postfix-lmdb.so ] || missing="$missing postfix-lmdb"

@@ -11,6 +11,7 @@ import click
 
 from meta1g import __version__
 from meta1g.cli import control, instance
+from meta1g.cli.keycheck import check_keys
 from meta1g.conf.errors import ConfErrors
 from meta1g.conf.load import MODULES, Config, check_services, load_file
 from meta1g.mcp import status as mcp_status
@@ -41,6 +42,16 @@ def _load(path: str) -> Config:
               os.EX_NOINPUT)
     if errors:
         click.echo("\n".join(map(str, errors)), err=True)
+        raise SystemExit(os.EX_CONFIG)
+    return config
+
+
+def _load_with_keys(path: str) -> Config:
+    """As `_load`, for those who mean to run it: keys that can't be used end this program, too."""
+    config = _load(path)
+    errors = check_keys(config)
+    if errors:
+        click.echo("\n".join(f"{path}: {error}" for error in errors), err=True)
         raise SystemExit(os.EX_CONFIG)
     return config
 
@@ -78,8 +89,8 @@ def init(directory: str, port: int, hostname: str | None, user: str | None) -> N
 @main.command()
 @click.pass_obj
 def check(conf: str) -> None:
-    """Check the configuration; exit code 78 if it is wrong."""
-    _load(conf)
+    """Check the configuration and its keys; exit code 78 if something is wrong."""
+    _load_with_keys(conf)
     click.echo(f"{conf}: ok")
 
 
@@ -87,7 +98,7 @@ def check(conf: str) -> None:
 @click.pass_obj
 def start(conf: str) -> None:
     """Start all processes; returns when each is ready to work."""
-    config = _load(conf)
+    config = _load_with_keys(conf)
     folder = config.queue_directory
     running = mcp_status.read(folder)
     log = os.path.join(config.log_directory, "mcp.log")
@@ -201,7 +212,7 @@ def restart(context: click.Context) -> None:
 @click.pass_obj
 def reload(conf: str) -> None:
     """Check the new configuration, reopen maps, apply what changed; a wrong one changes nothing."""
-    config = _load(conf)
+    config = _load_with_keys(conf)
     running = mcp_status.read(config.queue_directory)
     if running is None:
         _fail("not running; start it with meta1g-ctl start", os.EX_UNAVAILABLE)

@@ -12,7 +12,7 @@ DAEMONS: Final = {name: f"meta1g.{name}.main" for name in ("mcp", "qmgr", "smar"
 TOOLS: Final = {
     name: f"meta1g.cli.{name}"
     for name in ("mailq", "qmgrctl", "createmap", "runas", "smconf", "queue", "lookup")
-}
+} | {"dkim-key": "meta1g.cli.dkimkey"}
 
 _USAGE: Final = f"""usage: meta1g PROGRAM [options]
 

@@ -67,7 +67,14 @@ _MATCH = {
     "implicitly_match_detail": "the same, and user@domain matches user+detail@domain, too",
 }
 _FEATURES = {"starttls": "offer STARTTLS", **{flag: FLAGS_NOW[flag] for flag in _OFFERS}}
-_CANONICAL = kinds.enum("simple", "relaxed")
+_FORMS = {"simple": "as it is", "relaxed": "blanks (and line breaks of the header) may change on the way"}
+_CANONICAL = kinds.enum(*_FORMS)
+_METHODS = {
+    "rsa-sha256": "which everybody verifies",
+    "rsa-sha1": "which nobody accepts any more (RFC 8301)",
+    "ed25519-sha256": "short and fast, but not known everywhere (RFC 8463)",
+}
+_METHOD = kinds.enum(*_METHODS)
 
 
 @dataclass(frozen=True)
@@ -82,33 +89,47 @@ class AuthConf:
 
 @dataclass(frozen=True)
 class SignConf:
-    """A DKIM key."""
+    """A DKIM key; see meta1g-dkim-key(8)."""
 
-    keyfile: PathValue | None = opt("keyfile", kinds.PATH, m1="3.10(3.8.1)", help="private key", required=True)
-    domain: str = opt("domain", kinds.DOMAIN, "", m1="3.10(3.8.2)", help="d=", required=True)
-    selector: str = opt("selector", kinds.STRING, "", m1="3.10(3.8.3)", help="s=", required=True)
-    from_: str = opt("from", kinds.STRING, "", m1="3.10(3.8.4)", help="whose From: it signs; default entry without it")
+    keyfile: PathValue | None = opt(
+        "keyfile", kinds.PATH, m1="3.10(3.8.1)", required=True,
+        help="file with the private key (PEM, RSA or Ed25519), which others may not read")
+    domain: str = opt("domain", kinds.DOMAIN, "", m1="3.10(3.8.2)", required=True,
+                      help="the domain that signs, d= in the signature")
+    selector: str = opt("selector", kinds.DOMAIN, "", m1="3.10(3.8.3)", required=True,
+                        help="which of its keys it is, s=: the public key is at SELECTOR._domainkey.DOMAIN")
+    from_: str = opt("from", kinds.STRING, "", m1="3.10(3.8.4)",
+                     help="whose mail it signs: user@domain, domain or .domain of the From field; without it all "
+                          "mail that is in no other section")
+    signature_method: str = opt("signature_method", _METHOD, "", m1="", about=_METHODS,
+                                help="method of this key, if it is another; two sections with the same from and "
+                                     "different methods sign together")
 
 
 @dataclass(frozen=True)
 class DkimConf:
     """DKIM signing."""
 
-    signature_method: str = opt("signature_method", kinds.enum("rsa-sha256", "rsa-sha1"), "rsa-sha256",
-                                m1="3.10(3.1)", help="method")
-    body_canonicalization: str = opt("body_canonicalization", _CANONICAL, "simple", m1="3.10(3.2)", help="of the body")
-    header_canonicalization: str = opt("header_canonicalization", _CANONICAL, "simple", m1="3.10(3.3)",
-                                       help="of the header")
-    ignore_errors: bool = opt("ignore_errors", kinds.BOOLEAN, False, m1="3.10(3.4)", help="accept unsigned then")
-    sign_header: tuple[str, ...] = opt("sign_header", kinds.many(kinds.STRING), (), m1="3.10(3.5)", help="sign these")
-    skip_header: tuple[str, ...] = opt("skip_header", kinds.many(kinds.STRING), (), m1="3.10(3.6)", help="not these")
-    over_sign_headers: tuple[str, ...] = opt("over_sign_headers", kinds.many(kinds.STRING), (), m1="3.10(3.7)",
-                                             help="sign once more than they are there")
+    signature_method: str = opt("signature_method", _METHOD, "rsa-sha256", m1="3.10(3.1)", about=_METHODS,
+                                help="how keys sign")
+    body_canonicalization: str = opt("body_canonicalization", _CANONICAL, "simple", m1="3.10(3.2)", about=_FORMS,
+                                     help="form in which the body is signed")
+    header_canonicalization: str = opt("header_canonicalization", _CANONICAL, "simple", m1="3.10(3.3)", about=_FORMS,
+                                       help="form in which the header is signed")
+    ignore_errors: bool = opt("ignore_errors", kinds.BOOLEAN, False, m1="3.10(3.4)",
+                              help="accept mail that can't be signed; else the client gets an error")
+    sign_header: tuple[str, ...] = opt("sign_header", kinds.many(kinds.STRING), (), m1="3.10(3.5)",
+                                       help="names of fields to sign; default: all")
+    skip_header: tuple[str, ...] = opt("skip_header", kinds.many(kinds.STRING), (), m1="3.10(3.6)",
+                                       help="beginnings of names, with their colon, of fields not to sign")
+    over_sign_headers: tuple[str, ...] = opt(
+        "over_sign_headers", kinds.many(kinds.STRING), (), m1="3.10(3.7)",
+        help="names of fields to sign once more than they are there, so that none can be added")
     sign: tuple[SignConf, ...] = named("sign", SignConf, m1="3.10(3.8)", has_name=False, help="a key")
     total_header_len: int = opt("total_header_len", kinds.size("b", 257, 1 << 30), 1 << 20, m1="8.5(3.1)",
-                                help="header kept in memory")
+                                help="size of a header that can be signed; it is kept in memory")
     header_val_len_max: int = opt("header_val_len_max", kinds.size("b", 257, 1 << 20), 64 << 10, m1="8.5(3.2)",
-                                  help="length of one field")
+                                  help="size of one field that can be signed")
 
 
 @dataclass(frozen=True)
@@ -173,8 +194,8 @@ class SmtpsConf:
     name: str = ""
     auth: AuthConf | None = sub("auth", AuthConf, m1="3.10(1)", planned=True, optional=True, help="AUTH")
     cdb_gid: int | None = opt("CDB_gid", kinds.count(), m1="3.10(2)", help="group of content files, that of SMTPC")
-    dkim_signing: DkimConf | None = sub("DKIM_signing", DkimConf, m1="3.10(3)", planned=True, optional=True,
-                                        help="DKIM signing")
+    dkim_signing: DkimConf | None = sub("DKIM_signing", DkimConf, m1="3.10(3)", optional=True,
+                                        help="sign mail by DKIM (RFC 6376)")
     flags: frozenset[str] = opt("flags", kinds.flags(*_FLAGS, on=_OFFERED), frozenset(_OFFERED), m1="3.10(4), 8.5(2)",
                                 help="features and checks", about=_FLAGS)
     greeting: str = opt("greeting", kinds.STRING, "", m1="3.10(5)", help="text of the greeting")

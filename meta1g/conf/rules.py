@@ -1,15 +1,18 @@
 """Rules that concern several options of a section at once; pure."""
 import dataclasses
-from typing import Any
+import re
+from typing import Any, Final
 
 from meta1g.conf.condition import ConditionError, parse, place
 from meta1g.conf.errors import ConfError, Position
 from meta1g.conf.expression import IDENTIFIERS, STAGES, too_early
 from meta1g.conf.opt_qmgr import QmgrConf
 from meta1g.conf.opt_smar import MAP_OPTIONS, MapConf, SmarConf
-from meta1g.conf.opt_smtps import SmtpsConf
+from meta1g.conf.opt_smtps import DkimConf, SmtpsConf
 from meta1g.conf.parse import Option, Section
 from meta1g.conf.spec import joined
+
+_FIELD_NAME: Final = re.compile(r"[!-9;-~]+:?")  # RFC 5322 3.6.8
 
 
 def check_section(section: Section, conf: Any, errors: list[ConfError]) -> None:
@@ -69,13 +72,38 @@ def _check_dkim(section: Section, conf: SmtpsConf, errors: list[ConfError]) -> N
     if not conf.dkim_signing.sign:  # M1 3.10(3.8)
         errors.append(ConfError(part.at, "DKIM_signing needs at least one section sign",
                                 "add sign { domain = D; selector = S; keyfile = FILE; }"))
-    seen: set[str] = set()
+    seen: set[tuple[str, str]] = set()
     signs = [e for e in part.entries if isinstance(e, Section) and e.keyword.lower() == "sign"]
-    for sign, at in zip(conf.dkim_signing.sign, (e.at for e in signs), strict=True):
-        if sign.from_.lower() in seen:
-            errors.append(ConfError(at, f"two sections sign have {'from ' + sign.from_ if sign.from_ else 'no from'}",
-                                    "all but one need a from of their own (M1 3.10)"))
-        seen.add(sign.from_.lower())
+    for sign, entry in zip(conf.dkim_signing.sign, signs, strict=True):
+        key = sign.from_.lower(), sign.signature_method or conf.dkim_signing.signature_method
+        if key in seen:
+            errors.append(ConfError(
+                entry.at, f"two sections sign have {'from ' + sign.from_ if sign.from_ else 'no from'}",
+                "all but one need a from of their own (M1 3.10)"))
+        seen.add(key)
+        if sign.from_.startswith("@"):
+            errors.append(ConfError(_where(entry, "from"), f"from: expected an address or domain, found {sign.from_}",
+                                    f"write {sign.from_[1:]} (M1 3.10)"))
+    _check_signed(part, conf.dkim_signing, errors)
+
+
+def _check_signed(part: Section, conf: DkimConf, errors: list[ConfError]) -> None:
+    """Names of fields are such, From is signed (RFC 6376 5.4), and what is over-signed is not skipped."""
+    for option in ("sign_header", "skip_header", "over_sign_headers"):
+        for name in getattr(conf, option):
+            if not _FIELD_NAME.fullmatch(name):
+                message = f"{option}: expected names of header fields, found {name}"
+                errors.append(ConfError(_where(part, option), message, 'such as "Subject"'))
+    skipped = tuple(name.lower() for name in conf.skip_header)
+    for name in ("From", *conf.over_sign_headers):
+        if f"{name.lower().removesuffix(':')}:".startswith(skipped):
+            errors.append(ConfError(_where(part, "skip_header"), f"skip_header: {name} can't be left out",
+                                    "From has to be signed (RFC 6376 5.4)" if name == "From" else
+                                    "over_sign_headers has it, too"))
+    names = {name.lower().removesuffix(":") for name in (*conf.sign_header, *conf.over_sign_headers)}
+    if conf.sign_header and "from" not in names:
+        errors.append(ConfError(_where(part, "sign_header"), "sign_header: From is missing",
+                                "it has to be signed (RFC 6376 5.4)"))
 
 
 def _check_smar(section: Section, conf: SmarConf, errors: list[ConfError]) -> None:

@@ -119,6 +119,10 @@ class ContentWriter:
         """Add a piece."""
         self.size += self._disk.append(self._fd, self._temporary, [piece])
 
+    def fill(self, offset: int, octets: bytes) -> None:
+        """Write over octets that were added before."""
+        self._disk.write_at(self._temporary, octets, offset)
+
     def commit(self) -> None:
         """Flush the file, give it its name, flush its folder: then it counts."""
         self._disk.flush(self._fd, self._temporary)

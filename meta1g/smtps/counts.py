@@ -29,6 +29,7 @@ class Counts:
         self.rcpt_refused = 0
         self.rcpt_discarded = 0
         self.octets = 0
+        self.signed = 0
 
     def refuse(self, reply: Reply, *, is_limit: bool) -> None:
         """A session ends with this greeting; `is_limit`: QMGR said so."""
@@ -53,4 +54,5 @@ class Counts:
             "recipients": {
                 "accepted": self.rcpt_accepted, "refused": self.rcpt_refused, "discarded": self.rcpt_discarded},
             "octets": self.octets,
+            "signed": self.signed,
         }

@@ -5,6 +5,8 @@ Rules
     appended to the journal with all others that wait: one write, one flush (design 5).
     A larger one streams into its CDB file, and so does one that is still to come while those in memory
     take CONTENT_IN_MEMORY octets together: slow clients shall not hold more.
+    Room may be left for what is known only when the content is over, a signature: its size must be said before
+    anything can go to the file, where the room is then written over. Until then the content stays in memory.
 """
 from collections.abc import Callable
 from typing import Final
@@ -112,7 +114,29 @@ class Incoming:
         self._small = bytearray()  # pieces too small to be kept each for itself
         self._held = 0
         self._file: ContentWriter | None = None
+        self._room = -1  # which piece it is
+        self._room_offset = 0
+        self._has_open_room = False
         self.size = 0
+
+    def leave_room(self) -> None:
+        """Here comes something that `set_room` and `fill_room` will tell of; once in a message."""
+        self._gather()
+        self._room, self._room_offset, self._has_open_room = len(self._pieces), self.size, True
+        self._pieces.append(b"")
+
+    def set_room(self, size: int) -> None:
+        """The room gets so many octets."""
+        self._pieces[self._room] = bytes(size)
+        self._has_open_room = False
+        self._count(size)
+
+    def fill_room(self, octets: bytes) -> None:
+        """What stands in the room, as many octets as it has. StoreError if the disk refuses."""
+        if self._file is None:
+            self._pieces[self._room] = octets
+        else:
+            self._store.blocking.run(self._file.fill, self._room_offset, octets)
 
     def append(self, piece: bytes) -> None:
         """The next piece; StoreError if the disk refuses."""
@@ -122,11 +146,13 @@ class Incoming:
         else:
             self._gather()
             self._pieces.append(piece)
-        self._held += size
-        self._store.held += size
-        self.size += size
+        self._count(size)
         is_much = self._held > limits.JOURNAL_MESSAGE
-        if is_much or (self._held >= _SMALL and self._store.held > limits.CONTENT_IN_MEMORY):
+        is_full = self._store.held > limits.CONTENT_IN_MEMORY
+        if self._has_open_room:
+            if is_much and is_full:
+                raise StoreError("hold", self._ta, "too much content in memory", is_full=True)
+        elif is_much or (self._held >= _SMALL and is_full):
             self._spill()
 
     def commit(self) -> Content:
@@ -147,6 +173,11 @@ class Incoming:
             self._store.blocking.run(self._file.abort)
             self._file = None
         self._let_go()
+
+    def _count(self, size: int) -> None:
+        self._held += size
+        self._store.held += size
+        self.size += size
 
     def _gather(self) -> None:
         if self._small:

@@ -13,10 +13,11 @@ import os
 import signal
 import socket
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from meta1g import __version__
 from meta1g.mta import logfmt
+from meta1g.mta.errors import MtaError
 from meta1g.proc.start import WORKER, Started, start
 from meta1g.proc.stats import print_stats
 from meta1g.proto.msg_ss import (
@@ -52,6 +53,7 @@ from meta1g.smtps.policy import PolicyFlags
 from meta1g.smtps.session import Session
 from meta1g.smtps.session_conf import Features
 from meta1g.smtps.setting import Setting, greeting_octets
+from meta1g.smtps.signing import Signing
 from meta1g.smtps.wants import wants_of
 from meta1g.smtps.workers import Workers, inherited_sockets
 from meta1g.st.block import Blocking
@@ -64,6 +66,7 @@ if TYPE_CHECKING:
     from meta1g.tls.ends import ServerEnd
     from meta1g.tls.setup import Ends
 
+T = TypeVar("T")
 _TURN_FILE: Final = "smtps/accept.lock"  # in the queue directory, in a folder of this process's user
 _TELL: Final = 1.0  # seconds between two looks at what QMGR does not know yet of our counts
 _REFUSALS: Final = {DISK_SPACE: replies.NO_SPACE, QUEUE_FULL: replies.QUEUE_FULL}
@@ -233,7 +236,8 @@ def setting_of(started: Started, ids: Ids, qmgr: Qmgr, smar: Smar, store: Store)
     """What the sessions need of the configuration and of this process."""
     conf, flags = started.conf, started.conf.flags
     ends = _tls_ends(started)
-    offers = _offers(flags, ends.of_all)
+    end = ends.of_all if ends is not None else None
+    offers = _offers(flags, end)
     options = ServerOptions(
         hostname=started.hostname,
         size_max=conf.message_size_max,
@@ -268,25 +272,42 @@ def setting_of(started: Started, ids: Ids, qmgr: Qmgr, smar: Smar, store: Store)
         proxies=tuple(map(ipaddress.ip_network, conf.proxy_protocol_peers)),
         gate=gate_of(conf.proxy, started.config),
         xclient_peers=tuple(map(ipaddress.ip_network, conf.xclient_peers)),
-        classes={features.name: Features(_offers(flags & features.flags, ends.of_all if "starttls" in features.flags
-                                                 else None), ends.of_class.get(features.name))
+        classes={features.name: Features(_offers(flags & features.flags, end if "starttls" in features.flags else None),
+                                         ends.of_class.get(features.name) if ends is not None else None)
                  for features in conf.session_features},
-        tls=ends.of_all, is_tls_first="smtps" in flags,
+        tls=end, is_tls_first="smtps" in flags,
         tls_violation=conf.tls.violation if conf.tls is not None else "permfail",
         checks=read_checks(conf.check),
+        signing=_signing(started),
     )
 
 
-def _tls_ends(started: Started) -> "Ends":
-    """TLS as the configuration has it; ends the process if that can't be, which a restart would not mend."""
-    from meta1g.tls.keys import TlsError  # noqa: PLC0415 - loads OpenSSL
-    from meta1g.tls.setup import server_ends  # noqa: PLC0415
-
+def _tls_ends(started: Started) -> "Ends | None":
     conf = started.conf
+    if conf.tls is None:
+        return None
+    from meta1g.tls.setup import server_ends  # noqa: PLC0415 - loads OpenSSL
+
+    return _or_end(started, "tls", lambda: server_ends(conf.tls, conf.session_features, started.config.map_path))
+
+
+def _signing(started: Started) -> Signing | None:
+    conf = started.conf.dkim_signing
+    if conf is None:
+        return None
+    from meta1g.smtps.keyfiles import read_signing  # noqa: PLC0415 - loads OpenSSL
+
+    if "rsa-sha1" in {conf.signature_method, *(section.signature_method for section in conf.sign)}:
+        started.log.warning("func=smtps, option=signature_method rsa-sha1, status=no verifier accepts it (RFC 8301)")
+    return _or_end(started, "DKIM_signing", lambda: read_signing(conf, started.config))
+
+
+def _or_end(started: Started, option: str, make: Callable[[], T]) -> T:
+    """What the files of an option make; ends the process if they can't be used, which a restart would not mend."""
     try:
-        return server_ends(conf.tls, conf.session_features, started.config.map_path)
-    except TlsError as error:
-        started.log.error(f"func=smtps, option=tls, status={logfmt.clean(str(error))}")
+        return make()
+    except MtaError as error:
+        started.log.error(f"func=smtps, option={option}, status={logfmt.clean(error)}")
         started.log.flush()
         raise SystemExit(os.EX_CONFIG) from None
 

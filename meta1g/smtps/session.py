@@ -9,6 +9,7 @@ from meta1g.mta import addr, logfmt
 from meta1g.mta.errors import LinkDown, RemoteProtocolError, StoreError
 from meta1g.mta.reply import Reply
 from meta1g.proc.log import DETAIL, SESSION
+from meta1g.proto.dkim.fields import Unsignable
 from meta1g.proto.msg_ar import (
     Action,
     CheckCert,
@@ -20,7 +21,7 @@ from meta1g.proto.msg_ar import (
     Verdict,
     Want,
 )
-from meta1g.proto.msg_ss import Rcpt, TaCommit
+from meta1g.proto.msg_ss import Rcpt
 from meta1g.proto.smtp import replies
 from meta1g.proto.smtp.events import (
     Chunk,
@@ -39,13 +40,13 @@ from meta1g.proto.smtp.server import SmtpServer
 from meta1g.proto.smtp.tally import Tally
 from meta1g.smtps import behind, session_conf
 from meta1g.smtps.check import SessionChecks
-from meta1g.smtps.incoming import Incoming
 from meta1g.smtps.pace import Pace
 from meta1g.smtps.policy import Decision, Policy, rejection
 from meta1g.smtps.secure import Security
 from meta1g.smtps.session_conf import NOTHING, Features, Wishes
-from meta1g.smtps.setting import Setting, is_in
-from meta1g.smtps.trace import Client, HeaderScanner, received
+from meta1g.smtps.setting import Setting, client_ip_of, is_in
+from meta1g.smtps.trace import Client, received
+from meta1g.smtps.transaction import Transaction
 from meta1g.st.netfd import NetFd
 from meta1g.st.sched import Interrupted, TimedOut, give_way, now
 
@@ -55,26 +56,6 @@ if TYPE_CHECKING:
 _READ_COMMANDS = 4096  # octets at once: a batch of pipelined commands that is larger lets others in between
 _READ_CONTENT = 64 * 1024
 _BURST = 32  # commands or pieces of content in a row, 1 or 2 ms of work: then others have their turn
-
-
-class Transaction:
-    """An envelope while it is being received."""
-
-    def __init__(self, ta: str, asked: MailAsked) -> None:
-        self.ta = ta
-        self.mail = asked.address
-        self.params = asked.params
-        self.rcpts: list[Rcpt] = []
-        self.incoming: Incoming | None = None
-        self.scanner = HeaderScanner()
-        self.error: Reply | None = None
-        self.greylisted: Reply | None = None  # to be said at DATA
-        self.needs_utf8 = False
-
-    @property
-    def is_ascii(self) -> bool:
-        """Whether no address in it needs SMTPUTF8."""
-        return self.mail.isascii() and all(rcpt.address.isascii() for rcpt in self.rcpts)
 
 
 class Session:
@@ -87,7 +68,7 @@ class Session:
         self._machine = SmtpServer(setting.options, Tally(setting.tally_limits))
         self._policy = Policy(setting.policy_flags)
         self._pace = Pace(setting.io_timeout, setting.session_time_max, setting.data_rate_min, now())
-        self._ip = _client_ip(netfd)
+        self._ip = client_ip_of(netfd)
         self._machine.is_trusted = is_in(self._ip, setting.xclient_peers)
         self._security = Security(setting.tls, setting.tls_violation, setting.log)
         self._checks = SessionChecks(setting.checks, setting.log, setting.options.hostname)
@@ -161,7 +142,8 @@ class Session:
             is_limit = refusal is not None
         if refusal is None and is_late:
             refusal = self._check_client(name_said)
-        if refusal is None and not setting.allows_early_data and self._has_early_input:
+        if refusal is None and not setting.allows_early_data and (
+                self._machine.has_input or self._netfd.has_input()):
             refusal = replies.EARLY_TALKER
         name = self._client_name or ("" if setting.policy_flags.use_access else "Hostname_Not_Determined")
         stat = refusal or 0
@@ -229,10 +211,6 @@ class Session:
         if not may_relay and security.asks_access_map:
             may_relay = self._set.smar.ask(CheckCert(facts.issuer, facts.subject)).action == Action.RELAY
         self._policy.is_authenticated = may_relay
-
-    @property
-    def _has_early_input(self) -> bool:
-        return self._machine.has_input or self._netfd.has_input()
 
     def _dialog(self) -> str:
         machine, timeout, pace = self._machine, self._set.io_timeout, self._pace
@@ -426,45 +404,35 @@ class Session:
         if refusal is not None:
             setting.counts.ta_refused += 1
             return refusal
-        ta.incoming = Incoming(setting.store, ta.ta)
         helo = self._machine.helo
         client = Client(helo.name if helo else b"", self._client_name, self._ip, self._security.facts)
-        date = setting.dates.text(time.time())
-        ta.incoming.append(received(
-            client, setting.options.hostname, __version__, self._machine.protocol, ta.ta, date))
+        field = received(client, setting.options.hostname, __version__, self._machine.protocol, ta.ta,
+                         setting.dates.text(time.time()))
+        ta.begin(setting.store, field, setting.signing)
         return replies.START_DATA
 
     def _on_chunk(self, octets: bytes) -> None:
         ta = self._ta
-        assert ta is not None and ta.incoming is not None
+        assert ta is not None
         if ta.error is not None:
             return
-        ta.scanner.feed(octets)
         try:
-            ta.incoming.append(octets)
+            ta.take(octets)
         except StoreError as error:
             ta.error = self._store_trouble(error)
 
     def _on_end(self, end: ContentEnd) -> Reply:
         ta = self._ta
-        assert ta is not None and ta.incoming is not None
-        facts = ta.scanner.facts()
-        ta.needs_utf8 = ta.params.is_utf8 and not (facts.is_ascii and ta.is_ascii)
-        reply = end.fault or ta.error
-        if reply is None and ta.scanner.is_too_large:
-            reply = replies.HEADER_TOO_LARGE
-        if reply is None and facts.hops > self._set.hops_max:
-            reply = replies.TOO_MANY_HOPS
-        if reply is None:
-            reply = self._checks.on_end(end.size, facts.hops, facts.message_id)
-        if reply is None:
-            reply = self._commit(ta, end, facts.hops)
+        assert ta is not None
+        facts = ta.facts()
+        reply = (ta.fault(end, facts, self._set.hops_max)
+                 or self._checks.on_end(end.size, facts.hops, facts.message_id) or self._commit(ta, end))
         if not reply.is_positive:
             self._set.counts.ta_refused += 1
         self._log(ta=ta.ta, msgid=facts.message_id or None, size=end.size, stat=_stat(reply))
         return reply
 
-    def _commit(self, ta: Transaction, end: ContentEnd, hops: int) -> Reply:
+    def _commit(self, ta: Transaction, end: ContentEnd) -> Reply:
         assert ta.incoming is not None
         accepted = Reply(250, "2.0.0", f"Ok, id {ta.ta}")
         counts = self._set.counts
@@ -475,12 +443,13 @@ class Session:
             return accepted
         now = time.time()
         try:
+            refusal = self._sign(ta)
+            if refusal is not None:
+                return refusal
             content = ta.incoming.commit()
         except StoreError as error:
             return self._store_trouble(error)
-        ack = self._set.qmgr.commit(TaCommit(
-            now, hops, content.length, end.is_8bit, ta.needs_utf8, self._se, ta.ta, self._ip, ta.mail,
-            ta.params.onward, tuple(ta.rcpts), (content,)))
+        ack = self._set.qmgr.commit(ta.message(self._se, self._ip, now, end, content))
         self._set.store.release(content)
         if ack.code:
             # If the answer was lost QMGR may have the envelope, so the content stays for it to judge.
@@ -489,14 +458,29 @@ class Session:
         ta.incoming = None
         return accepted
 
+    def _sign(self, ta: Transaction) -> Reply | None:
+        """Write the signatures; the reply if the mail can't be signed and must be (M1 3.10(3.4)). StoreError."""
+        setting = self._set
+        try:
+            ta.sign()
+        except Unsignable as error:
+            self._log(ta=ta.ta, status="not signed", reason=error)
+            return None if setting.signing is None or setting.signing.ignores_errors else error.reply
+        signatories = ta.signer.who if ta.signer is not None else ()
+        setting.counts.signed += bool(signatories)
+        for who in signatories if setting.log.wants(DETAIL) else ():
+            setting.log.write(logfmt.fields(
+                ss_se=self._se, ss_ta=ta.ta, dkim=who.method, domain=who.domain, selector=who.selector), DETAIL)
+        return None
+
     def _store_trouble(self, error: StoreError) -> Reply:
         self._set.log.error(f"func=smtps, ss_se={self._se}, status={logfmt.clean(error)}")
         return replies.NO_SPACE if error.is_full else replies.LOCAL_ERROR
 
     def _drop_transaction(self) -> None:
         ta, self._ta = self._ta, None
-        if ta is not None and ta.incoming is not None:
-            ta.incoming.abort()
+        if ta is not None:
+            ta.abort()
 
     def _last_words(self, reply: Reply) -> str:
         self._machine.close(reply._replace(code=421) if reply.is_temporary else reply)
@@ -513,11 +497,3 @@ class Session:
 
 def _stat(reply: Reply) -> object:
     return 0 if reply.is_positive else reply
-
-
-def _client_ip(netfd: NetFd) -> str:
-    peer = netfd.peer
-    if not isinstance(peer, tuple):
-        return "local"
-    ip = str(peer[0])
-    return ip[7:] if ip.startswith("::ffff:") and "." in ip else ip

@@ -15,7 +15,9 @@ from meta1g.smtps.incoming import Store
 from meta1g.smtps.peers import Ids, Qmgr, Smar
 from meta1g.smtps.policy import PolicyFlags
 from meta1g.smtps.session_conf import Features
+from meta1g.smtps.signing import Signing
 from meta1g.smtps.trace import DateClock
+from meta1g.st.netfd import NetFd
 
 if TYPE_CHECKING:
     from meta1g.tls.ends import ServerEnd
@@ -53,11 +55,21 @@ class Setting:
     tls: "ServerEnd | None" = None
     is_tls_first: bool = False  # before the greeting (RFC 8314)
     tls_violation: str = "permfail"  # of requirements, unless they say so themselves
+    signing: Signing | None = None
     checks: Checks = field(default_factory=dict)
     dates: DateClock = field(default_factory=DateClock)
     is_stopping: bool = False
     refusal: Reply | None = None
     counts: Counts = field(default_factory=Counts)
+
+
+def client_ip_of(netfd: NetFd) -> str:
+    """The address of who connected, `local` for a Unix socket."""
+    peer = netfd.peer
+    if not isinstance(peer, tuple):
+        return "local"
+    ip = str(peer[0])
+    return ip[7:] if ip.startswith("::ffff:") and "." in ip else ip
 
 
 def is_in(ip: str, nets: tuple[Net, ...]) -> bool:

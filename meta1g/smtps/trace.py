@@ -58,27 +58,42 @@ class HeaderFacts(NamedTuple):
 
 
 class HeaderScanner:
-    """Looks at a message's header while its pieces pass by."""
+    """Looks at a message's header, of at most `size_max` octets, while its pieces pass by."""
 
-    __slots__ = ("_is_over", "_seen", "is_too_large")
+    __slots__ = ("_seen", "_size_max", "is_over", "is_too_large")
 
-    def __init__(self) -> None:
+    def __init__(self, size_max: int = limits.HEADER_SECTION) -> None:
         self._seen = bytearray()
-        self._is_over = False
+        self._size_max = size_max
+        self.is_over = False
         self.is_too_large = False
 
-    def feed(self, piece: bytes) -> None:
-        """The next piece of content."""
-        if self._is_over:
-            return
+    def feed(self, piece: bytes) -> bytes:
+        """The next piece of content; what of it belongs to the body."""
+        if self.is_over:
+            return piece
         looked_at = max(len(self._seen) - 3, 0)  # a header may come octet by octet
         self._seen += piece
         end = 0 if self._seen.startswith(b"\r\n") else self._seen.find(b"\r\n\r\n", looked_at)
+        body = b""
         if end >= 0:
-            self._is_over = True
+            self.is_over = True
+            begin = end + (4 if end else 2)
+            body = bytes(self._seen[begin:])
             del self._seen[end + 2:]
-        elif len(self._seen) > limits.HEADER_SECTION:
-            self._is_over = self.is_too_large = True
+        elif len(self._seen) > self._size_max:
+            self.is_over = self.is_too_large = True
+        return body
+
+    @property
+    def size(self) -> int:
+        """Octets of the header so far."""
+        return len(self._seen)
+
+    @property
+    def header(self) -> bytes:
+        """The header as it came, without the empty line behind it."""
+        return b"" if self._seen == b"\r\n" else bytes(self._seen)
 
     def facts(self) -> HeaderFacts:
         """What the header said."""

@@ -12,12 +12,12 @@ from OpenSSL import SSL
 
 from meta1g.conf.opt_tls import TlsConf
 from meta1g.mta import tls
+from meta1g.mta.errors import MtaError
 from meta1g.mta.tls import TlsFacts
 from meta1g.st.netfd import NetFd
 from meta1g.st.sched import now
 from meta1g.tls import context, keys
 from meta1g.tls.context import PathOf
-from meta1g.tls.keys import TlsError
 from meta1g.tls.stream import TlsFd, shake_hands
 
 LOOK: Final = 10.0  # seconds
@@ -76,7 +76,7 @@ class _End:
         self._stamp = stamp
         try:
             self._context = self._make(self.conf, self._path_of)
-        except TlsError as error:
+        except MtaError as error:
             return str(error)
         self._forget()
         return ""

@@ -1,6 +1,4 @@
 """Certificates and private keys in PEM files (M1 11.1, 11.2)."""
-import os
-import stat
 from typing import NamedTuple
 
 from cryptography import x509
@@ -9,12 +7,15 @@ from cryptography.hazmat.primitives.asymmetric import dsa, ec, ed448, ed25519, r
 from cryptography.hazmat.primitives.serialization import load_pem_private_key
 from OpenSSL import SSL
 
+from meta1g.mta.errors import MtaError
+from meta1g.shim.secretfile import read_secret
+
 Key = (rsa.RSAPrivateKey | ec.EllipticCurvePrivateKey | dsa.DSAPrivateKey | ed25519.Ed25519PrivateKey
        | ed448.Ed448PrivateKey)
 _SIZE_MAX = 1 << 20  # octets of a file with certificates or a key
 
 
-class TlsError(Exception):
+class TlsError(MtaError):
     """TLS can't be set up: the text names the file or option and the remedy."""
 
 
@@ -46,10 +47,10 @@ def certificates(path: str) -> list[x509.Certificate]:
 
 
 def private_key(path: str) -> Key:
-    """The key in a PEM file that no others may read; TlsError."""
-    check_secret(path)
+    """The key in a PEM file that no others may read; TlsError, SecretError."""
+    octets = read_secret(path, is_shared=True)
     try:
-        found = load_pem_private_key(read(path), None)
+        found = load_pem_private_key(octets, None)
     except (ValueError, TypeError, UnsupportedAlgorithm) as error:
         raise TlsError(f"{path}: no private key in PEM form without a passphrase ({error})") from None
     if not isinstance(found, Key):
@@ -57,20 +58,8 @@ def private_key(path: str) -> Key:
     return found
 
 
-def check_secret(path: str) -> None:
-    """TlsError unless only a file's owner and group can read it."""
-    try:
-        mode = os.stat(path).st_mode
-    except OSError as error:
-        raise TlsError(f"{path}: {error.strerror}") from None
-    if not stat.S_ISREG(mode):
-        raise TlsError(f"{path}: not a file")
-    if mode & 0o007:
-        raise TlsError(f"{path}: everybody may use this key (mode {stat.S_IMODE(mode):04o}): chmod o= {path}")
-
-
 def use(context: SSL.Context, pair: Pair, *, with_chain: bool) -> None:
-    """Give a context a certificate and its key, with the rest of the certificate's file as chain; TlsError."""
+    """Give a context a certificate and its key, with the rest of its file as chain; TlsError, SecretError."""
     chain = certificates(pair.cert)
     try:
         if with_chain:

@@ -14,21 +14,19 @@ _OF_A_CLASS: Final = ("cert_file", "key_file", "flags", "options", "cipherlist",
 
 
 class Ends(NamedTuple):
-    """The end for all sessions, None without TLS, and those of classes of session features that have their own."""
+    """The end for all sessions, and those of classes of session features that have their own."""
 
-    of_all: ServerEnd | None
+    of_all: ServerEnd
     of_class: Mapping[str, ServerEnd]
 
     def warnings(self) -> list[str]:
         """Files of certificates that will end soon, or have ended."""
-        found = [end for end in (self.of_all, *self.of_class.values()) if end is not None]
-        return sorted({path for end in found for path in end.expiring(time.time() + _WARN)})
+        before = time.time() + _WARN
+        return sorted({path for end in (self.of_all, *self.of_class.values()) for path in end.expiring(before)})
 
 
-def server_ends(conf: TlsConf | None, features: Iterable[Any], path_of: PathOf) -> Ends:
+def server_ends(conf: TlsConf, features: Iterable[Any], path_of: PathOf) -> Ends:
     """What a server's section tls and its session_features say; TlsError."""
-    if conf is None:
-        return Ends(None, {})
     return Ends(ServerEnd(conf, path_of), _of_classes(conf, features, path_of, ServerEnd))
 
 

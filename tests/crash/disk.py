@@ -13,14 +13,16 @@ class Stopped(Exception):
 class FakeDisk:
     """The interface of `shim.safeio.Disk`.
 
-    Each file has its octets, how many of them are flushed and where each write behind them begins; each folder
-    its entries as they are and as they are on stable storage. `stop_at` is the number of the call that never returns.
+    Each file has its octets, how many of them are flushed, where each write behind them begins and what was written
+    over since; each folder its entries as they are and as they are on stable storage. `stop_at` is the number of the
+    call that never returns.
     """
 
     def __init__(self) -> None:
         self.data: dict[int, bytearray] = {}
         self.flushed: dict[int, int] = {}
         self.writes: dict[int, list[int]] = {}
+        self.covered: dict[int, list[tuple[int, bytes]]] = {}  # place and octets
         self.entries: dict[str, int] = {}
         self.stable: dict[str, int] = {}
         self.fds: dict[int, int] = {}
@@ -56,7 +58,8 @@ class FakeDisk:
             if inode is None:
                 continue
             after.entries[path] = after.stable[path] = inode
-            after._inode(inode, self._left(inode, keep) if luck is None else self._luckily_left(inode, luck))
+            left = self._left(inode, keep) if luck is None else self._luckily_left(inode, luck)
+            after._inode(inode, self._uncovered(inode, left, keep, luck))
             after.flushed[inode] = len(after.data[inode])
         return after
 
@@ -76,8 +79,15 @@ class FakeDisk:
         last = max([begin for begin in begins if begin < len(found)], default=len(found))
         return found[: last + int((len(found) - last) * luck.choice([1.0, luck.random()]))]
 
+    def _uncovered(self, inode: int, left: bytearray, keep: float, luck: random.Random | None) -> bytearray:
+        """Without what was written over and not flushed, or with some of it."""
+        for offset, octets in reversed(self.covered[inode]):
+            if offset < len(left) and (keep < 1.0 if luck is None else luck.random() < 0.5):
+                left[offset : offset + len(octets)] = octets[: len(left) - offset]
+        return left
+
     def _inode(self, inode: int, data: bytearray) -> None:
-        self.data[inode], self.flushed[inode], self.writes[inode] = data, 0, []
+        self.data[inode], self.flushed[inode], self.writes[inode], self.covered[inode] = data, 0, [], []
 
     def survive(self) -> "FakeDisk":
         """The disk after a kill: the page cache has everything, and what was not flushed still is not."""
@@ -103,10 +113,19 @@ class FakeDisk:
         self.data[fd] += octets[len(octets) // 2:]
         return len(octets)
 
+    def write_at(self, path: str, octets: bytes, offset: int) -> None:
+        inode = self.entries[path]
+        half = len(octets) // 2
+        for part, at in ((octets[:half], offset), (octets[half:], offset + half)):
+            self.covered[inode].append((at, bytes(self.data[inode][at : at + len(part)])))
+            self.data[inode][at : at + len(part)] = part
+            if at == offset:
+                self.count(path)
+
     def flush(self, fd: int, path: str) -> None:
         self.count(path)
         if not self.ignores("flush", path):
-            self.flushed[fd], self.writes[fd] = len(self.data[fd]), []
+            self.flushed[fd], self.writes[fd], self.covered[fd] = len(self.data[fd]), [], []
 
     def flush_folder(self, path: str) -> None:
         self.count(path)

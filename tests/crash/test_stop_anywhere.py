@@ -60,7 +60,10 @@ class Run:
             ta = ss_id(number, 0)
             if number == LARGE:
                 writer = cdb.writer(ta)
-                writer.append(content_of(number))
+                head = content_of(number)[:100]
+                writer.append(bytes(len(head)))
+                writer.append(content_of(number)[len(head):])
+                writer.fill(0, head)  # as a signature that is known last
                 writer.commit()
                 place = Content(0, writer.size, "")
             else:

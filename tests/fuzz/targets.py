@@ -3,7 +3,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Final
 
-from tests.fuzz import on_parsers, on_server
+from tests.fuzz import on_parsers, on_server, on_signing
 from tests.lib import transcript
 
 CORPUS: Final = Path(__file__).parent / "corpus"
@@ -13,7 +13,8 @@ TARGETS: Final[dict[str, Callable[[bytes], None]]] = {
     "chunks": on_parsers.chunks, "header": on_parsers.header, "command": on_parsers.command,
     "parameters": on_parsers.parameters, "proxy": on_parsers.proxy, "xclient": on_parsers.xclient,
     "smtpp": on_parsers.smtpp,
-    "condition": on_parsers.condition, "regex": on_parsers.regex,
+    "condition": on_parsers.condition, "regex": on_parsers.regex, "signed": on_signing.signed,
+    "author": on_signing.author,
 }
 _CONTENT: Final = (b"\0", b"\1", b"\r\n.\r\n", b"\r\n", b"\r", b"\n", b".", b"x")
 WORDS: Final[dict[str, tuple[bytes, ...]]] = {
@@ -52,6 +53,8 @@ WORDS: Final[dict[str, tuple[bytes, ...]]] = {
         b"\0" * 5, b"mail ", b"hops ", b"== ", b"=~ ", b"1 ", b'"a" ', b"&& ", b"|| ", b"! ", b"( ", b") ", b"/ ",
         b"- ", b"* ",
         b"strcmp", b"match", b", ", b"< ", b"message_size ", b"rcpt ", b"/*", b"*/", b"9223372036854775807 "),
+    "signed": (*_CONTENT, b"\2", b"\3", b"From: a@b\r\n", b"Subject:", b" ", b"\t", b":", b"\r\n\r\n", b"\xe4"),
+    "author": (b"a", b"@", b".", b"<", b">", b'"', b"\\", b"(", b")", b",", b";", b":", b" ", b"\r\n ", b"\xc3\xa4"),
     "regex": (
         b"\0", b"\1", b"a", b"(", b")", b"|", b"*", b"+", b"{2,3}", b"[", b"]", b"^", b"$", b"\\", b"[:alpha:]",
         b"[.", b".]", b"-",

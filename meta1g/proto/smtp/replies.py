@@ -51,6 +51,10 @@ TOO_MANY_HOPS: Final = Reply(554, "5.4.6", "Too many hops, this looks like a mai
 BARE_LINE_END: Final = Reply(554, "5.6.0", "Message contains a bare CR or LF, lines must end in CRLF")
 CONTENT_LINE_TOO_LONG: Final = Reply(554, "5.6.0", "Message contains a line that is too long")
 HEADER_TOO_LARGE: Final = Reply(554, "5.6.0", "Message header is larger than allowed")
+HEADER_MALFORMED: Final = Reply(554, "5.6.0", "Message header has a line that is no field and can't be signed")
+FIELD_TOO_LONG: Final = Reply(554, "5.6.0", "Message header has a field that is longer than allowed")
+TOO_MANY_FIELDS: Final = Reply(554, "5.6.0", "Message header has too many fields to be signed")
+TWO_FROM: Final = Reply(554, "5.6.0", "Message has more than one From field and can't be signed")
 
 TOO_MANY_RCPTS: Final = Reply(452, "4.5.3", "Too many recipients in this transaction")
 TOO_MANY_RCPTS_SESSION: Final = Reply(452, "4.5.3", "Too many recipients in this session")

@@ -80,6 +80,7 @@ class SmtpServer:
         self._mail = MailParams()
         self._rcpts_tried = 0
         self.helo: Helo | None = None
+        self.is_tls = False
         self.is_trusted = False  # may say XCLIENT and XFORWARD
 
     @property

@@ -23,7 +23,7 @@ def smconf(*arguments: object) -> Result:
 def test_right_file() -> None:
     done = smconf(GOOD)
     assert (done.exit_code, done.stdout) == (0, f"{GOOD}: ok\n")
-    assert f"{GOOD}: warning: MSA: DKIM_signing has no effect in this version" in done.stderr.splitlines()
+    assert f"{GOOD}: warning: MSA: auth has no effect in this version" in done.stderr.splitlines()
 
 
 def test_wrong_file() -> None:

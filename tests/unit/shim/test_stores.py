@@ -52,6 +52,25 @@ def test_content_file(base: str) -> None:
         cdb.path("../../etc/passwd")
 
 
+def test_content_written_over(base: str) -> None:
+    """Room that was left in front is filled last, wherever the file's end is."""
+    cdb = ContentDb(Disk(), base)
+    writer = cdb.writer(TA)
+    for piece in (b"one\r\n", bytes(5), b"three\r\n"):
+        writer.append(piece)
+    writer.fill(5, b"two\r\n")
+    writer.append(b"four\r\n")
+    writer.commit()
+    assert b"".join(cdb.pieces(TA, Content(0, writer.size, ""))) == b"one\r\ntwo\r\nthree\r\nfour\r\n"
+    os.mkdir(f"{base}B/{ss_id(0x1B, 0)}.new")
+    with pytest.raises(StoreError, match="create"):
+        cdb.writer(ss_id(0x1B, 0))
+    other = cdb.writer(ss_id(0x1C, 0))
+    os.unlink(f"{base}C/{ss_id(0x1C, 0)}.new")
+    with pytest.raises(StoreError, match=r"write .*No such file"):
+        other.fill(0, b"x")
+
+
 def test_abandoned_file_is_swept(base: str) -> None:
     cdb = ContentDb(Disk(), base)
     cdb.writer(TA).append(b"x")

@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 
 from meta1g.mta import limits
+from meta1g.mta.errors import StoreError
 from meta1g.shim.cdb import ContentDb
 from meta1g.shim.journal import JournalWriter
 from meta1g.smtps.incoming import Incoming, Store
@@ -64,6 +65,46 @@ def test_content_of_all_sessions_in_memory_is_bounded(store: Store, disk: Any, m
         place = incoming.commit()
         assert b"".join(ContentDb(disk, "").pieces(ta(number), place)) == b"x" * 50_000
     assert store.held == 0
+
+
+@pytest.mark.parametrize("size", [10, limits.JOURNAL_MESSAGE + 1])
+@pytest.mark.parametrize("room", [0, 7])
+def test_room_is_filled_last(store: Store, disk: Any, size: int, room: int) -> None:
+    incoming = Incoming(store, ta(0))
+    incoming.append(b"first")
+    incoming.leave_room()
+    incoming.append(b"second")
+    incoming.set_room(room)
+    incoming.append(b"x" * size)
+    incoming.append(b"last")
+    if room:
+        incoming.fill_room(b"between")
+    place = incoming.commit()
+    assert (place.segment == "") is (size > limits.JOURNAL_MESSAGE)
+    assert place.length == incoming.size
+    assert b"".join(ContentDb(disk, "").pieces(ta(0), place)) == (
+        b"first" + b"between"[:room] + b"second" + b"x" * size + b"last")
+    assert store.held == 0
+
+
+def test_open_room_keeps_content_in_memory(store: Store, disk: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(limits, "JOURNAL_MESSAGE", 50_000)
+    monkeypatch.setattr(limits, "CONTENT_IN_MEMORY", 100_000)
+    incoming, other = Incoming(store, ta(0)), Incoming(store, ta(1))
+    for content in (incoming, other):
+        content.leave_room()
+        content.append(b"x" * 60_000 if content is incoming else b"y")
+    assert store.held == 60_001
+    other.append(b"x" * 45_000)  # all together are too many, but this one is small
+    with pytest.raises(StoreError, match="too much content") as caught:
+        other.append(b"x" * 10_000)
+    assert caught.value.is_full
+    other.abort()
+    incoming.set_room(3)
+    incoming.append(b"z")
+    assert store.held == 0
+    incoming.fill_room(b"abc")
+    assert b"".join(ContentDb(disk, "").pieces(ta(0), incoming.commit())) == b"abc" + b"x" * 60_000 + b"z"
 
 
 def test_header_octet_by_octet_costs_its_length_only() -> None:

@@ -9,12 +9,12 @@ import pytest
 
 from meta1g.conf.kinds import PathValue
 from meta1g.conf.opt_tls import DhConf, TlsConf
+from meta1g.mta.errors import MtaError
 from meta1g.mta.tls import FAIL, NO, NOT, OK, TlsFacts
 from meta1g.st.netfd import NetFd
 from meta1g.st.sched import Slot, TimedOut, spawn
 from meta1g.tls import ends
 from meta1g.tls.ends import ClientEnd, Peer, ServerEnd
-from meta1g.tls.keys import TlsError
 from meta1g.tls.stream import HandshakeFailed, TlsFd
 from tests.lib.certs import revoked, sign
 
@@ -228,7 +228,7 @@ def write(name: str, text: bytes, mode: int = 0o600) -> Callable[[Path], None]:
 
 
 @pytest.mark.parametrize(("change", "more", "message"), [
-    (write("server.key", b"x", 0o644), {}, "chmod o= "),
+    (write("server.key", b"x", 0o644), {}, "makes it no secret; chmod 640"),
     (write("server.key", b"junk"), {}, "no private key in PEM"),
     (write("server.pem", b"junk"), {}, "no certificate in PEM"),
     (lambda folder: None, {"key_file": None}, "is missing"),
@@ -251,5 +251,5 @@ def test_what_is_wrong_is_named(tmp_path: Path, change: Callable[[Path], Any], m
     for key, value in more.items():
         is_path = isinstance(value, str) and key.endswith(("_file", "_directory"))
         given = TlsConf(**{**vars(given), key: PathValue(str(tmp_path / value)) if is_path else value})
-    with pytest.raises(TlsError, match=message):
+    with pytest.raises(MtaError, match=message):
         ServerEnd(given, lambda value: str(tmp_path / value.text))

@@ -1,0 +1,47 @@
+"""Whether servers will be able to use the keys that the configuration names, before they are told to."""
+import contextlib
+import os
+from collections.abc import Iterator
+
+from meta1g.conf.load import Config
+from meta1g.conf.opt_smtps import SmtpsConf
+from meta1g.mcp.spawn import account
+from meta1g.mta.errors import MtaError
+
+
+def check_keys(config: Config) -> list[str]:
+    """What is wrong with keys of DKIM, as each server's user sees them; one line for each section."""
+    found = []
+    for service in config.services:
+        conf = service.conf
+        if not isinstance(conf, SmtpsConf) or conf.dkim_signing is None:
+            continue
+        from meta1g.smtps.keyfiles import read_signing  # noqa: PLC0415 - loads OpenSSL
+
+        try:
+            with contextlib.chdir(config.queue_directory), _running_as(service.mcp.user, service.mcp.group):
+                read_signing(conf.dkim_signing, config)
+        except (MtaError, OSError) as error:
+            found.append(f"section {service.label}: {error}")
+        except KeyError:
+            continue  # MCP says which account is not there; who is not root can't look with another one's eyes
+    return found
+
+
+@contextlib.contextmanager
+def _running_as(user: str, group: str) -> Iterator[None]:
+    """Have this account's rights meanwhile, if root may. KeyError."""
+    who = account(user, group)
+    if who is None:
+        yield
+        return
+    gid, groups = os.getegid(), os.getgroups()
+    os.setgroups(list(who.groups))
+    os.setegid(who.gid)
+    os.seteuid(who.uid)
+    try:
+        yield
+    finally:
+        os.seteuid(0)
+        os.setegid(gid)
+        os.setgroups(groups)

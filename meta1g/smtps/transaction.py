@@ -1,0 +1,70 @@
+"""A transaction while it is being received: its envelope, and where its content goes."""
+from meta1g.mta import limits
+from meta1g.mta.reply import Reply
+from meta1g.proto.msg_ss import Content, Rcpt, TaCommit
+from meta1g.proto.smtp import replies
+from meta1g.proto.smtp.events import ContentEnd, MailAsked
+from meta1g.smtps.incoming import Incoming, Store
+from meta1g.smtps.signing import MessageSigner, Signing
+from meta1g.smtps.trace import HeaderFacts, HeaderScanner
+
+
+class Transaction:
+    """The envelope so far; `error` is what the content is answered with if it could not be stored."""
+
+    def __init__(self, ta: str, asked: MailAsked) -> None:
+        self.ta = ta
+        self.mail = asked.address
+        self.params = asked.params
+        self.rcpts: list[Rcpt] = []
+        self.incoming: Incoming | None = None
+        self.signer: MessageSigner | None = None
+        self.error: Reply | None = None
+        self.greylisted: Reply | None = None  # to be said at DATA
+        self._scanner = HeaderScanner()
+
+    def begin(self, store: Store, received: bytes, signing: Signing | None) -> None:
+        """Content comes behind our own field Received."""
+        self.incoming = Incoming(store, self.ta)
+        self.incoming.append(received)
+        if signing is not None:
+            self.signer = MessageSigner(signing, self.incoming)
+            self._scanner = HeaderScanner(max(limits.HEADER_SECTION, signing.header_max))
+
+    def take(self, octets: bytes) -> None:
+        """A piece of content; StoreError."""
+        assert self.incoming is not None
+        body = self._scanner.feed(octets)
+        if self.signer is not None:
+            self.signer.take(self._scanner, body)
+        self.incoming.append(octets)
+
+    def facts(self) -> HeaderFacts:
+        """What the header said."""
+        return self._scanner.facts()
+
+    def fault(self, end: ContentEnd, facts: HeaderFacts, hops_max: int) -> Reply | None:
+        """Why the content can't be accepted."""
+        if end.fault is not None or self.error is not None:
+            return end.fault or self.error
+        if self._scanner.is_too_large:
+            return replies.HEADER_TOO_LARGE
+        return replies.TOO_MANY_HOPS if facts.hops > hops_max else None
+
+    def sign(self) -> None:
+        """Put the signatures in front. Unsignable, StoreError."""
+        if self.signer is not None:
+            self.signer.finish(self._scanner)
+
+    def message(self, se: str, client_ip: str, now: float, end: ContentEnd, content: Content) -> TaCommit:
+        """What QMGR is told of it; `now` in seconds since 1970."""
+        facts = self.facts()
+        is_ascii = facts.is_ascii and self.mail.isascii() and all(rcpt.address.isascii() for rcpt in self.rcpts)
+        return TaCommit(
+            now, facts.hops, content.length, end.is_8bit, self.params.is_utf8 and not is_ascii, se, self.ta, client_ip,
+            self.mail, self.params.onward, tuple(self.rcpts), (content,))
+
+    def abort(self) -> None:
+        """Forget the content unless it was committed."""
+        if self.incoming is not None:
+            self.incoming.abort()
