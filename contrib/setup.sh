@@ -129,6 +129,7 @@ peers() {
         PATH=$PATH:/usr/sbin command -v "${pair%%:*}" >/dev/null || missing="$missing ${pair##*:}"
     done
     [ -e /usr/lib/postfix/postfix-lmdb.so ] || missing="$missing postfix-lmdb"
+    perl -MNet::SSLeay -e 1 2>/dev/null || missing="$missing libnet-ssleay-perl" # TLS of swaks
     [ -e $node/node_modules/nodemailer ] || ! command -v npm >/dev/null || add_nodemailer
     [ -x $tools/makemap ] || unpack_makemap || say "setup: could not get makemap; what needs it is skipped"
     [ -n "$missing" ] || return 0

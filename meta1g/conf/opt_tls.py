@@ -29,7 +29,8 @@ class DhConf:
 class TlsConf:
     """A tls section."""
 
-    cache_size: int = opt("cache_size", kinds.count(), 0, m1="3.10(24.1)", help="sessions in the cache; 0: none")
+    cache_size: int = opt("cache_size", kinds.count(), 1000, m1="3.10(24.1)", source="meta1g",
+                          help="sessions that a client may take up again; a server gives tickets away; 0: none")
     cache_timeout: int = opt("cache_timeout", kinds.time(), 7200, m1="3.10(24.2)", help="age of a cached session",
                              source="meta1g")
     cert_file: PathValue | None = opt("cert_file", kinds.PATH, m1="3.10(24.3)", help="certificate")

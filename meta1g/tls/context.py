@@ -71,7 +71,7 @@ def server_context(conf: TlsConf, path_of: PathOf) -> SSL.Context:
     if conf.dhparam is not None and conf.dhparam.file is not None:
         _set_dh(context, path_of(conf.dhparam.file))
     if conf.cache_size:
-        context.set_session_cache_mode(SSL.SESS_CACHE_SERVER)
+        context.set_session_cache_mode(SSL.SESS_CACHE_SERVER | SSL.SESS_CACHE_NO_INTERNAL)  # clients keep tickets
         context.set_session_id(_ID)
         context.set_timeout(conf.cache_timeout)
     else:
