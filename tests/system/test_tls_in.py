@@ -228,7 +228,7 @@ def test_a_wrong_section_is_told_and_stops_nothing_else() -> None:
     give(HOST.write(made.base / "etc", "server")[1])
     (made.base / "etc" / "server.key").chmod(0o644)
     etc = made.base / "etc"
-    made.edit("  CDB_gid", f"  tls {{ cert_file = {etc}/server.pem; key_file = {etc}/server.key }}\n  CDB_gid")
+    made.edit("  CDB_gid", f"  tls {{ cert_file = {etc}/server.pem; key_file = {etc}/server.key; }}\n  CDB_gid")
     done = made.ctl("start", check=False)
     assert done.returncode != 0
     assert "makes it no secret; chmod 640" in done.stderr + made.log("smtps")
