@@ -7,6 +7,7 @@ from meta1g.conf.spec import opt
 
 FACILITIES = ("auth", "cron", "daemon", "lpr", "mail", "news", "user", "uucp",
               "local0", "local1", "local2", "local3", "local4", "local5", "local6", "local7")
+SYSLOG_OPTIONS = ("pid", "ndelay", "cons", "nowait", "perror")
 LOOKUPS = {  # M1 3.12.1
     "full_address": "the whole address",
     "detail_plus": "user++@domain: any detail that is not empty",
@@ -46,8 +47,8 @@ class LogConf:
 
     facility: str = opt("facility", kinds.enum(*FACILITIES), "", m1="3.5(1.1)", help="syslog facility")
     ident: str = opt("ident", kinds.STRING, "", m1="3.5(1.2)", help="name in syslog; default: the module's")
-    options: frozenset[str] = opt("options", kinds.flags("pid", "ndelay", "cons", "nowait", "perror"), frozenset(),
-                                  m1="3.5(1.3)", help="options of openlog(3)")
+    options: frozenset[str] = opt("options", kinds.flags(*SYSLOG_OPTIONS), frozenset(), m1="3.5(1.3)",
+                                  help="options of openlog(3)")
 
 
 LOG_LEVEL = kinds.count(0, 100)

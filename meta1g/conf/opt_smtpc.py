@@ -8,6 +8,7 @@ from meta1g.conf.opt_tls import SocketConf, TlsConf
 from meta1g.conf.spec import named, opt, sub
 
 FLAGS_NOW = {
+    "chunking": "send content by BDAT where the server offers CHUNKING (RFC 3030); BINARYMIME needs it",
     "read_QUIT_reply": "wait for the answer to QUIT",
     "talk_to_myself": "deliver to a server that greets with this host's name, too",
     "timing": "log how long each step took",
@@ -17,6 +18,8 @@ FLAGS_PLANNED = {"smtps": "TLS from the first octet"}
 FEATURES_PLANNED = ("starttls", *FLAGS_PLANNED)
 _FLAGS = {**FLAGS_NOW, **FLAGS_PLANNED}
 _FEATURES = {"starttls": "use STARTTLS when it is offered", **_FLAGS}
+_ON = ("chunking",)
+_FEATURES_ON = ("starttls", *_ON)
 
 
 @dataclass(frozen=True)
@@ -24,7 +27,7 @@ class ClientFeatures:
     """A class of session features."""
 
     name: str = ""
-    flags: frozenset[str] = opt("flags", kinds.flags(*_FEATURES, on=("starttls",)), frozenset({"starttls"}),
+    flags: frozenset[str] = opt("flags", kinds.flags(*_FEATURES, on=_FEATURES_ON), frozenset(_FEATURES_ON),
                                 m1="3.11(5.1)", help="features", about=_FEATURES)
     tls: TlsConf | None = sub("tls", TlsConf, m1="3.11(5.2)", planned=True, optional=True, help="TLS options")
 
@@ -55,7 +58,8 @@ class SmtpcConf:
                                     help="the proxy smtpp(8), which connects to servers by SMTP; LMTP does without")
     connect_only_to: str = opt("connect_only_to", kinds.ip(), "", m1="8.6(1)", help="send all mail there")
     debug_level: int = opt("debug_level", kinds.count(), 0, m1="8.6(2)", moot=NO_DEBUG, help="debug level")
-    flags: frozenset[str] = opt("flags", kinds.flags(*_FLAGS), frozenset(), m1="8.6(3)", help="features", about=_FLAGS)
+    flags: frozenset[str] = opt("flags", kinds.flags(*_FLAGS, on=_ON), frozenset(_ON), m1="8.6(3)", help="features",
+                                about=_FLAGS)
     wait_threads_max: int = opt("wait_threads_max", kinds.count(1), 100, m1="8.6(4)",
                                 help="green threads kept for the next sessions")
     wait_threads_min: int = opt("wait_threads_min", kinds.count(1), 5, m1="8.6(5)",

@@ -15,6 +15,7 @@ import time
 from collections.abc import Callable
 from typing import Final
 
+from meta1g.conf.opt_global import LogConf
 from meta1g.mta import logfmt
 
 SESSION: Final = 9  # sessions and transactions: what a postmaster wants to see
@@ -123,3 +124,11 @@ class Log:
             os.write(self._fd, octets)
         except OSError:
             pass  # a full disk must not stop mail; there is nowhere left to say it
+
+
+def open_log(program: str, level: int, syslog_as: LogConf | None) -> Log:
+    """A program's log: standard output, or syslog if a facility is named (M1 3.5)."""
+    log = Log(program, level)
+    if syslog_as is not None and syslog_as.facility:
+        log.use_syslog(syslog_as.facility, syslog_as.ident, tuple(syslog_as.options))
+    return log

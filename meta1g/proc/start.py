@@ -19,7 +19,7 @@ from meta1g.conf.load import Config, planned_in_use
 from meta1g.conf.opt_mcp import McpConf
 from meta1g.mta.errors import MtaError
 from meta1g.proc.hostname import own_name
-from meta1g.proc.log import Log
+from meta1g.proc.log import Log, open_log
 from meta1g.proc.ready import VARIABLE, tell_ready
 from meta1g.proc.threads import wait_for_stop
 
@@ -65,9 +65,7 @@ def start(program: str, argv: list[str]) -> Started:
     os.umask(0o027)
     die_with_parent()
     config, conf = invocation.config, invocation.conf
-    log = Log(program, conf.log_level)
-    if conf.log is not None and conf.log.facility:
-        log.use_syslog(conf.log.facility, conf.log.ident, tuple(conf.log.options))
+    log = open_log(program, conf.log_level, conf.log)
     service = invocation.service
     for option in planned_in_use(config):
         if service is not None and option.startswith(f"{service.label}: "):

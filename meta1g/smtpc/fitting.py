@@ -1,11 +1,13 @@
-"""A message as a server can take it that lacks 8BITMIME or SMTPUTF8 (RFC 6152 3, RFC 6531 3.2)."""
+"""A message as a server can take it that lacks 8BITMIME or SMTPUTF8 (RFC 6152 3, RFC 6531 3.2), or has CHUNKING."""
 from collections.abc import Callable, Iterable, Iterator
+from itertools import chain
 from typing import Final
 
+from meta1g.mta import limits
 from meta1g.mta.reply import Reply
 from meta1g.proto.msg_da import Deliver
 from meta1g.proto.smtp.client import Envelope
-from meta1g.proto.smtp.data import ChunkReader, unstuffed
+from meta1g.proto.smtp.data import ChunkReader, unstuff, unstuffed
 from meta1g.proto.smtp.seven_bit import Unconvertible, eight_bit_parts, seven_bit
 
 _PIECE: Final = 64 * 1024  # octets sent at once
@@ -32,6 +34,22 @@ def fit(task: Deliver, extensions: Iterable[str], pieces: Pieces) -> tuple[Envel
     if not lacks_8bit or not parts:
         return envelope, pieces
     return envelope._replace(is_8bit=False, size=0), lambda: _wire(seven_bit(unstuffed(pieces()), parts))
+
+
+def chunks(pieces: Iterable[bytes]) -> Iterator[tuple[bytes, bool]]:
+    """Content in wire form for BDAT: without transparency dots, in few chunks, and whether each is the last."""
+    rest = iter(pieces)
+    first, second = next(rest, b""), next(rest, b"")
+    if not second:  # what lies in the journal: not worth the copies below
+        yield unstuff(first), True
+        return
+    gathered = bytearray()
+    for piece in unstuffed(chain((first, second), rest)):
+        if gathered and len(gathered) + len(piece) > limits.CHUNK:
+            yield bytes(gathered), False
+            gathered.clear()
+        gathered += piece
+    yield bytes(gathered), True
 
 
 def _has_ascii_addresses(envelope: Envelope) -> bool:

@@ -21,9 +21,8 @@ from meta1g.proto.smtp.client import (
     Refused,
     SmtpClient,
 )
-from meta1g.proto.smtp.data import unstuffed
 from meta1g.proto.smtpp import Wanted
-from meta1g.smtpc.fitting import fit
+from meta1g.smtpc.fitting import chunks, fit
 from meta1g.smtpc.setting import Setting
 from meta1g.smtpc.through import NoProxy, NotThrough
 from meta1g.smtpc.timing import Timing
@@ -70,7 +69,8 @@ class Session:
         self._has_work = Flag()
         self._is_closing = False
         self._netfd: NetFd | None = None
-        self._machine = SmtpClient(setting.hostname, is_lmtp=first.protocol != Protocol.ESMTP)
+        self._machine = SmtpClient(setting.hostname, is_lmtp=first.protocol != Protocol.ESMTP,
+                                   ignores=self._features.ignores)
         self._current: Deliver | None = None
         self._done = 0
 
@@ -173,14 +173,14 @@ class Session:
         except (StoreError, CorruptRecord) as error:
             raise self._unreadable(task, error) from None
         self._machine.begin(envelope)
-        chunks = _until_last(unstuffed(pieces()))
+        parts = chunks(pieces())
         while True:
             event = self._next()
             match event:
                 case ContentWanted():
                     self._send_content(task, pieces())
                 case ChunkWanted():
-                    self._send_chunk(task, chunks)
+                    self._send_chunk(task, parts)
                 case Finished():
                     self._done += 1
                     self._report(task, event, is_open=True)
@@ -200,12 +200,15 @@ class Session:
         except (StoreError, CorruptRecord) as error:
             raise self._unreadable(task, error) from None
 
-    def _send_chunk(self, task: Deliver, chunks: Iterator[tuple[bytes, bool]]) -> None:
+    def _send_chunk(self, task: Deliver, parts: Iterator[tuple[bytes, bool]]) -> None:
         try:
-            octets, is_last = next(chunks)
+            octets, is_last = next(parts)
         except (StoreError, CorruptRecord) as error:
             raise self._unreadable(task, error) from None
         self._machine.send_chunk(octets, is_last=is_last)
+        self._write(self._machine.take_output())
+        if is_last:
+            self._step("t_msg")
 
     def _unreadable(self, task: Deliver, error: Exception) -> SessionLost:
         """Without the final dot, or the last chunk, the server must forget what it got (RFC 5321 4.1.1.4)."""
@@ -326,16 +329,6 @@ class Session:
     def _log(self, **named: object) -> None:
         if self._set.log.wants(SESSION):
             self._set.log.write(logfmt.fields(da_se=self._name, **named), SESSION)
-
-
-def _until_last(pieces: Iterable[bytes]) -> Iterator[tuple[bytes, bool]]:
-    """Each piece, and whether it is the last."""
-    before = b""
-    for piece in pieces:
-        if before:
-            yield before, False
-        before = piece
-    yield before, True
 
 
 def _result(idx: int, code: int, stage: int, reply: Reply, *, is_said: bool) -> Result:

@@ -13,16 +13,18 @@ from meta1g.st.block import Blocking
 
 
 class Features(NamedTuple):
-    """How a session talks (M1 3.11 item 5, 8.6 item 3)."""
+    """How a session talks (M1 3.11 item 5, 8.6 item 3); it `ignores` these words of the answer to EHLO."""
 
     talks_to_itself: bool
     reads_quit_reply: bool
     is_timed: bool
+    ignores: frozenset[str]
 
 
 def features_of(flags: frozenset[str]) -> Features:
     """The features that flags of smtpc or of a class of session features stand for."""
-    return Features("talk_to_myself" in flags, "read_quit_reply" in flags, "timing" in flags)
+    ignores = frozenset() if "chunking" in flags else frozenset({"CHUNKING"})
+    return Features("talk_to_myself" in flags, "read_quit_reply" in flags, "timing" in flags, ignores)
 
 
 @dataclass(slots=True)

@@ -6,7 +6,9 @@ from typing import Final
 
 from meta1g import __version__
 from meta1g.conf.cmdline import UsageError
+from meta1g.conf.opt_global import FACILITIES, SYSLOG_OPTIONS, LogConf
 from meta1g.mta import addr
+from meta1g.proc.log import SESSION
 
 USAGE: Final = """\
 usage: smtpp -l WHERE -K FILE [options]            mail out: SMTPC's connections, to the servers it names
@@ -22,6 +24,8 @@ Both ways can be had at once; a second smtpp allows keys and limits of their own
   -k KEY      the shared key itself; everybody on this host can read it in the list of processes
   -n N        connections at once, for each of -l and -i [500]
   -t SECONDS  end connections on which nothing moves for so long [600]
+  -v LEVEL    how much is logged, to standard output, which mcp keeps in a file [9]; below 9 no connections
+  -L FACILITY[:IDENT[:OPTION,...]]  log to syslog instead, as mail:smtpp-in:pid,ndelay
   -f          stay in the foreground, which it always does
   -h, --help  show this help
   -V          show the version
@@ -59,13 +63,15 @@ class Options:
     key: bytes = b""
     connections_max: int = 500
     idle_timeout: int = 600
+    log_level: int = SESSION
+    syslog: LogConf | None = None
     text: str = ""
 
 
 def parse_args(argv: list[str], read: Callable[[str], bytes]) -> Options:
     """The options of a command line without the program's name. UsageError; OSError of `read`, which reads a file."""
     try:
-        given, rest = getopt.getopt(argv, "l:i:s:K:k:n:t:fhV", ["help"])
+        given, rest = getopt.getopt(argv, "l:i:s:K:k:n:t:v:L:fhV", ["help"])
     except getopt.GetoptError as error:
         raise UsageError(str(error)) from None
     if rest:
@@ -83,7 +89,9 @@ def parse_args(argv: list[str], read: Callable[[str], bytes]) -> Options:
         smtps=_where("-s", said["-s"][-1]) if "-s" in said else None,
         key=_key(said, read),
         connections_max=_number("-n", said.get("-n", ["500"])[-1]),
-        idle_timeout=_number("-t", said.get("-t", ["600"])[-1]))
+        idle_timeout=_number("-t", said.get("-t", ["600"])[-1]),
+        log_level=_number("-v", said.get("-v", [str(SESSION)])[-1], 0),
+        syslog=_syslog(said["-L"][-1]) if "-L" in said else None)
     _check(options)
     return options
 
@@ -109,6 +117,17 @@ def _key(said: dict[str, list[str]], read: Callable[[str], bytes]) -> bytes:
     return said.get("-k", [""])[-1].encode("utf-8", "surrogateescape")
 
 
+def _syslog(text: str) -> LogConf:
+    facility, _, more = text.partition(":")
+    ident, _, listed = more.partition(":")
+    options = frozenset(listed.lower().split(",")) if listed else frozenset()
+    if facility.lower() not in FACILITIES:
+        raise UsageError(f"-L {text}: facilities are {', '.join(FACILITIES)}")
+    if not options <= set(SYSLOG_OPTIONS):
+        raise UsageError(f"-L {text}: options are {', '.join(SYSLOG_OPTIONS)}")
+    return LogConf(facility.lower(), ident, options)
+
+
 def _where(option: str, text: str) -> Where:
     if text == _STDIN:
         return Where()
@@ -124,7 +143,7 @@ def _where(option: str, text: str) -> Where:
     return Where(host, number)
 
 
-def _number(option: str, text: str) -> int:
-    if not (text.isascii() and text.isdigit()) or len(text) > 7 or int(text) < 1:
-        raise UsageError(f"{option} {text}: expected a number from 1 on")
+def _number(option: str, text: str, least: int = 1) -> int:
+    if not (text.isascii() and text.isdigit()) or len(text) > 7 or int(text) < least:
+        raise UsageError(f"{option} {text}: expected a number from {least} on")
     return int(text)

@@ -19,7 +19,7 @@ from meta1g import __version__
 from meta1g.conf.cmdline import UsageError
 from meta1g.mta import logfmt
 from meta1g.mta.limits import LISTEN_BACKLOG
-from meta1g.proc.log import Log
+from meta1g.proc.log import Log, open_log
 from meta1g.proc.ready import tell_ready
 from meta1g.proc.start import die_with_parent
 from meta1g.proc.stats import print_stats
@@ -119,4 +119,4 @@ def main(argv: list[str]) -> int:
         sys.stderr.write("smtpp: must not run as root; let mcp start it, or use runas (M1 4.7.1)\n")
         return os.EX_NOPERM
     die_with_parent()
-    return Smtpp(options, Log("smtpp")).run()
+    return Smtpp(options, open_log("smtpp", options.log_level, options.syslog)).run()

@@ -44,9 +44,10 @@ def needs_postfix() -> None:
 
 
 class Postfix:
-    """Use it as a context manager; `discards` are words of EHLO that it shall not see (smtp_discard_ehlo_keywords)."""
+    """Use it as a context manager; `discards` are words of EHLO that it shall not see (smtp_discard_ehlo_keywords),
+    `extra` more lines of main.cf."""
 
-    def __init__(self, to: int, discards: str = "") -> None:
+    def __init__(self, to: int, discards: str = "", extra: str = "") -> None:
         self.port = free_port()
         self._base = Path(tempfile.mkdtemp(prefix="postfix."))
         self._base.chmod(0o755)
@@ -54,7 +55,7 @@ class Postfix:
         for folder in (conf, self._base / "queue", self._base / "data"):
             folder.mkdir()
         shutil.chown(self._base / "data", "postfix")
-        (conf / "main.cf").write_text(CONF.format(base=self._base, to=to, discards=discards))
+        (conf / "main.cf").write_text(CONF.format(base=self._base, to=to, discards=discards) + extra)
         (conf / "master.cf").write_text(self._services())
         (conf / "dynamicmaps.cf").write_text("")
 

@@ -1,5 +1,6 @@
 """Mail out and in through smtpp, with real processes (M1 4.6)."""
 import os
+import re
 import signal
 import smtplib
 import socket
@@ -174,11 +175,11 @@ def server() -> Iterator[Instance]:
 
 def deliver(server: Instance, port: int, source: str) -> bytes:
     """Send a message from an address; what arrived."""
-    before = len(server.mail("nobody"))
+    before = set(server.mail("nobody"))
     with smtplib.SMTP(HOST, port, timeout=20, source_address=(source, 0)) as smtp:
         smtp.sendmail("a@mail.test", TO, "Subject: in\n\n" + ("x" * 70 + "\n") * 5_000)
-    until(lambda: len(server.mail("nobody")) > before)
-    return server.mail("nobody")[-1].read_bytes()
+    (new,) = until(lambda: set(server.mail("nobody")) - before)
+    return new.read_bytes()
 
 
 def test_in(server: Instance, tmp_path: Path) -> None:
@@ -252,12 +253,13 @@ def test_started_by_mcp() -> None:
 smtpp {{
   listen_socket {{ type = inet; address = {HOST}; port = {port}; }}
   start_action = accept; {user}
-  path = "{BIN}/meta1g"; arguments = "meta1g smtpp -i - -s smtps/proxy -k k";
+  path = "{BIN}/meta1g"; arguments = "meta1g smtpp -i - -s smtps/proxy -k k -v 9";
 }}
 
 smtpc {{""")
     with server:
         assert f"[{CLIENT}]".encode() in deliver(server, port, CLIENT)
+        until(lambda: f"client={CLIENT}, to=smtps, status=end" in server.log("smtpp"))
 
 
 def test_half_closed_and_full(tmp_path: Path) -> None:
@@ -289,6 +291,20 @@ def test_idle_connections_end(tmp_path: Path) -> None:
         assert talk(port, smtpp.request(wanted, KEY.encode())) == b"SMTPP1 OK\r\n"
         until(lambda: "reason=timeout" in proxy.log)
         assert "source=192.0.2.99, status=not bound" in proxy.log, "which is no reason not to connect"
+
+
+@pytest.mark.parametrize(("options", "lines"), [
+    ((), r"[0-9-]+ [0-9:.]+ func=smtpp"), (("-v", "8"), ""),
+    (("-L", "mail:out:pid,perror"), r"out\[[0-9]+\]: func=smtpp")])
+def test_where_and_how_much_is_logged(options: tuple[str, ...], lines: str, tmp_path: Path) -> None:
+    port = free_port()
+    with Smtpp(tmp_path / "log", "-l", f"{HOST}:{port}", "-k", KEY, *options) as proxy:
+        wanted = smtpp.Wanted(HOST, port, "")
+        assert talk(port, smtpp.request(wanted, KEY.encode()) + b"QUIT\r\n").startswith(b"SMTPP1 OK\r\nSMTPP1 FAILED")
+        assert proxy.stop() == 0
+        assert "status=ready" in proxy.log
+        found = re.findall(rf"(?m)^{lines}, client=.*, status=connected$", proxy.log)
+        assert len(found) == (1 if lines else 0)
 
 
 @pytest.mark.parametrize(("options", "code"), [((), os.EX_USAGE), (("--help",), 0), (("-V",), 0),

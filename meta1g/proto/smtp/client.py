@@ -1,21 +1,26 @@
-"""The client's side of an SMTP or LMTP dialog, sans-I/O (RFC 5321, 2033, 2920, 1870, 6152).
+"""The client's side of an SMTP or LMTP dialog, sans-I/O (RFC 5321, 2033, 2920, 1870, 3030, 6152).
 
 Rules
     `feed` takes octets, `next_event` returns what happened, None when more octets are needed;
     `take_output` returns what must be sent. One transaction runs at a time; `begin` starts it
     when `is_idle`.
     After `ContentWanted` the caller sends the content in wire form and calls `end_content`.
+    After `ChunkWanted`, which comes where the server offers CHUNKING, it calls `send_chunk`.
     Every recipient gets exactly one result. With PIPELINING a group of commands leaves in
-    one piece; replies are matched to commands by order alone.
+    one piece; replies are matched to commands by order alone. A small message leaves whole,
+    before anything is answered; who has no recipient for it refuses it (RFC 3030 4.2). LMTP
+    may have no reply at all then (RFC 2033 4.3), so there recipients are answered first.
 """
 from collections import deque
 from enum import Enum, auto
 from typing import Final, NamedTuple
 
-from meta1g.mta import addr, limits
+from meta1g.mta import addr
 from meta1g.mta.errors import LocalProtocolError, RemoteProtocolError
-from meta1g.mta.reply import Reply, parse_reply_text
+from meta1g.mta.limits import CHUNKS_OPEN, ONE_FLIGHT
+from meta1g.mta.reply import Reply
 from meta1g.proto.smtp.params import dsn_of_mail, split_onward
+from meta1g.proto.smtp.reply_reader import ReplyReader
 
 
 class Ask(Enum):
@@ -110,56 +115,13 @@ REPLIES_KEPT: Final = 64  # that nobody has asked for
 _NO_REPLY: Final = Reply(451, "4.4.2", "Connection lost")
 
 
-class ReplyReader:
-    """Octets in, replies out; RemoteProtocolError if the server speaks something else."""
-
-    def __init__(self) -> None:
-        self._input = b""
-        self._code = 0
-        self._lines: list[bytes] = []
-
-    def feed(self, data: bytes) -> None:
-        """Octets from the server."""
-        self._input = self._input + data if self._input else data
-
-    @property
-    def has_input(self) -> bool:
-        """Whether octets are left that belong to no complete reply."""
-        return bool(self._input)
-
-    def next(self) -> Reply | None:
-        """The next complete reply, None if there is none yet."""
-        while True:
-            end = self._input.find(b"\n")
-            if end < 0:
-                if len(self._input) > limits.REPLY_LINE:
-                    raise RemoteProtocolError("reply line is too long")
-                return None
-            line, self._input = self._input[:end].rstrip(b"\r"), self._input[end + 1:]
-            if self._add(line):
-                reply = parse_reply_text(self._code, self._lines)
-                self._lines = []
-                return reply
-
-    def _add(self, line: bytes) -> bool:
-        code, mark = line[:3], line[3:4]
-        if len(line) > limits.REPLY_LINE or not code.isdigit() or not b"200" <= code <= b"599" or mark not in b" -":
-            raise RemoteProtocolError(f"malformed reply {line[:80]!r}")
-        if self._lines and int(code) != self._code:
-            raise RemoteProtocolError("codes differ within a multi-line reply")
-        self._code = int(code)
-        self._lines.append(line[4:])
-        if len(self._lines) > limits.REPLY_LINES:
-            raise RemoteProtocolError("reply has too many lines")
-        return mark != b"-"
-
-
 class SmtpClient:
-    """One session's machine; LMTP if `is_lmtp`."""
+    """One session's machine; LMTP if `is_lmtp`. Extensions that it `ignores` are as if they were not offered."""
 
-    def __init__(self, hostname: str, *, is_lmtp: bool = False) -> None:
+    def __init__(self, hostname: str, *, is_lmtp: bool = False, ignores: frozenset[str] = frozenset()) -> None:
         self._hostname = hostname.encode("ascii", "replace")
         self._is_lmtp = is_lmtp
+        self._ignores = ignores
         self._reader = ReplyReader()
         self._output: list[bytes] = []
         self._awaited: deque[tuple[Ask, int]] = deque([(Ask.GREETING, 0)])
@@ -168,7 +130,8 @@ class SmtpClient:
         self._results: list[Answered | None] = []
         self._accepted: list[int] = []
         self._parts: dict[int, Reply] | None = None
-        self._data_sent = False
+        self._by_chunks = False
+        self._chunks_open = 0
         self._queue: deque[Event] = deque()
         self._is_ready = False
         self._answered: deque[Ask] = deque(maxlen=REPLIES_KEPT)
@@ -214,18 +177,21 @@ class SmtpClient:
         self._envelope = envelope
         self._results = [None] * len(envelope.rcpts)
         self._accepted = []
-        self._data_sent = False
-        self._parts = {} if self._uses_prdr else None
+        self._parts = {} if self._uses_prdr(envelope) else None
+        self._by_chunks = "CHUNKING" in self.extensions and self._parts is None
+        self._chunks_open = 0
         refusal = envelope.refusal or self._refusal(envelope)
         if refusal is not None:
             self._fail_rest(Ask.MAIL, refusal, is_said=False)
             self._finish()
             return
         self._say(Ask.MAIL, b"MAIL FROM:" + addr.bracketed(envelope.mail) + self._mail_params(envelope))
-        if "PIPELINING" in self.extensions and not envelope.is_binary:
+        if "PIPELINING" in self.extensions:
             self._say_rcpts()
-            self._say(Ask.DATA, b"DATA")
-            self._data_sent = True
+            if not self._by_chunks:
+                self._say(Ask.DATA, b"DATA")
+            elif 0 < envelope.size <= ONE_FLIGHT and not self._is_lmtp:
+                self._queue.append(ChunkWanted())
 
     def _refusal(self, envelope: Envelope) -> Reply | None:
         """Why the server, by what it offers, would not take this."""
@@ -238,11 +204,10 @@ class SmtpClient:
             return _NO_BINARY
         return None
 
-    @property
-    def _uses_prdr(self) -> bool:
-        """Whether recipients may be accepted one by one after the content (PRDR, draft-hall-prdr)."""
-        envelope = self._envelope
-        return "PRDR" in self.extensions and not self._is_lmtp and envelope is not None and len(envelope.rcpts) > 1
+    def _uses_prdr(self, envelope: Envelope) -> bool:
+        """Whether recipients may be accepted one by one after the content: by DATA (PRDR, draft-hall-prdr)."""
+        return ("PRDR" in self.extensions and not self._is_lmtp and len(envelope.rcpts) > 1
+                and not envelope.is_binary)
 
     def end_content(self) -> None:
         """The content has been sent: send the final dot."""
@@ -255,8 +220,13 @@ class SmtpClient:
         self._output.append(octets)
         if is_last:
             self._await_end()
-        else:
-            self._awaited.append((Ask.CHUNK, 0))
+            return
+        self._awaited.append((Ask.CHUNK, 0))
+        self._chunks_open += 1
+        # RFC 2033 4.3: replies of LMTP can't be told apart if several chunks are open and one fails
+        most = CHUNKS_OPEN if "PIPELINING" in self.extensions and not self._is_lmtp else 1
+        if self._accepted and self._chunks_open < most:
+            self._queue.append(ChunkWanted())
 
     def _await_end(self) -> None:
         if self._is_lmtp:
@@ -353,7 +323,8 @@ class SmtpClient:
             if ask is Ask.EHLO:
                 for line in reply.text.split("\n")[1:]:
                     word, _, rest = line.strip().partition(" ")
-                    self.extensions[word.upper()] = rest
+                    if word.upper() not in self._ignores:
+                        self.extensions[word.upper()] = rest
             self._is_ready = True
             self._queue.append(Ready(self._greeting))
         elif ask is Ask.EHLO and reply.code >= 500 and not self._is_lmtp:
@@ -364,10 +335,12 @@ class SmtpClient:
     def _on_mail(self, reply: Reply) -> None:
         if not reply.is_positive:
             self._fail_rest(Ask.MAIL, reply)
-            if not self._data_sent:
-                self._reset()
-        elif not self._data_sent:
+        if self._awaited:
+            return
+        if reply.is_positive:
             self._say_rcpts()
+        else:
+            self._reset()
 
     def _on_rcpt(self, at: int, reply: Reply) -> None:
         if reply.is_positive:
@@ -375,14 +348,14 @@ class SmtpClient:
                 self._accepted.append(at)
         elif self._results[at] is None:
             self._results[at] = Answered(at, Ask.RCPT, reply)
-        if self._data_sent or self._awaited:
+        if self._awaited:
             return
-        if self._accepted and self._envelope is not None and self._envelope.is_binary:
-            self._queue.append(ChunkWanted())
-        elif self._accepted:
-            self._say(Ask.DATA, b"DATA")
-        else:
+        if not self._accepted:
             self._reset()
+        elif self._by_chunks:
+            self._queue.append(ChunkWanted())
+        else:
+            self._say(Ask.DATA, b"DATA")
 
     def _on_data(self, reply: Reply) -> None:
         if reply.code == 354:
@@ -398,11 +371,20 @@ class SmtpClient:
         self._reset()
 
     def _on_chunk(self, reply: Reply) -> None:
-        if reply.is_positive:
+        """No more is sent after a chunk was refused; those on their way are refused, too (RFC 3030 2)."""
+        self._chunks_open -= 1
+        if not reply.is_positive:
+            self._fail_rest(Ask.CHUNK, reply)
+            self._accepted.clear()
+        if self._accepted and not self._is_ending:
             self._queue.append(ChunkWanted())
-            return
-        self._fail_rest(Ask.CHUNK, reply)
-        self._reset()
+        elif not self._awaited:
+            self._reset()
+
+    @property
+    def _is_ending(self) -> bool:
+        """Whether all of the content has been sent."""
+        return bool(self._awaited) and self._awaited[-1][0] is Ask.DOT
 
     def _on_dot(self, at: int, reply: Reply) -> None:
         if self._parts is not None and not self._parts and reply.code == 353:
@@ -414,7 +396,11 @@ class SmtpClient:
             return
         for place in self._accepted if at < 0 else [at]:
             self._results[place] = Answered(place, Ask.DOT, reply)
-        if not self._awaited:
+        if self._awaited:
+            return
+        if self._by_chunks and reply.code // 100 != 2:
+            self._reset()  # RFC 3030 2: what follows a failed chunk is not said for the last one
+        else:
             self._finish()
 
     def _end_parts(self, reply: Reply) -> None:

@@ -6,20 +6,17 @@ from hypothesis import strategies as st
 from meta1g.mta.errors import LocalProtocolError, RemoteProtocolError
 from meta1g.mta.reply import Reply
 from meta1g.proto.smtp.client import (
-    Answered,
     Ask,
     Bye,
-    ChunkWanted,
     ContentWanted,
     Envelope,
     Finished,
     Ready,
     Refused,
-    ReplyReader,
     SmtpClient,
 )
 from meta1g.proto.smtp.data import stuff, unstuffed
-from tests.lib.dialog import Client
+from meta1g.proto.smtp.reply_reader import ReplyReader
 
 PIPELINING = b"220 s\r\n", b"250-s\r\n250-PIPELINING\r\n250-SIZE 5000\r\n250 8BITMIME\r\n"
 PLAIN = b"220 s\r\n", b"250 s\r\n"
@@ -209,97 +206,12 @@ def test_misuse() -> None:
         client.begin(ENVELOPE)
 
 
-BINARY = Envelope(b"a@c", (b"b@d", b"e@f"), 100, True, params=b"BODY=BINARYMIME")
-CHUNKING = b"220 s\r\n", b"250-s\r\n250-PIPELINING\r\n250-CHUNKING\r\n250 BINARYMIME\r\n"
-
-
-def begun(*replies: bytes, is_lmtp: bool = False) -> SmtpClient:
-    client = ready(*CHUNKING, is_lmtp=is_lmtp)
-    client.begin(BINARY)
-    assert client.take_output() == b"MAIL FROM:<a@c> BODY=BINARYMIME\r\n"
-    client.feed(b"250 ok\r\n")
-    assert client.next_event() is None
-    assert client.take_output() == b"RCPT TO:<b@d>\r\nRCPT TO:<e@f>\r\n"
-    client.feed(b"".join(replies))
-    return client
-
-
-def test_binary_content_goes_in_chunks() -> None:
-    client = begun(b"250 ok\r\n550 no\r\n")
-    assert isinstance(client.next_event(), ChunkWanted)
-    client.send_chunk(b".\n\0", is_last=False)
-    assert client.take_output() == b"BDAT 3\r\n.\n\0"
-    client.feed(b"250 3 octets\r\n")
-    assert isinstance(client.next_event(), ChunkWanted)
-    client.send_chunk(b"", is_last=True)
-    assert client.take_output() == b"BDAT 0 LAST\r\n"
-    client.feed(b"250 taken\r\n")
-    assert finish(client) == [(0, Ask.DOT, 250), (1, Ask.RCPT, 550)]
-
-
-def test_a_chunk_is_refused() -> None:
-    client = begun(b"250 ok\r\n250 ok\r\n")
-    assert isinstance(client.next_event(), ChunkWanted)
-    client.send_chunk(b"x", is_last=False)
-    client.feed(b"452 full\r\n")
-    assert client.next_event() is None
-    assert client.take_output().endswith(b"RSET\r\n")
-    client.feed(b"250 ok\r\n")
-    assert finish(client) == [(0, Ask.CHUNK, 452), (1, Ask.CHUNK, 452)]
-    assert client.is_idle
-
-
-def test_the_last_chunk_over_lmtp_has_an_answer_for_each() -> None:
-    client = begun(b"250 ok\r\n250 ok\r\n", is_lmtp=True)
-    assert isinstance(client.next_event(), ChunkWanted)
-    client.send_chunk(b"x", is_last=True)
-    client.feed(b"250 taken\r\n452 full\r\n")
-    assert finish(client) == [(0, Ask.DOT, 250), (1, Ask.DOT, 452)]
-
-
-def test_binary_content_needs_a_server_for_it() -> None:
-    client = ready(*PIPELINING)
-    client.begin(BINARY)
-    assert finish(client) == [(0, Ask.MAIL, 554), (1, Ask.MAIL, 554)]
-    assert client.is_idle
-
-
 @given(st.lists(st.sampled_from([b".", b"..", b"\r", b"\n", b"\r\n", b"x", b""])), st.lists(st.integers(0, 40)))
 def test_content_is_unstuffed_wherever_it_is_cut(parts: list[bytes], cuts: list[int]) -> None:
     content = b"".join([*parts, b"\r\n"])
     ends = sorted({0, len(content), *(cut for cut in cuts if cut < len(content))})
     pieces = [stuff(content)[start:end] for start, end in zip(ends, [*ends[1:], None], strict=True)]
     assert b"".join(unstuffed(pieces)) == content
-
-
-@given(st.lists(st.sampled_from([b"b@local.test", b"nobody@local.test", b"x@else.test"]), min_size=1, max_size=6),
-       st.lists(st.sampled_from([b"line\r\n", b"..\r\n", b"..x\r\n", b"\r\n"]), max_size=5))
-def test_client_and_server_understand_each_other(rcpts: list[bytes], lines: list[bytes]) -> None:
-    """Both machines joined in memory: what the client thinks was accepted is what the server has."""
-    dialog, client = Client(), SmtpClient("me.test")
-    content, result = b"".join(lines), None
-    envelope = Envelope(b"a@c", tuple(rcpts), len(content))
-    for _ in range(40):
-        dialog.run()
-        for line in dialog.lines:
-            client.feed(line + b"\r\n")
-        dialog.lines.clear()
-        event = client.next_event()
-        match event:
-            case Ready():
-                client.begin(envelope)
-            case ContentWanted():
-                dialog.send(content)
-                client.end_content()
-            case Finished():
-                result = event.results
-                break
-        dialog.send(client.take_output())
-    assert result is not None
-    expected = [Answered(at, Ask.DOT if b"b@local" in rcpt else Ask.RCPT, Reply(0, "", ""))
-                for at, rcpt in enumerate(rcpts)]
-    assert [(r.at, r.ask) for r in result] == [(e.at, e.ask) for e in expected]
-    assert dialog.messages == ([content] if any(b"b@local" in rcpt for rcpt in rcpts) else [])
 
 
 PRDR = b"220 s\r\n", b"250-s\r\n250 PRDR\r\n"
