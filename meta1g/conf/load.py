@@ -5,14 +5,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-from meta1g.conf import opt_qmgr, opt_smtpc, opt_smtps
+from meta1g.conf import opt_smtps
 from meta1g.conf.errors import ConfError, ConfErrors, Position, nearest
 from meta1g.conf.kinds import PathValue
 from meta1g.conf.opt_global import GlobalConf
 from meta1g.conf.opt_mcp import McpConf
-from meta1g.conf.opt_qmgr import QmgrConf, ToSmtpc
+from meta1g.conf.opt_qmgr import QmgrConf
 from meta1g.conf.opt_smar import SmarConf
-from meta1g.conf.opt_smtpc import ClientFeatures, LdaConf, SmtpcConf
+from meta1g.conf.opt_smtpc import LdaConf, SmtpcConf
 from meta1g.conf.opt_smtps import FeaturesConf, SmtpsConf
 from meta1g.conf.parse import Option, Section, parse
 from meta1g.conf.rules import check_section
@@ -25,9 +25,6 @@ MODULES: Final[dict[str, Any]] = {
 PLANNED_FLAGS: Final[dict[Any, tuple[str, ...]]] = {
     SmtpsConf: tuple(opt_smtps.FLAGS_PLANNED),
     FeaturesConf: opt_smtps.FEATURES_PLANNED,
-    SmtpcConf: tuple(opt_smtpc.FLAGS_PLANNED),
-    ClientFeatures: opt_smtpc.FEATURES_PLANNED,
-    ToSmtpc: tuple(opt_qmgr.LOOKUP_PLANNED),
 }
 REPEATABLE: Final = frozenset({"smtps", "smtpc"})  # M1 3.10.2
 

@@ -16,9 +16,8 @@ _DSN = {
     "no_LMTP_delay_DSN": "no report of a delay for recipients that LMTP serves",
 }
 _DEFEDB = {"remove_unused_logfiles": "Berkeley DB's log files are removed when they are not needed"}
-LOOKUP_PLANNED = {"lookup_rcpt_conf": "what the access map says about recipients, smtpc_rcpt_conf"}
 _LOOKUP = {
-    **LOOKUP_PLANNED,
+    "lookup_rcpt_conf": "what the access map says about recipients, smtpc_rcpt_conf",
     "lookup_session_conf": "what the configuration map says about servers, smtpc_session_conf; on if SMTPC has "
                            "session_features",
 }

@@ -7,19 +7,16 @@ from meta1g.conf.opt_global import LOG_LEVEL, NO_DEBUG, LogConf
 from meta1g.conf.opt_tls import SocketConf, TlsConf
 from meta1g.conf.spec import named, opt, sub
 
-FLAGS_NOW = {
+_FLAGS = {
+    "starttls": "use STARTTLS when it is offered",
+    "smtps": "TLS from the first octet",
     "chunking": "send content by BDAT where the server offers CHUNKING (RFC 3030); BINARYMIME needs it",
     "read_QUIT_reply": "wait for the answer to QUIT",
     "talk_to_myself": "deliver to a server that greets with this host's name, too",
     "timing": "log how long each step took",
     "separate_final_dot_and_QUIT": "send the final dot and QUIT in packets of their own, as is always done here",
 }
-FLAGS_PLANNED = {"smtps": "TLS from the first octet"}
-FEATURES_PLANNED = ("starttls", *FLAGS_PLANNED)
-_FLAGS = {**FLAGS_NOW, **FLAGS_PLANNED}
-_FEATURES = {"starttls": "use STARTTLS when it is offered", **_FLAGS}
-_ON = ("chunking",)
-_FEATURES_ON = ("starttls", *_ON)
+_ON = ("starttls", "chunking")
 
 
 @dataclass(frozen=True)
@@ -27,9 +24,9 @@ class ClientFeatures:
     """A class of session features."""
 
     name: str = ""
-    flags: frozenset[str] = opt("flags", kinds.flags(*_FEATURES, on=_FEATURES_ON), frozenset(_FEATURES_ON),
-                                m1="3.11(5.1)", help="features", about=_FEATURES)
-    tls: TlsConf | None = sub("tls", TlsConf, m1="3.11(5.2)", planned=True, optional=True, help="TLS options")
+    flags: frozenset[str] = opt("flags", kinds.flags(*_FLAGS, on=_ON), frozenset(_ON),
+                                m1="3.11(5.1)", help="features", about=_FLAGS)
+    tls: TlsConf | None = sub("tls", TlsConf, m1="3.11(5.2)", optional=True, help="TLS options")
 
 
 @dataclass(frozen=True)
@@ -49,7 +46,7 @@ class SmtpcConf:
     lmtp_socket: PathValue = opt("LMTP_socket", kinds.PATH, PathValue("lmtpsock"), m1="3.11(2)",
                                  help="socket of the local mailer")
     log_level: int = opt("log_level", LOG_LEVEL, 9, m1="3.11(3)", help="how much is logged")
-    tls: TlsConf | None = sub("tls", TlsConf, m1="3.11(4)", planned=True, optional=True, help="STARTTLS")
+    tls: TlsConf | None = sub("tls", TlsConf, m1="3.11(4)", optional=True, help="STARTTLS")
     session_features: tuple[ClientFeatures, ...] = named("session_features", ClientFeatures, m1="3.11(5)",
                                                          help="classes; their flags replace those of smtpc")
     wait_for_server: int = opt("wait_for_server", kinds.time(), 4, m1="3.11(6)", help="wait for QMGR",

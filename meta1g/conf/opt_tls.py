@@ -86,3 +86,11 @@ class TlsRequirements:
                                             help="CN of the root that signed")
     violation: frozenset[str] = opt("violation", kinds.flags(*_VIOLATIONS), frozenset(), m1="3.13(9), 3.11.1",
                                     about=_VIOLATIONS, help="what follows if it is not so; default: that of tls")
+
+
+@dataclass(frozen=True)
+class ServerEntry:
+    """An entry about a server or recipient that mail goes to (M1 3.11 item 5, 3.11.1)."""
+
+    session_feature: str = opt("session_feature", kinds.STRING, "", m1="3.11(5)", help="a class of session features")
+    tls_requirements: TlsRequirements = sub("tls_requirements", TlsRequirements, m1="3.13", help="what TLS must have")

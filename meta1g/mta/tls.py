@@ -72,3 +72,12 @@ def common_name(components: Iterable[tuple[bytes, bytes]]) -> str:
     if len(found) > _NAME_MAX:
         return "BadCert:TooLong"
     return _printable(found)
+
+def log_fields(facts: TlsFacts) -> dict[str, object]:
+    """A handshake in the log."""
+    return {
+        "starttls": facts.version, "cipher": facts.cipher, "bits": facts.bits, "verify": facts.verify,
+        "reason": facts.reason or None, "resumed": 1 if facts.is_resumed else None,
+        "cert_subject": facts.subject or None, "cert_issuer": facts.issuer or None,
+        "cert_fp": facts.fingerprint or None,
+    }

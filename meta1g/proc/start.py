@@ -10,7 +10,7 @@ import signal
 import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 from meta1g import __version__
 from meta1g.conf.cmdline import Invocation, UsageError, parse_args, usage
@@ -18,11 +18,13 @@ from meta1g.conf.errors import ConfErrors
 from meta1g.conf.load import Config, planned_in_use
 from meta1g.conf.opt_mcp import McpConf
 from meta1g.mta.errors import MtaError
+from meta1g.mta.logfmt import clean
 from meta1g.proc.hostname import own_name
 from meta1g.proc.log import Log, open_log
 from meta1g.proc.ready import VARIABLE, tell_ready
 from meta1g.proc.threads import wait_for_stop
 
+T = TypeVar("T")
 WORKER: Final = "META1G_LISTEN_FD"  # set for processes that another daemon started
 
 
@@ -51,6 +53,16 @@ class Started:
     def wait(self, handlers: Mapping[int, Callable[[], Any]]) -> None:
         """Run signal handlers in the main thread until TERM or INT comes."""
         wait_for_stop(handlers)
+
+
+    def or_end(self, option: str, make: Callable[[], T]) -> T:
+        """What the files of an option make; ends the process if they can't be used, which a restart would not mend."""
+        try:
+            return make()
+        except MtaError as error:
+            self.log.error(f"func={self.program}, option={option}, status={clean(error)}")
+            self.log.flush()
+            raise SystemExit(os.EX_CONFIG) from None
 
 
 def start(program: str, argv: list[str]) -> Started:

@@ -3,7 +3,7 @@
 Peers
     QMGR: `Deliver` gives a transaction to a session (opened first when `is_new`), `CloseSession`
     ends an idle one. SMTPC: `Delivered` with each recipient's result, `SessionEnded` when a
-    session is no more.
+    session is no more, `TlsSeen` after a handshake.
 """
 from typing import Final, NamedTuple
 
@@ -12,10 +12,19 @@ from meta1g.proto.msg_ss import Content
 from meta1g.proto.rcb import Vocabulary
 
 
+class TlsLevel:
+    """How much of TLS is tried with a host that has failed before (M1 14.1)."""
+
+    ALL: Final = 0
+    OLD: Final = 1  # TLS 1.2 and no more
+    NONE: Final = 2  # no STARTTLS
+
+
 class DaRcpt(NamedTuple):
-    """A recipient to deliver to; `idx` is the one of its transaction."""
+    """A recipient to deliver to; `idx` is the one of its transaction, `conf` the access map's entry smtpc_rcpt_conf."""
 
     idx: int
+    conf: str
     address: bytes
     params: bytes
 
@@ -24,19 +33,23 @@ class Deliver(NamedTuple):
     """Deliver one transaction by session `session` (QMGR's number for it).
 
     `protocol` of `msg_ar.Protocol`. Only when `is_new` there is a `hop`, exactly one, and perhaps a `source`, the
-    local address to bind to, and a `feature`, the class of session features.
+    local address to bind to, a `feature`, the class of session features, `conf`, the configuration map's entry
+    smtpc_session_conf, and `cert_fp`, the fingerprint of the host's last certificate; `tls_level` is of TlsLevel.
     """
 
     session: int
     task: int
     protocol: int
     size: int
+    tls_level: int
     is_new: bool
     is_8bit: bool
     is_utf8: bool
     ta: str
     source: str
     feature: str
+    conf: str
+    cert_fp: str
     mail: bytes
     mail_params: bytes
     rcpts: tuple[DaRcpt, ...]
@@ -89,10 +102,25 @@ class Delivered(NamedTuple):
 
 
 class SessionEnded(NamedTuple):
-    """The session is gone; tasks without a result were not tried, unless it `is_lost`: then nobody knows."""
+    """The session is gone; tasks without a result were not tried, unless it `is_lost`: then nobody knows.
+
+    `has_no_tls`: the handshake failed, another session may try it in another way (M1 14.1).
+    """
 
     session: int
     is_lost: bool
+    has_no_tls: bool = False
+
+
+class TlsSeen(NamedTuple):
+    """The certificate that the host of a session has, to compare it with the next one's (M1 14.1).
+
+    `expires` in seconds since 1970; `fingerprint` in hexadecimal digits.
+    """
+
+    expires: float
+    session: int
+    fingerprint: str
 
 
 class CloseSession(NamedTuple):
@@ -108,5 +136,5 @@ class Ready(NamedTuple):
 
 
 VOCABULARY: Final = Vocabulary({
-    1: Ready, 2: Deliver, 3: Delivered, 4: SessionEnded, 5: CloseSession,
+    1: Ready, 2: Deliver, 3: Delivered, 4: SessionEnded, 5: CloseSession, 6: TlsSeen,
 })

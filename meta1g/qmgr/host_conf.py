@@ -13,6 +13,7 @@ from typing import Any, Final, NamedTuple, TypeVar
 
 from meta1g.conf import kinds
 from meta1g.conf.errors import nearest
+from meta1g.conf.opt_tls import ServerEntry, TlsRequirements
 from meta1g.conf.parse import parse
 from meta1g.conf.spec import bind, opt
 from meta1g.maps import order
@@ -37,16 +38,10 @@ class _Source:
     value: str = opt("source", kinds.STRING, "", m1="3.8(16.9)", help="a section source", required=True)
 
 
-@dataclass(frozen=True)
-class _Feature:
-    value: str = opt("session_feature", kinds.STRING, "", m1="3.11(5)", help="a section session_features of smtpc",
-                     required=True)
-
-
 _NAMING: Final[dict[bytes, Any]] = {
     b"smtpc_conf_rcpt_domain": _Limits, b"smtpc_conf_cltaddr": _Source, b"smtpc_conf_mail": _Source,
-    b"smtpc_session_conf": _Feature,
 }
+_SESSION: Final = b"smtpc_session_conf"
 
 
 class OutNumbers(NamedTuple):
@@ -56,6 +51,14 @@ class OutNumbers(NamedTuple):
     maximum: int | None = None  # ocm:
     rate: int | None = None  # ocr:, connections a minute
     timeout: int | None = None  # octo:, seconds
+
+
+class SessionConf(NamedTuple):
+    """What an entry says of sessions with a server: their class of features, WRONG if it has a mistake, and the whole
+    text if it has requirements on TLS (M1 3.11.1)."""
+
+    feature: str = ""
+    conf: str = ""
 
 
 class HostConf:
@@ -68,7 +71,9 @@ class HostConf:
                  features: Collection[str] = ()) -> None:
         self._numbers: dict[bytes, int] = {}
         self._names: dict[bytes, str] = {}
-        self._sections = {_Limits: limits, _Source: sources, _Feature: features}
+        self._sections = {_Limits: limits, _Source: sources}
+        self._features = features
+        self._sessions: dict[bytes, SessionConf] = {}
         self.wrong: list[str] = []
         for key, value in entries.items():
             tag, _, argument = key.lower().partition(b":")  # createmap leaves a colon at the end out
@@ -76,7 +81,9 @@ class HostConf:
                 self._add_number(tag + b":" + argument, value)
             elif tag in _NAMING:
                 self._add_name(tag, tag + b":" + argument, value)
-        self._tags = frozenset(key.partition(b":")[0] for key in (*self._numbers, *self._names))
+            elif tag == _SESSION:
+                self._add_session(tag + b":" + argument, value)
+        self._tags = frozenset(key.partition(b":")[0] for key in (*self._numbers, *self._names, *self._sessions))
         self.for_all = self._out(())
 
     @property
@@ -113,9 +120,9 @@ class HostConf:
                 b"smtpc_conf_cltaddr", (*order.client_parts(client_ip), b""))
         return ""
 
-    def feature_of(self, ip: str) -> str:
-        """The session_features for a server; empty for none, WRONG if its entry has a mistake."""
-        return self._name(b"smtpc_session_conf", (*order.client_parts(ip), b""))
+    def session_of(self, ip: str) -> SessionConf:
+        """What is said of sessions with a server."""
+        return self._find(self._sessions, _SESSION, (*order.client_parts(ip), b"")) or SessionConf()
 
     def _add_number(self, key: bytes, value: bytes) -> None:
         if value.strip().isdigit():
@@ -134,9 +141,20 @@ class HostConf:
             self._is_wrong(key, value, f"there is no section {name} {nearest(name, known)}".rstrip())
         else:
             self._names[key] = name
-            return
-        if cls is _Feature:
-            self._names[key] = WRONG
+
+    def _add_session(self, key: bytes, value: bytes) -> None:
+        text = value.decode("utf-8", "replace")
+        root, errors = parse(text, _SESSION.decode("ascii"))
+        conf = bind(ServerEntry, root, errors)
+        self._sessions[key] = SessionConf(WRONG)
+        if errors:
+            self._is_wrong(key, value, errors[0].message)
+        elif conf.session_feature not in ("", *self._features):
+            hint = nearest(conf.session_feature, self._features)
+            self._is_wrong(key, value, f"there is no section {conf.session_feature} {hint}".rstrip())
+        else:
+            required = conf.tls_requirements != TlsRequirements()
+            self._sessions[key] = SessionConf(conf.session_feature, text if required else "")
 
     def _is_wrong(self, key: bytes, value: bytes, why: str) -> None:
         self.wrong.append(f"{key.decode('utf-8', 'replace')} {value.decode('utf-8', 'replace')}: {why}")

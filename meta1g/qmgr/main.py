@@ -79,6 +79,7 @@ def _settings(started: Started) -> Settings:
         sources={source.name: source.ips for source in conf.smtpc.source},
         wait_for_server=conf.wait_for_server,
         wait_for_client=conf.wait_for_client,
+        looks_up_rcpts="lookup_rcpt_conf" in conf.smtpc.flags,
         looks_up_sessions="lookup_session_conf" in conf.smtpc.flags or bool(_features(started)),
     )
 

@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from typing import Any, Final, NamedTuple
 
 from meta1g.mta.reply import Reply
+from meta1g.proto.msg_da import TlsLevel
 
 Address = tuple[str, int]  # IP address (or a socket's path) and port
 TIMEOUT: Final = 60.0  # seconds an address rests at zero (octo, M1 3.8.1; the manual gives no default)
@@ -51,6 +52,10 @@ class OccEntry:
     reply: Reply | None = None
     is_stale: bool = False
     began: deque[float] = field(default_factory=deque)
+    tls_level: int = 0  # of msg_da.TlsLevel, until `tls_until`
+    tls_until: float = 0.0
+    cert_fp: str = ""  # of the last certificate, until `cert_expires`
+    cert_expires: float = 0.0
 
     def take(self, limits: OutLimits) -> None:
         """Keep to these limits too."""
@@ -80,6 +85,22 @@ class OccEntry:
         self.used = now
         if self.limits.rate:
             self.began.append(now)
+
+    def tls_failed(self, now: float) -> None:
+        """A handshake failed: less of TLS is tried until the entry's timeout has passed (M1 14.1)."""
+        self.tls_level = min(self.tls_level + 1, TlsLevel.NONE)
+        self.tls_until = now + self.limits.timeout
+
+    def saw(self, fingerprint: str, expires: float) -> None:
+        """The certificate that the host has shown (M1 14.1)."""
+        self.cert_fp, self.cert_expires = fingerprint, expires
+
+    def age(self, now: float) -> None:
+        """What was known of TLS is forgotten in time."""
+        if self.tls_level and now >= self.tls_until:
+            self.tls_level = TlsLevel.ALL
+        if self.cert_fp and now >= self.cert_expires:
+            self.cert_fp = ""
 
     def succeeded(self) -> None:
         """A delivery to this address went well."""
@@ -119,6 +140,7 @@ class Occ:
             if entry.limit == 0 and now >= entry.rests_until:
                 entry.limit = 1
         entry.used = now
+        entry.age(now)
         return entry
 
     def limits_changed(self) -> None:

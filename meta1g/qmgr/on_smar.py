@@ -39,6 +39,7 @@ def _route(q: Qmgr, ta: Ta, rcpt: Rcpt, target: Target, now: float, out: list[Ef
     rcpt.protocol = target.protocol
     rcpt.hops = target.hops or _LOCAL
     rcpt.hop = 0
+    rcpt.conf = target.conf if q.settings.looks_up_rcpts else ""
     rcpt.route_expires = now + target.ttl
     sched.make_ready(q, ta, rcpt, now, out)
 

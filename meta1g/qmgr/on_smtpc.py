@@ -1,16 +1,19 @@
 """What SMTP clients say: results of deliveries, ends of sessions; pure."""
+from collections.abc import Callable
+
 from meta1g.mta.reply import Reply
 from meta1g.proto.dsn import Said
-from meta1g.proto.msg_da import Delivered, Ready, Result, SessionEnded, Stage
+from meta1g.proto.msg_da import Delivered, Ready, Result, SessionEnded, Stage, TlsSeen
 from meta1g.qmgr import occ, outcome, sched
 from meta1g.qmgr.effects import Effect, LogLine
 from meta1g.qmgr.state import PeerKey, Qmgr, Rcpt, SmtpcPeer, Ta, Task
 
 _ENDED = Reply(451, "4.4.2", "Session ended before the message was sent")
 _LOST = Reply(451, "4.3.0", "Delivery was interrupted, its result is not known")
+_NO_TLS = Reply(451, "4.7.5", "TLS handshake failed")
 _UNKNOWN = Reply(451, "4.3.0", "Delivery agent gave no result")
 
-Message = Ready | Delivered | SessionEnded
+Message = Ready | Delivered | SessionEnded | TlsSeen
 
 
 def on_up(q: Qmgr, peer: PeerKey) -> None:
@@ -31,11 +34,23 @@ def on_message(q: Qmgr, peer: PeerKey, message: Message, now: float, out: list[E
         case Delivered():
             _on_delivered(q, message, now, out)
         case SessionEnded():
-            reply = _LOST if message.is_lost else _ENDED
+            reply = _LOST if message.is_lost else _NO_TLS if message.has_no_tls else _ENDED
+            if message.has_no_tls:
+                _of_session(q, message.session, lambda entry: entry.tls_failed(now))
             _session_over(q, message.session, now, out, reply, is_lost=message.is_lost)
+        case TlsSeen():
+            _of_session(q, message.session, lambda entry: entry.saw(message.fingerprint, message.expires))
         case Ready():
             q.smtpc[peer].sessions_max = message.sessions_max
             sched.wake_all(q)
+
+
+def _of_session(q: Qmgr, number: int, do: Callable[[occ.OccEntry], None]) -> None:
+    """Note something about the host of a session."""
+    session = q.sessions.get(number)
+    site = q.sites.get(session.site) if session is not None else None
+    if site is not None:
+        do(site.occ)
 
 
 def _session_over(

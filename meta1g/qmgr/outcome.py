@@ -115,10 +115,10 @@ def deferred_ta(ta: Ta) -> DeferredTa:
 
 
 def deferred_rcpt(ta: Ta, rcpt: Rcpt, next_try: float) -> DeferredRcpt:
-    """The DEFEDB record of a recipient."""
+    """The DEFEDB record of a recipient. What the access map says of it is not kept: SMAR is asked anew."""
     return DeferredRcpt(
-        next_try, rcpt.route_expires, rcpt.idx, rcpt.tries, rcpt.protocol, rcpt.stage, rcpt.reply.code,
-        rcpt.is_warned, rcpt.sender is not None, rcpt.is_expanded, ta.ta, rcpt.address, rcpt.params,
+        next_try, 0.0 if rcpt.conf else rcpt.route_expires, rcpt.idx, rcpt.tries, rcpt.protocol, rcpt.stage,
+        rcpt.reply.code, rcpt.is_warned, rcpt.sender is not None, rcpt.is_expanded, ta.ta, rcpt.address, rcpt.params,
         rcpt.sender or b"", rcpt.reply.estat, rcpt.reply.text, rcpt.hops)
 
 

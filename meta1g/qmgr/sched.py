@@ -14,10 +14,10 @@ from meta1g.mta import addr
 from meta1g.mta.ids import rcpt_id
 from meta1g.mta.reply import Reply
 from meta1g.proto.msg_ar import Hop, Protocol
-from meta1g.proto.msg_da import CloseSession, DaRcpt, Deliver
+from meta1g.proto.msg_da import CloseSession, DaRcpt, Deliver, TlsLevel
 from meta1g.qmgr import outcome, parking, verp
 from meta1g.qmgr.effects import Attempted, Effect, LogLine, Tell, WriteIbdb
-from meta1g.qmgr.host_conf import WRONG
+from meta1g.qmgr.host_conf import WRONG, SessionConf
 from meta1g.qmgr.occ import OccEntry
 from meta1g.qmgr.state import DaSession, Qmgr, Rcpt, RState, Site, SiteKey, Ta, Task
 from meta1g.qmgr.waiting import Batch
@@ -41,16 +41,16 @@ def make_ready(q: Qmgr, ta: Ta, rcpt: Rcpt, now: float, out: list[Effect]) -> No
     while rcpt.hop < len(rcpt.hops):
         hop = rcpt.hops[rcpt.hop]
         entry = q.occ.entry((hop.ip, hop.port), now, q.rules.limits(hop.ip, rcpt.address))
-        feature = q.hosts.feature_of(hop.ip) if q.settings.looks_up_sessions else ""
-        if entry.limit > 0 and feature != WRONG:
+        conf = q.hosts.session_of(hop.ip) if q.settings.looks_up_sessions else SessionConf()
+        if entry.limit > 0 and conf.feature != WRONG:
             break
-        rcpt.reply, rcpt.said = _WRONG if feature == WRONG else entry.reply or _RESTS, None
+        rcpt.reply, rcpt.said = _WRONG if conf.feature == WRONG else entry.reply or _RESTS, None
         rcpt.hop += 1
     else:
         outcome.defer(q, ta, rcpt, rcpt.reply, now, out)
         return
     source = q.hosts.source_of(ta.client_ip, ta.mail)
-    site = _site(q, SiteKey(rcpt.protocol, hop.ip, hop.port, source), hop, entry, feature)
+    site = _site(q, SiteKey(rcpt.protocol, hop.ip, hop.port, source), hop, entry, conf)
     if _is_crowded(q, site):
         outcome.defer(q, ta, rcpt, _CROWDED, now, out, is_tried=False)
         return
@@ -68,12 +68,12 @@ def _is_crowded(q: Qmgr, site: Site) -> bool:
     return len(q.sites) > 1 and q.aq_rcpts > most // 2 and len(site.waiting) >= most * SITE_SHARE
 
 
-def _site(q: Qmgr, key: SiteKey, hop: Hop, entry: OccEntry, feature: str) -> Site:
+def _site(q: Qmgr, key: SiteKey, hop: Hop, entry: OccEntry, conf: SessionConf) -> Site:
     site = q.sites.get(key)
     if site is None:
         site = q.sites[key] = Site(key, hop, entry)
         entry.sites[key] = None
-    site.feature = feature
+    site.conf = conf
     return site
 
 
@@ -144,11 +144,14 @@ def deliver(q: Qmgr, number: int, out: list[Effect]) -> None:
     task.is_told = True
     session, ta = q.sessions[task.session], q.aq[task.ta]
     site = q.sites[session.site]
-    hop, source, feature = ((site.hop,), _source(q, session), site.feature) if task.is_new else ((), "", "")
-    out.append(Tell(session.peer, Deliver(
-        session.number, number, site.key.protocol, ta.size, task.is_new, ta.is_8bit, ta.is_utf8, task.ta, source,
-        feature, task.sender, ta.mail_params,
-        tuple([DaRcpt(rcpt.idx, rcpt.address, rcpt.params) for rcpt in task.rcpts]), (ta.content,), hop)))
+    told = Deliver(
+        session.number, number, site.key.protocol, ta.size, TlsLevel.ALL, task.is_new, ta.is_8bit, ta.is_utf8, task.ta,
+        "", "", "", "", task.sender, ta.mail_params,
+        tuple([DaRcpt(rcpt.idx, rcpt.conf, rcpt.address, rcpt.params) for rcpt in task.rcpts]), (ta.content,), ())
+    if task.is_new:
+        told = told._replace(hop=(site.hop,), source=_source(q, session), feature=site.conf.feature,
+                             conf=site.conf.conf, cert_fp=site.occ.cert_fp, tls_level=site.occ.tls_level)
+    out.append(Tell(session.peer, told))
 
 
 def _source(q: Qmgr, session: DaSession) -> str:

@@ -17,7 +17,7 @@ from meta1g.proto.msg_ar import Hop
 from meta1g.proto.msg_ss import Content, TaAck
 from meta1g.qmgr.edbc import Edbc
 from meta1g.qmgr.holds import Holds
-from meta1g.qmgr.host_conf import HostConf
+from meta1g.qmgr.host_conf import HostConf, SessionConf
 from meta1g.qmgr.icc import Icc
 from meta1g.qmgr.occ import Occ, OccEntry, OutLimits
 from meta1g.qmgr.out_limits import OutRules
@@ -95,6 +95,7 @@ class Settings(NamedTuple):
     limit_classes: Mapping[str, OutLimits] = {}  # sections connection_limits
     sources: Mapping[str, tuple[str, ...]] = {}  # sections source: local addresses
     looks_up_sessions: bool = False  # smtpc_session_conf in qmgr_conf
+    looks_up_rcpts: bool = False  # smtpc_rcpt_conf in the access map
     wait_for_server: float = 4.0
     wait_for_client: float = 4.0
 
@@ -123,6 +124,7 @@ class Rcpt:
     is_tried: bool = False  # IBDB has an attempt whose outcome it does not know
     said: Said | None = None  # what a server said at the last attempt
     next_try: float = 0.0  # of one whose delay is being reported
+    conf: str = ""  # what the access map says of it, smtpc_rcpt_conf
 
     @property
     def names(self) -> list[str]:
@@ -183,13 +185,13 @@ class SiteKey(NamedTuple):
 class Site:
     """What waits for one address, and the sessions open to it.
 
-    `occ` is shared with other sites of the address; `feature` names the class of session features.
+    `occ` is shared with other sites of the address; `conf` is what is said of sessions with it.
     """
 
     key: SiteKey
     hop: Hop
     occ: OccEntry
-    feature: str = ""
+    conf: SessionConf = field(default_factory=SessionConf)
     waiting: Waiting = field(default_factory=Waiting)
     idle: deque[int] = field(default_factory=deque)
     open: int = 0

@@ -18,6 +18,7 @@ from meta1g.proto.msg_da import CloseSession, Deliver, Ready, SessionEnded
 from meta1g.shim.cdb import ContentDb
 from meta1g.shim.journal import JournalReader
 from meta1g.shim.safeio import Disk
+from meta1g.smtpc.secure import Contexts
 from meta1g.smtpc.session import Session
 from meta1g.smtpc.setting import Setting, features_of
 from meta1g.smtpc.through import proxy_of
@@ -57,6 +58,7 @@ class Smtpc:
             classes={features.name: features_of(features.flags) for features in conf.session_features},
             cdb=ContentDb(Disk(), config.cdb_base_directory),
             journal=JournalReader(Disk(), config.cdb_base_directory), blocking=Blocking(), log=started.log,
+            contexts=started.or_end("tls", lambda: Contexts(conf.tls, conf.session_features, config.map_path)),
             report=self._link.send)
 
     def run(self, wait_for_server: float) -> int:

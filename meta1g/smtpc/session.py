@@ -2,15 +2,17 @@
 import socket
 import time
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
+from typing import TYPE_CHECKING
 
 from meta1g.mta import addr, limits, logfmt
 from meta1g.mta.errors import CorruptRecord, RemoteProtocolError, StoreError
 from meta1g.mta.ids import da_id
 from meta1g.mta.reply import Reply
+from meta1g.mta.tls import HandshakeFailed, TlsFacts, log_fields
 from meta1g.proc.log import SESSION
 from meta1g.proto.msg_ar import Hop, Protocol
-from meta1g.proto.msg_da import Deliver, Delivered, Result, SessionEnded, Stage
+from meta1g.proto.msg_da import Deliver, Delivered, Result, SessionEnded, Stage, TlsLevel, TlsSeen
 from meta1g.proto.smtp.client import (
     Answered,
     Ask,
@@ -20,19 +22,24 @@ from meta1g.proto.smtp.client import (
     Ready,
     Refused,
     SmtpClient,
+    TlsWanted,
 )
 from meta1g.proto.smtpp import Wanted
 from meta1g.smtpc.fitting import chunks, fit
+from meta1g.smtpc.secure import Missing, missing
 from meta1g.smtpc.setting import Setting
 from meta1g.smtpc.through import NoProxy, NotThrough
 from meta1g.smtpc.timing import Timing
 from meta1g.st.netfd import NetFd, connect, family_of, reason_of, why_not_bound
 from meta1g.st.sched import Flag, TimedOut
 
+if TYPE_CHECKING:
+    from meta1g.tls.stream import TlsFd
+
 _READ_SIZE = 32 * 1024
 _IDLE_CHECK = 3600.0  # QMGR ends idle sessions; this is only a bound
 _STAGES = {
-    Ask.GREETING: Stage.GREETING, Ask.EHLO: Stage.EHLO, Ask.HELO: Stage.EHLO, Ask.MAIL: Stage.MAIL,
+    Ask.GREETING: Stage.GREETING, Ask.EHLO: Stage.EHLO, Ask.HELO: Stage.EHLO, Ask.TLS: Stage.EHLO, Ask.MAIL: Stage.MAIL,
     Ask.RCPT: Stage.RCPT, Ask.DATA: Stage.DATA, Ask.CHUNK: Stage.CONTENT, Ask.PART: Stage.DOT, Ask.DOT: Stage.DOT,
     Ask.RSET: Stage.MAIL, Ask.QUIT: Stage.SESSION,
 }
@@ -53,6 +60,10 @@ class Refusal(SessionLost):
     """The server itself ended the session, by 421."""
 
 
+class NoTls(Exception):
+    """The handshake failed: another session may try it in another way."""
+
+
 class Session:
     """A session that QMGR opened; tasks come one after another."""
 
@@ -68,9 +79,14 @@ class Session:
         self._tasks: deque[Deliver] = deque([first])
         self._has_work = Flag()
         self._is_closing = False
-        self._netfd: NetFd | None = None
-        self._machine = SmtpClient(setting.hostname, is_lmtp=first.protocol != Protocol.ESMTP,
-                                   ignores=self._features.ignores)
+        self._netfd: NetFd | TlsFd | None = None
+        self._first = first
+        self._facts: TlsFacts | None = None
+        self._refused: list[Result] = []  # of the running task, for recipients that the server is not told of
+        ignores = self._features.ignores
+        if first.tls_level == TlsLevel.NONE or first.protocol == Protocol.LMTP_UNIX:
+            ignores |= {"STARTTLS"}
+        self._machine = SmtpClient(setting.hostname, is_lmtp=first.protocol != Protocol.ESMTP, ignores=ignores)
         self._current: Deliver | None = None
         self._done = 0
 
@@ -86,9 +102,11 @@ class Session:
 
     def run(self) -> None:
         """The whole session; reports to QMGR whatever happens."""
-        is_lost = True
+        is_lost, has_no_tls = True, False
         try:
             self._connect()
+            if self._features.begins_with_tls:
+                self._begin_tls()
             self._await_ready()
             while self._wait_for_task():
                 self._current = self._tasks.popleft()
@@ -96,13 +114,15 @@ class Session:
                 self._current = None
             self._quit()
             is_lost = False
+        except NoTls:
+            is_lost, has_no_tls = False, True
         except SessionLost as lost:
             self._report_lost(lost)
             is_lost = False
         finally:
             if self._netfd is not None:
                 self._netfd.close()
-            self._set.report(SessionEnded(self.number, is_lost))
+            self._set.report(SessionEnded(self.number, is_lost, has_no_tls))
 
     def _wait_for_task(self) -> bool:
         while not self._tasks and not self._is_closing:
@@ -155,6 +175,13 @@ class Session:
 
     def _await_ready(self) -> None:
         event = self._next()
+        if isinstance(event, TlsWanted):
+            self._begin_tls()
+            try:
+                self._machine.begin_tls()
+            except RemoteProtocolError as error:
+                raise SessionLost(Reply(451, "4.7.5", f"{_shown(self._hop)}: {error}"), Stage.EHLO) from None
+            event = self._next()
         if isinstance(event, Refused):
             raise Refusal(event.reply, _STAGES[event.ask])
         assert isinstance(event, Ready)
@@ -163,16 +190,61 @@ class Session:
         if is_smtp and not self._features.talks_to_itself and first_word == self._set.hostname.lower():
             raise SessionLost(_MYSELF, Stage.GREETING)
 
+    def _begin_tls(self) -> None:
+        """Shake hands; NoTls."""
+        assert isinstance(self._netfd, NetFd)
+        setting, first, hop = self._set, self._first, self._hop
+        end = setting.contexts.end(first.feature, first.tls_level)
+        problem = end.refresh()
+        if problem:
+            setting.log.error(f"func=smtpc, status=TLS goes on with the files it had, reason={problem}")
+        name = "" if hop.name.startswith("[") else hop.name.rstrip(".")
+        try:
+            self._netfd, facts = end.shake_hands(self._netfd, hop.ip, hop.port, name, setting.io_timeout)
+        except (HandshakeFailed, TimedOut) as error:
+            self._log(starttls="failed", addr=hop.ip, reason=reason_of(error))
+            raise NoTls from None
+        self._facts = facts
+        self._log(**log_fields(facts))
+        self._step("t_starttls")
+        if first.cert_fp and first.cert_fp != facts.fingerprint:
+            self._log(status="cert_fp does not match previous value", addr=hop.ip)
+        if facts.fingerprint:
+            setting.report(TlsSeen(facts.expires, self.number, facts.fingerprint))
+
     # A transaction
 
     def _deliver(self, task: Deliver) -> None:
+        """One transaction, perhaps without those of its recipients for whom TLS is not as it must be (M1 3.11.1)."""
+        default = self._set.contexts.violation
+        whole = missing(self._first.conf, self._facts, default)
+        each = [whole or missing(rcpt.conf, self._facts, default) for rcpt in task.rcpts]
+        stop = next((found.reply for found in each if found is not None and found.is_delayed), None)
+        if stop is None and any(each):
+            self._refuse(task, each)
+            left = tuple(rcpt for rcpt, found in zip(task.rcpts, each, strict=True) if found is None)
+            self._current = task = task._replace(rcpts=left)
+        if task.rcpts:
+            self._transact(task, stop)
+        else:
+            self._say(task, is_open=True)
+
+    def _refuse(self, task: Deliver, each: Sequence[Missing | None]) -> None:
+        """Keep the results of recipients that the server is not told of."""
+        self._refused.clear()
+        for rcpt, found in zip(task.rcpts, each, strict=True):
+            if found is not None:
+                self._refused.append(_result(rcpt.idx, found.reply.code, Stage.EHLO, found.reply, is_said=False))
+                self._log_rcpt(task, rcpt.address, Stage.EHLO, found.reply.code, found.reply)
+
+    def _transact(self, task: Deliver, stop: Reply | None) -> None:
         if self._timing is not None and self._done:
             self._timing.restart()
         try:
             envelope, pieces = fit(task, self._machine.extensions, lambda: self._set.pieces(task.ta, task.content[0]))
         except (StoreError, CorruptRecord) as error:
             raise self._unreadable(task, error) from None
-        self._machine.begin(envelope)
+        self._machine.begin(envelope if stop is None else envelope._replace(stop=stop))
         parts = chunks(pieces())
         while True:
             event = self._next()
@@ -277,8 +349,13 @@ class Session:
             code = 0 if answered.ask is Ask.DOT and reply.code // 100 == 2 else _failure_code(answered)
             results.append(_result(rcpt.idx, code, stage, reply, is_said=answered.is_said))
             self._log_rcpt(task, rcpt.address, stage, code, reply)
-        self._set.report(Delivered(self.number, task.task, is_open, False, "DSN" in self._machine.extensions,
-                                   tuple(results)))
+        self._say(task, *results, is_open=is_open)
+
+    def _say(self, task: Deliver, *results: Result, is_open: bool = False, is_host: bool = False) -> None:
+        """Tell QMGR all results of a task."""
+        refused, self._refused = self._refused, []
+        self._set.report(Delivered(self.number, task.task, is_open, is_host, "DSN" in self._machine.extensions,
+                                   (*results, *refused)))
 
     def _report_lost(self, lost: SessionLost) -> None:
         self._log(status="lost", where=Stage.NAMES[lost.stage], reply=lost.reply)
@@ -303,10 +380,10 @@ class Session:
         """Nothing was sent, for all recipients alike."""
         reply = lost.reply
         is_said = isinstance(lost, Refusal)
-        results = tuple([_result(rcpt.idx, reply.code, lost.stage, reply, is_said=is_said) for rcpt in task.rcpts])
+        results = [_result(rcpt.idx, reply.code, lost.stage, reply, is_said=is_said) for rcpt in task.rcpts]
         for rcpt in task.rcpts:
             self._log_rcpt(task, rcpt.address, lost.stage, reply.code, reply)
-        self._set.report(Delivered(self.number, task.task, False, is_host, False, results))
+        self._say(task, *results, is_host=is_host)
 
     def _quit(self) -> None:
         """Say QUIT; the reply matters to nobody (M1 8.6 item 3.3)."""

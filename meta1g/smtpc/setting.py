@@ -8,6 +8,7 @@ from meta1g.proc.log import Log
 from meta1g.proto.msg_ss import Content
 from meta1g.shim.cdb import ContentDb
 from meta1g.shim.journal import JournalReader
+from meta1g.smtpc.secure import Contexts
 from meta1g.smtpc.through import Proxy
 from meta1g.st.block import Blocking
 
@@ -19,12 +20,14 @@ class Features(NamedTuple):
     reads_quit_reply: bool
     is_timed: bool
     ignores: frozenset[str]
+    begins_with_tls: bool = False
 
 
 def features_of(flags: frozenset[str]) -> Features:
     """The features that flags of smtpc or of a class of session features stand for."""
-    ignores = frozenset() if "chunking" in flags else frozenset({"CHUNKING"})
-    return Features("talk_to_myself" in flags, "read_quit_reply" in flags, "timing" in flags, ignores)
+    words = ("CHUNKING" if "chunking" not in flags else "", "STARTTLS" if "starttls" not in flags else "")
+    return Features("talk_to_myself" in flags, "read_quit_reply" in flags, "timing" in flags,
+                    frozenset(filter(None, words)), "smtps" in flags)
 
 
 @dataclass(slots=True)
@@ -47,6 +50,7 @@ class Setting:
     cdb: ContentDb
     journal: JournalReader
     blocking: Blocking
+    contexts: Contexts
     log: Log
     report: Callable[[Any], Any]
 

@@ -13,11 +13,10 @@ import os
 import signal
 import socket
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, Final, TypeVar
+from typing import TYPE_CHECKING, Any, Final
 
 from meta1g import __version__
 from meta1g.mta import logfmt
-from meta1g.mta.errors import MtaError
 from meta1g.proc.start import WORKER, Started, start
 from meta1g.proc.stats import print_stats
 from meta1g.proto.msg_ss import (
@@ -66,7 +65,6 @@ if TYPE_CHECKING:
     from meta1g.tls.ends import ServerEnd
     from meta1g.tls.setup import Ends
 
-T = TypeVar("T")
 _TURN_FILE: Final = "smtps/accept.lock"  # in the queue directory, in a folder of this process's user
 _TELL: Final = 1.0  # seconds between two looks at what QMGR does not know yet of our counts
 _REFUSALS: Final = {DISK_SPACE: replies.NO_SPACE, QUEUE_FULL: replies.QUEUE_FULL}
@@ -288,7 +286,7 @@ def _tls_ends(started: Started) -> "Ends | None":
         return None
     from meta1g.tls.setup import server_ends  # noqa: PLC0415 - loads OpenSSL
 
-    return _or_end(started, "tls", lambda: server_ends(conf.tls, conf.session_features, started.config.map_path))
+    return started.or_end("tls", lambda: server_ends(conf.tls, conf.session_features, started.config.map_path))
 
 
 def _signing(started: Started) -> Signing | None:
@@ -299,17 +297,7 @@ def _signing(started: Started) -> Signing | None:
 
     if "rsa-sha1" in {conf.signature_method, *(section.signature_method for section in conf.sign)}:
         started.log.warning("func=smtps, option=signature_method rsa-sha1, status=no verifier accepts it (RFC 8301)")
-    return _or_end(started, "DKIM_signing", lambda: read_signing(conf, started.config))
-
-
-def _or_end(started: Started, option: str, make: Callable[[], T]) -> T:
-    """What the files of an option make; ends the process if they can't be used, which a restart would not mend."""
-    try:
-        return make()
-    except MtaError as error:
-        started.log.error(f"func=smtps, option={option}, status={logfmt.clean(error)}")
-        started.log.flush()
-        raise SystemExit(os.EX_CONFIG) from None
+    return started.or_end("DKIM_signing", lambda: read_signing(conf, started.config))
 
 
 def _offers(flags: frozenset[str], end: "ServerEnd | None") -> Offers:

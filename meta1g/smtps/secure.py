@@ -5,7 +5,7 @@ from meta1g.conf.opt_tls import TlsRequirements
 from meta1g.mta import logfmt, tls
 from meta1g.mta.errors import RemoteProtocolError
 from meta1g.mta.reply import Reply
-from meta1g.mta.tls import HandshakeFailed, TlsFacts
+from meta1g.mta.tls import HandshakeFailed, TlsFacts, log_fields
 from meta1g.proc.log import SESSION, Log
 from meta1g.proto.smtp import replies
 from meta1g.st.netfd import NetFd
@@ -71,13 +71,3 @@ class Security:
         if self.facts is None and how == "permfail" and self.end is not None:
             return replies.NEED_TLS
         return Reply(_CODES.get(how, 550), "5.7.0" if how == "permfail" else "4.7.0", f"TLS: {missing}")
-
-
-def log_fields(facts: TlsFacts) -> dict[str, object]:
-    """A handshake in the log."""
-    return {
-        "starttls": facts.version, "cipher": facts.cipher, "bits": facts.bits, "verify": facts.verify,
-        "reason": facts.reason or None, "resumed": 1 if facts.is_resumed else None,
-        "cert_subject": facts.subject or None, "cert_issuer": facts.issuer or None,
-        "cert_fp": facts.fingerprint or None,
-    }

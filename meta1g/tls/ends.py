@@ -6,7 +6,7 @@ Rules
     that it fails.
 """
 from collections import OrderedDict
-from typing import Final, Generic, NamedTuple, TypeVar
+from typing import Final, Generic, TypeVar
 
 from OpenSSL import SSL
 
@@ -22,6 +22,7 @@ from meta1g.tls.stream import TlsFd, shake_hands
 
 LOOK: Final = 10.0  # seconds
 _VERDICTS_MAX: Final = 10_000  # clients' certificates remembered: 5 MB
+_Server = tuple[str, int, str]  # IP address, port, name
 K = TypeVar("K")
 V = TypeVar("V")
 
@@ -111,33 +112,31 @@ class ServerEnd(_End):
         return stream, facts
 
 
-class Peer(NamedTuple):
-    """A server that a session can be taken up with."""
-
-    ip: str
-    port: int
-    name: str
-
-
 class ClientEnd(_End):
     """For connections to servers."""
 
     def __init__(self, conf: TlsConf, path_of: PathOf) -> None:
         super().__init__(conf, path_of)
-        self._sessions: _Recent[Peer, tuple[SSL.Session, TlsFacts]] = _Recent(conf.cache_size, conf.cache_timeout)
+        self._sessions: _Recent[_Server, tuple[SSL.Session, TlsFacts]] = _Recent(conf.cache_size, conf.cache_timeout)
 
-    def shake_hands(self, netfd: NetFd, peer: Peer, timeout: float) -> tuple[TlsFd, TlsFacts]:
-        """Begin TLS with a server; HandshakeFailed, TimedOut."""
-        session, before = self._sessions.get(peer) or (None, None)
+    def shake_hands(self, netfd: NetFd, ip: str, port: int, name: str, timeout: float) -> tuple[TlsFd, TlsFacts]:
+        """Begin TLS with a server, whose name may be empty; HandshakeFailed, TimedOut.
+
+        Its session is taken up by a later connection to the same server.
+        """
+        server = (ip, port, name)
+        session, before = self._sessions.get(server) or (None, None)
         stream, facts = shake_hands(netfd, self._context, timeout, is_server=False, digest=self.conf.digest,
-                                    server_name=peer.name, session=session)
-        return stream, _resumed(facts, before) if facts.is_resumed else facts
+                                    server_name=name, session=session)
+        if facts.is_resumed:
+            facts = _resumed(facts, before)
+        stream.at_end = lambda: self._keep(server, stream, facts)
+        return stream, facts
 
-    def keep(self, peer: Peer, stream: TlsFd, facts: TlsFacts) -> None:
-        """A connection has done its work: its session may be taken up."""
+    def _keep(self, server: _Server, stream: TlsFd, facts: TlsFacts) -> None:
         session = stream.session if self.conf.cache_size else None
         if session is not None:
-            self._sessions.put(peer, (session, facts))
+            self._sessions.put(server, (session, facts))
 
     def _forget(self) -> None:
         self._sessions.clear()

@@ -31,10 +31,12 @@ def server_ends(conf: TlsConf, features: Iterable[Any], path_of: PathOf) -> Ends
 
 
 def client_ends(
-    conf: TlsConf | None, features: Iterable[Any], path_of: PathOf
+    conf: TlsConf | None, features: Iterable[Any], path_of: PathOf, *, is_old: bool = False
 ) -> tuple[ClientEnd, dict[str, ClientEnd]]:
-    """A client's; it needs no certificate, so there is always one for all. TlsError."""
+    """A client's, if it `is_old` for TLS 1.2 only; it needs no certificate, so there is always one. TlsError."""
     conf = conf or TlsConf()
+    if is_old:
+        conf = replace(conf, options=(*conf.options, "NO_TLSv1_3"))
     return ClientEnd(conf, path_of), _of_classes(conf, features, path_of, ClientEnd)
 
 

@@ -25,6 +25,7 @@ class TlsFd:
         self._connection = connection
         self.sock = netfd.sock
         self.peer: Any = netfd.peer
+        self.at_end: Callable[[], Any] = lambda: None
 
     def read(self, size: int, timeout: float) -> bytes:
         """Up to `size` octets, b"" at the end of the stream."""
@@ -53,6 +54,7 @@ class TlsFd:
 
     def end(self) -> None:
         """Say the end of the stream, if that goes without waiting."""
+        self.at_end()
         try:
             self._connection.shutdown()
         except SSL.Error:

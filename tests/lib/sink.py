@@ -1,6 +1,7 @@
 """An SMTP sink that counts: every message it answered with 250, by a number in its subject."""
 import re
 import socket
+import ssl
 import threading
 import time
 from collections import Counter
@@ -13,7 +14,7 @@ _ID = re.compile(rb"\tid (S[0-9A-F]{18});")
 class Sink:
     """Listens on a loopback port; `refuse` turns RCPT into a temporary error."""
 
-    def __init__(self, port: int = 0) -> None:
+    def __init__(self, port: int = 0, tls: ssl.SSLContext | None = None) -> None:
         self.seen: Counter[str] = Counter()
         self.messages: list[bytes] = []
         self.unanswered: set[bytes] = set()  # numbers that were taken, but got no reply
@@ -22,6 +23,9 @@ class Sink:
         self.extensions = ["PIPELINING", "8BITMIME"]
         self.reply = b""
         self.mischief: Callable[[str], str] = lambda where: ""  # at "rcpt" or "dot": "450", "drop", "late", "slow"
+        self.tls = tls  # what STARTTLS begins with
+        self.versions: list[str] = []  # of TLS, of each handshake; empty for one that failed
+        self.injects = b""  # said together with the answer to STARTTLS
         self._lock = threading.Lock()
         self._listener = socket.socket()
         self._listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -59,13 +63,32 @@ class Sink:
                 self._open.discard(sock)
             sock.close()
 
+    def _talk_in_tls(self, sock: socket.socket) -> None:
+        assert self.tls is not None
+        try:
+            inner = self.tls.wrap_socket(sock, server_side=True)
+        except OSError:
+            self.versions.append("")
+            raise
+        self.versions.append(inner.version() or "")
+        with inner:
+            self._dialog(inner)
+
     def _talk(self, sock: socket.socket) -> None:
         sock.sendall(b"220 sink ESMTP\r\n")
+        self._dialog(sock)
+
+    def _dialog(self, sock: socket.socket) -> None:
         stream = sock.makefile("rb")
         for line in stream:
             verb = line[:4].upper()
+            if line.upper() == b"STARTTLS\r\n" and self.tls is not None:
+                sock.sendall(b"220 2.0.0 go\r\n" + self.injects)
+                self._talk_in_tls(sock)
+                return
             if verb in (b"EHLO", b"HELO"):
-                words = ["sink", *self.extensions]
+                is_plain = self.tls is not None and not isinstance(sock, ssl.SSLSocket)
+                words = ["sink", *self.extensions, *(["STARTTLS"] if is_plain else [])]
                 sock.sendall("".join(f"250{' ' if word is words[-1] else '-'}{word}\r\n" for word in words).encode())
             elif verb == b"DATA":
                 sock.sendall(b"354 go\r\n")

@@ -1,4 +1,4 @@
-"""The client's side of an SMTP or LMTP dialog, sans-I/O (RFC 5321, 2033, 2920, 1870, 3030, 6152).
+"""The client's side of an SMTP or LMTP dialog, sans-I/O (RFC 5321, 2033, 2920, 1870, 3030, 3207, 6152).
 
 Rules
     `feed` takes octets, `next_event` returns what happened, None when more octets are needed;
@@ -29,6 +29,7 @@ class Ask(Enum):
     GREETING = auto()
     EHLO = auto()
     HELO = auto()
+    TLS = auto()
     MAIL = auto()
     RCPT = auto()
     DATA = auto()
@@ -43,7 +44,8 @@ class Envelope(NamedTuple):
     """A transaction to send: `rcpts` are addresses, `size` in octets.
 
     `params` and `rcpt_params` are the texts of DSN parameters that came with the mail (RFC 3461). With a `refusal` it
-    is not sent: that is what becomes of it.
+    is not sent: that is what becomes of it. With a `stop` its recipients are named, and content never follows: that is
+    what becomes of those who are accepted.
     """
 
     mail: bytes
@@ -54,6 +56,7 @@ class Envelope(NamedTuple):
     params: bytes = b""
     rcpt_params: tuple[bytes, ...] = ()
     refusal: Reply | None = None
+    stop: Reply | None = None
 
     @property
     def is_binary(self) -> bool:
@@ -65,6 +68,10 @@ class Ready(NamedTuple):
     """The server has answered EHLO, LHLO or HELO: transactions may begin."""
 
     greeting: Reply
+
+
+class TlsWanted(NamedTuple):
+    """The server is ready for TLS: shake hands, then call `begin_tls` (RFC 3207)."""
 
 
 class ContentWanted(NamedTuple):
@@ -106,7 +113,7 @@ class Bye(NamedTuple):
     reply: Reply
 
 
-Event = Ready | ContentWanted | ChunkWanted | Finished | Refused | Bye
+Event = Ready | TlsWanted | ContentWanted | ChunkWanted | Finished | Refused | Bye
 
 _TOO_LARGE: Final = Reply(552, "5.3.4", "Message is larger than the next server allows")
 _NO_UTF8: Final = Reply(553, "5.6.7", "The next server does not offer SMTPUTF8")  # RFC 6531 3.5
@@ -116,7 +123,10 @@ _NO_REPLY: Final = Reply(451, "4.4.2", "Connection lost")
 
 
 class SmtpClient:
-    """One session's machine; LMTP if `is_lmtp`. Extensions that it `ignores` are as if they were not offered."""
+    """One session's machine; LMTP if `is_lmtp`. Extensions that it `ignores` are as if they were not offered.
+
+    `tls_refusal` is what the server said to STARTTLS if that was no yes: then the dialog goes on without.
+    """
 
     def __init__(self, hostname: str, *, is_lmtp: bool = False, ignores: frozenset[str] = frozenset()) -> None:
         self._hostname = hostname.encode("ascii", "replace")
@@ -135,6 +145,8 @@ class SmtpClient:
         self._queue: deque[Event] = deque()
         self._is_ready = False
         self._answered: deque[Ask] = deque(maxlen=REPLIES_KEPT)
+        self._is_tls = False
+        self.tls_refusal: Reply | None = None
         self.extensions: dict[str, str] = {}
 
     @property
@@ -170,6 +182,14 @@ class SmtpClient:
             self._on_reply(ask, at, reply)
         return self._queue.popleft()
 
+    def begin_tls(self) -> None:
+        """TLS is there; what the server said before counts no more. RemoteProtocolError."""
+        if self._reader.has_input:  # somebody between may have put it there
+            raise RemoteProtocolError("data sent before TLS")
+        self._is_tls = True
+        self.extensions.clear()
+        self._hello()
+
     def begin(self, envelope: Envelope) -> None:
         """Start a transaction."""
         if not self.is_idle:
@@ -188,7 +208,9 @@ class SmtpClient:
         self._say(Ask.MAIL, b"MAIL FROM:" + addr.bracketed(envelope.mail) + self._mail_params(envelope))
         if "PIPELINING" in self.extensions:
             self._say_rcpts()
-            if not self._by_chunks:
+            if envelope.stop is not None:
+                pass
+            elif not self._by_chunks:
                 self._say(Ask.DATA, b"DATA")
             elif 0 < envelope.size <= ONE_FLIGHT and not self._is_lmtp:
                 self._queue.append(ChunkWanted())
@@ -293,6 +315,8 @@ class SmtpClient:
                 self._on_greeting(reply)
             case Ask.EHLO | Ask.HELO:
                 self._on_helo(ask, reply)
+            case Ask.TLS:
+                self._on_tls(reply)
             case Ask.MAIL:
                 self._on_mail(reply)
             case Ask.RCPT:
@@ -316,7 +340,21 @@ class SmtpClient:
             self._queue.append(Refused(Ask.GREETING, reply))
             return
         self._greeting = reply
+        self._hello()
+
+    def _hello(self) -> None:
         self._say(Ask.EHLO, (b"LHLO " if self._is_lmtp else b"EHLO ") + self._hostname)
+
+    def _on_tls(self, reply: Reply) -> None:
+        if reply.is_positive:
+            self._queue.append(TlsWanted())
+        else:
+            self.tls_refusal = reply
+            self._be_ready()
+
+    def _be_ready(self) -> None:
+        self._is_ready = True
+        self._queue.append(Ready(self._greeting))
 
     def _on_helo(self, ask: Ask, reply: Reply) -> None:
         if reply.code // 100 == 2:
@@ -325,8 +363,10 @@ class SmtpClient:
                     word, _, rest = line.strip().partition(" ")
                     if word.upper() not in self._ignores:
                         self.extensions[word.upper()] = rest
-            self._is_ready = True
-            self._queue.append(Ready(self._greeting))
+            if "STARTTLS" in self.extensions and not self._is_tls:
+                self._say(Ask.TLS, b"STARTTLS")
+            else:
+                self._be_ready()
         elif ask is Ask.EHLO and reply.code >= 500 and not self._is_lmtp:
             self._say(Ask.HELO, b"HELO " + self._hostname)
         else:
@@ -350,7 +390,10 @@ class SmtpClient:
             self._results[at] = Answered(at, Ask.RCPT, reply)
         if self._awaited:
             return
-        if not self._accepted:
+        stop = self._envelope.stop if self._envelope is not None else None
+        if stop is not None:
+            self._fail_rest(Ask.RCPT, stop, is_said=False)
+        if not self._accepted or stop is not None:
             self._reset()
         elif self._by_chunks:
             self._queue.append(ChunkWanted())

@@ -57,14 +57,14 @@ def test_sources(client: str, mail: bytes, expected: str) -> None:
 
 
 def test_features() -> None:
-    assert [HOSTS.feature_of(ip) for ip in ("192.0.2.1", "198.51.100.1", "")] == ["plain", "", ""]
+    assert [HOSTS.session_of(ip).feature for ip in ("192.0.2.1", "198.51.100.1", "")] == ["plain", "", ""]
 
 
 @pytest.mark.parametrize(("key", "value", "said"), [
     (b"ocr:", b"many", "not a number"),
     (b"smtpc_conf_cltaddr:", b"source = nte10;", "there is no section nte10 did you mean net10?"),
     (b"smtpc_conf_rcpt_domain:x", b"limits = low;", "limits"),
-    (b"smtpc_session_conf:192.0.2.1", b"tls_requirements { };", "tls_requirements"),
+    (b"smtpc_session_conf:192.0.2.1", b"tls_requirements { flags = { verifeid } };", "verifeid"),
 ])
 def test_mistakes_are_named(key: bytes, value: bytes, said: str) -> None:
     hosts = HostConf({key: value}, ["low"], ["net10", "bulk"], ["plain"])
@@ -74,5 +74,12 @@ def test_mistakes_are_named(key: bytes, value: bytes, said: str) -> None:
 
 def test_a_host_with_a_mistake_gets_no_mail() -> None:
     """Its entry may ask for security that would be missing."""
-    hosts = HostConf({b"smtpc_session_conf:192.0.2.1": b"tls_requirements { }"}, (), (), ())
-    assert hosts.feature_of("192.0.2.1") == WRONG
+    hosts = HostConf({b"smtpc_session_conf:192.0.2.1": b"tls_requirements { flags = { verifeid } }"}, (), (), ())
+    assert hosts.session_of("192.0.2.1").feature == WRONG
+
+
+def test_requirements_go_to_smtpc_as_they_are() -> None:
+    text = b"tls_requirements { common_name = mx.test; } session_feature = plain;"
+    hosts = HostConf({b"smtpc_session_conf:192.0.2.1": text}, (), (), ["plain"])
+    assert hosts.session_of("192.0.2.1") == ("plain", text.decode())
+    assert hosts.wrong == []

@@ -14,11 +14,10 @@ from meta1g.mta.tls import FAIL, NO, NOT, OK, TlsFacts
 from meta1g.st.netfd import NetFd
 from meta1g.st.sched import Slot, TimedOut, spawn
 from meta1g.tls import ends
-from meta1g.tls.ends import ClientEnd, Peer, ServerEnd
+from meta1g.tls.ends import ClientEnd, ServerEnd
 from meta1g.tls.stream import HandshakeFailed, TlsFd
 from tests.lib.certs import revoked, sign
 
-PEER = Peer("192.0.2.1", 25, "mx.test")
 ROOT = sign("Root (1)", org="Test, Inc.", is_ca=True)
 BETWEEN = sign("Between", ROOT, is_ca=True)
 SERVER = sign("mx.test", BETWEEN, hosts=("mx.test", "*.mail.test"))
@@ -54,7 +53,7 @@ class Met(NamedTuple):
     client: tuple[TlsFd, TlsFacts]
 
 
-def meet(server: ServerEnd, client: ClientEnd, peer: Peer = PEER) -> Met:
+def meet(server: ServerEnd, client: ClientEnd, ip: str = "192.0.2.1") -> Met:
     """Both shake hands; what either raises is raised."""
     left, right = socket.socketpair()
     slot = Slot()
@@ -65,7 +64,7 @@ def meet(server: ServerEnd, client: ClientEnd, peer: Peer = PEER) -> Met:
             slot.fail(error)
             left.close()
     spawn(serve)
-    mine = client.shake_hands(NetFd(right), peer, 5)
+    mine = client.shake_hands(NetFd(right), ip, 25, "mx.test", 5)
     return Met(slot.get(5), mine)
 
 
@@ -141,12 +140,12 @@ def test_resumed_sessions_keep_their_verdict(folder: Path, options: tuple[str, .
         client = ClientEnd(conf(folder, name, cacert_file="root.pem"), path_of)
         met = meet(server, client)
         assert say(met.server[0], met.client[0], b"x") == b"x"
-        client.keep(PEER, *met.client)
+        met.client[0].close()
         again = meet(server, client)
         assert again.client[1] == met.client[1]._replace(is_resumed=True)
         assert again.server[1] == met.server[1]._replace(is_resumed=True)
         assert again.server[1].verify == verify
-        assert not meet(server, client, PEER._replace(ip="192.0.2.2")).client[1].is_resumed
+        assert not meet(server, client, "192.0.2.2").client[1].is_resumed
         server._verdicts.clear()
         assert meet(server, client).server[1].verify == FAIL, "nobody knows what was proved"
 
@@ -156,7 +155,7 @@ def test_no_cache_no_resumption(folder: Path) -> None:
     client = ClientEnd(conf(folder), path_of)
     met = meet(server, client)
     say(met.server[0], met.client[0], b"x")
-    client.keep(PEER, *met.client)
+    met.client[0].close()
     assert not meet(server, client).client[1].is_resumed
 
 

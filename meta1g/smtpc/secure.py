@@ -1,0 +1,77 @@
+"""TLS in a session with a server: which context, what is required, what becomes of mail for which it is not there
+(M1 3.11 items 4, 5; 3.13; 14.1)."""
+from collections.abc import Callable, Iterable
+from functools import lru_cache
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
+
+from meta1g.conf.errors import ConfErrors
+from meta1g.conf.kinds import PathValue
+from meta1g.conf.opt_tls import ServerEntry, TlsConf, TlsRequirements
+from meta1g.conf.parse import parse
+from meta1g.conf.spec import bind
+from meta1g.mta.reply import Reply
+from meta1g.mta.tls import TlsFacts
+from meta1g.proto.msg_da import TlsLevel
+from meta1g.tls.judge import violation
+
+if TYPE_CHECKING:  # it loads OpenSSL, which a client that meets no TLS does without
+    from meta1g.tls.ends import ClientEnd
+
+_ENTRIES_KEPT: Final = 1000  # of maps, parsed
+_WRONG: Final = Reply(451, "4.3.5", "Configuration for this recipient has a mistake")
+
+
+class Missing(NamedTuple):
+    """What is required of TLS and is not there: the reply, and whether RCPT is said all the same (`delay`)."""
+
+    reply: Reply
+    is_delayed: bool
+
+
+class Contexts:
+    """The contexts of a client, made when they are needed; at once if the configuration has sections tls."""
+
+    def __init__(self, conf: TlsConf | None, features: Iterable[Any], path_of: Callable[[PathValue], str]) -> None:
+        """TlsError."""
+        self._conf = conf
+        self._features = tuple(features)
+        self._path_of = path_of
+        self._made: dict[bool, tuple[ClientEnd, dict[str, ClientEnd]]] = {}
+        self.violation = conf.violation if conf is not None else "permfail"
+        if conf is not None or any(feature.tls is not None for feature in self._features):
+            self.end("", TlsLevel.ALL)
+
+    def end(self, feature: str, level: int) -> "ClientEnd":
+        """The end for sessions of this class; `level` is one of TlsLevel that has TLS."""
+        is_old = level == TlsLevel.OLD
+        if is_old not in self._made:
+            from meta1g.tls.setup import client_ends  # noqa: PLC0415 - loads OpenSSL
+
+            self._made[is_old] = client_ends(self._conf, self._features, self._path_of, is_old=is_old)
+        of_all, of_class = self._made[is_old]
+        return of_class.get(feature, of_all)
+
+
+def missing(text: str, facts: TlsFacts | None, default: str) -> Missing | None:
+    """What an entry for a server or recipient demands in vain; `default` is the violation of the section tls."""
+    wanted = _required(text) if text else None
+    if wanted is None:
+        return Missing(_WRONG, False) if text else None
+    reason = violation(wanted, facts)
+    if not reason:
+        return None
+    is_permanent = not wanted.violation.isdisjoint({"permfail"}) or (
+        wanted.violation.isdisjoint({"tempfail", "abort"}) and default == "permfail")
+    reply = Reply(550, "5.7.1", f"TLS: {reason}") if is_permanent else Reply(451, "4.7.1", f"TLS: {reason}")
+    return Missing(reply, "delay" in wanted.violation)
+
+
+@lru_cache(_ENTRIES_KEPT)
+def _required(text: str) -> TlsRequirements | None:
+    """What an entry demands, None if it has a mistake."""
+    root, errors = parse(text, "tls_requirements")
+    try:
+        conf = bind(ServerEntry, root, errors)
+    except ConfErrors:
+        return None
+    return None if errors else conf.tls_requirements
