@@ -76,10 +76,11 @@ def main(context: click.Context, conf: str) -> None:
 @click.option("--port", default=2525, show_default=True, help="port to listen on at 127.0.0.1")
 @click.option("--hostname", default=None, help="name of this server and a local domain [this host's name]")
 @click.option("--user", default=None, help="as root: user for all daemons [the meta1 users, else nobody]")
-def init(directory: str, port: int, hostname: str | None, user: str | None) -> None:
-    """Make an instance in DIRECTORY: configuration, maps, spool, log folder."""
+@click.option("--tls/--no-tls", "has_tls", default=True, show_default=True, help="offer TLS, with a new certificate")
+def init(directory: str, port: int, hostname: str | None, user: str | None, *, has_tls: bool) -> None:
+    """Make an instance in DIRECTORY: configuration, maps, a certificate, spool, log folder."""
     try:
-        what = instance.plan(directory, port, hostname, user)
+        what = instance.plan(directory, port, hostname, user, has_tls=has_tls)
         instance.make(what)
     except instance.InitError as error:
         _fail(str(error), os.EX_CANTCREAT)

@@ -49,7 +49,7 @@ smtpc {{
 
 smtps {{
   flags = {{ 8bitmime, access, require_EHLO_before_MAIL }}
-  {cdb_gid}listen_socket {{ type = inet; {address}port = {port}; }}
+{tls}  {cdb_gid}listen_socket {{ type = inet; {address}port = {port}; }}
   start_action = pass; pass_fd_socket = smtps/smtpsfd; {smtps_user}
   path = "{program}"; arguments = "meta1g smtps -f {conf}";
 }}
@@ -58,6 +58,11 @@ smtps {{
 _LIMITS: Final = """\
   # Connections from one address: MeTA1's defaults are 100 open ones and 100 a minute.
   smtps { connections_max = 10000; connection_rate_max = 10000000; }
+"""
+
+_TLS: Final = """\
+  # A certificate of its own making: it encrypts, it proves nothing. For a better one see meta1.conf(5).
+  tls {{ cert_file = "{etc}/cert.pem"; key_file = "{etc}/key.pem"; }}
 """
 
 _MT: Final = """\
@@ -89,7 +94,8 @@ class InitError(Exception):
 class Plan:
     """What to make: `user` None means the caller's own account, "" the meta1 users.
 
-    `address` empty listens on all of the host's; `limits` goes into the section qmgr.
+    `address` empty listens on all of the host's; `limits` goes into the section qmgr; with `has_tls` it has a
+    certificate.
     """
 
     base: str
@@ -102,6 +108,7 @@ class Plan:
     maildir: str
     address: str = "address = 127.0.0.1; "
     limits: str = _LIMITS
+    has_tls: bool = True
 
     @property
     def conf(self) -> str:
@@ -109,18 +116,19 @@ class Plan:
         return os.path.join(self.etc, "meta1.conf")
 
 
-def _plan(base: str, port: int, host: str, user: str | None) -> Plan:
+def _plan(base: str, port: int, host: str, user: str | None, *, has_tls: bool) -> Plan:
     base = os.path.abspath(base)
-    return Plan(base, port, host, user, f"{base}/etc", f"{base}/spool", f"{base}/log", f"{base}/maildir")
+    return Plan(base, port, host, user, f"{base}/etc", f"{base}/spool", f"{base}/log", f"{base}/maildir",
+                has_tls=has_tls)
 
 
-def plan(base: str, port: int, host: str | None, user: str | None) -> Plan:
+def plan(base: str, port: int, host: str | None, user: str | None, *, has_tls: bool = True) -> Plan:
     """Decide about users; InitError if one is missing."""
     name = host or own_name()
     if os.geteuid() != 0:
         if user and user != pwd.getpwuid(os.geteuid()).pw_name:
             raise InitError(f"only root can make an instance for user {user}; run it as {user}")
-        return _plan(base, port, name, None)
+        return _plan(base, port, name, None, has_tls=has_tls)
     if user is None:
         try:
             layout.owners(None)
@@ -132,7 +140,7 @@ def plan(base: str, port: int, host: str | None, user: str | None) -> Plan:
             pwd.getpwnam(user)
         except KeyError:
             raise InitError(f"user {user} does not exist; create it or choose another with --user") from None
-    return _plan(base, port, name, user)
+    return _plan(base, port, name, user, has_tls=has_tls)
 
 
 def make(what: Plan) -> None:
@@ -172,6 +180,10 @@ def _write_all(what: Plan, who: layout.Owner | None) -> None:
     for name, text in (("access", _ACCESS), ("aliases", _ALIASES)):
         _write(os.path.join(etc, name), text.format(etc=etc), who, "meta1m")
         _create_map(os.path.join(etc, name), who)
+    if what.has_tls:
+        from meta1g.cli import selfsigned  # noqa: PLC0415 - loads OpenSSL
+
+        selfsigned.write(etc, what.host, (who["meta1s"][0], who["meta1c"][1]) if who else None)
     _write(what.conf, _CONF.format(**_values(what, who)), who, "meta1")
 
 
@@ -181,6 +193,7 @@ def _values(what: Plan, who: layout.Owner | None) -> dict[str, object]:
         "queue": what.queue, "log": what.log, "maildir": what.maildir, "host": what.host, "port": what.port,
         "address": what.address, "limits": what.limits, "program": program, "conf": what.conf,
         "cdb_gid": f"CDB_gid = {who['meta1c'][1]};\n  " if who else "", "lmtp_owner": "",
+        "tls": _TLS.format(etc=what.etc) if what.has_tls else "",
     }
     for service, account in ACCOUNTS.items():
         name = what.user or account

@@ -4,28 +4,41 @@ import os
 from collections.abc import Iterator
 
 from meta1g.conf.load import Config
+from meta1g.conf.opt_smtpc import SmtpcConf
 from meta1g.conf.opt_smtps import SmtpsConf
 from meta1g.mcp.spawn import account
 from meta1g.mta.errors import MtaError
 
 
 def check_keys(config: Config) -> list[str]:
-    """What is wrong with keys of DKIM, as each server's user sees them; one line for each section."""
+    """What is wrong with keys of DKIM and TLS, as each process's user sees them; a line for each section at most."""
     found = []
     for service in config.services:
-        conf = service.conf
-        if not isinstance(conf, SmtpsConf) or conf.dkim_signing is None:
+        if not isinstance(service.conf, SmtpsConf | SmtpcConf):
             continue
-        from meta1g.smtps.keyfiles import read_signing  # noqa: PLC0415 - loads OpenSSL
-
         try:
             with contextlib.chdir(config.queue_directory), _running_as(service.mcp.user, service.mcp.group):
-                read_signing(conf.dkim_signing, config)
+                _try(service.conf, config)
         except (MtaError, OSError) as error:
             found.append(f"section {service.label}: {error}")
         except KeyError:
             continue  # MCP says which account is not there; who is not root can't look with another one's eyes
     return found
+
+
+def _try(conf: SmtpsConf | SmtpcConf, config: Config) -> None:
+    """Use what a section names; MtaError."""
+    if isinstance(conf, SmtpsConf) and conf.dkim_signing is not None:
+        from meta1g.smtps.keyfiles import read_signing  # noqa: PLC0415 - loads OpenSSL
+
+        read_signing(conf.dkim_signing, config)
+    if conf.tls is not None or any(feature.tls is not None for feature in conf.session_features):
+        from meta1g.tls import setup  # noqa: PLC0415 - loads OpenSSL
+
+        if isinstance(conf, SmtpcConf):
+            setup.client_ends(conf.tls, conf.session_features, config.map_path)
+        elif conf.tls is not None:
+            setup.server_ends(conf.tls, conf.session_features, config.map_path)
 
 
 @contextlib.contextmanager

@@ -68,6 +68,7 @@ if TYPE_CHECKING:
 _TURN_FILE: Final = "smtps/accept.lock"  # in the queue directory, in a folder of this process's user
 _TELL: Final = 1.0  # seconds between two looks at what QMGR does not know yet of our counts
 _REFUSALS: Final = {DISK_SPACE: replies.NO_SPACE, QUEUE_FULL: replies.QUEUE_FULL}
+_EXPIRY: Final = 86400.0  # seconds between two looks at the ends of certificates
 _SETTLE: Final = 20.0  # seconds that content gets to settle at an orderly stop
 _LEAVE: Final = 600.0  # seconds that sessions get after HUP; MCP waits longer
 _DRAIN: Final = 30.0  # seconds that transactions get to end at an orderly stop; MCP waits longer
@@ -286,7 +287,15 @@ def _tls_ends(started: Started) -> "Ends | None":
         return None
     from meta1g.tls.setup import server_ends  # noqa: PLC0415 - loads OpenSSL
 
-    return started.or_end("tls", lambda: server_ends(conf.tls, conf.session_features, started.config.map_path))
+    ends = started.or_end("tls", lambda: server_ends(conf.tls, conf.session_features, started.config.map_path))
+    every(_EXPIRY, lambda: _warn_of_expiry(started, ends))
+    _warn_of_expiry(started, ends)
+    return ends
+
+
+def _warn_of_expiry(started: Started, ends: "Ends") -> None:
+    for path in ends.expiring():
+        started.log.warning(f"func=smtps, option=tls, file={path}, status=certificate ends soon or has ended")
 
 
 def _signing(started: Started) -> Signing | None:

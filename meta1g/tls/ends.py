@@ -87,8 +87,7 @@ class _End:
 
     def expiring(self, before: float) -> list[str]:
         """Certificates of our own that end before this time, seconds since 1970: their files."""
-        return [pair.cert for pair in self._files.pairs
-                if keys.certificates(pair.cert)[0].not_valid_after_utc.timestamp() < before]
+        return [pair.cert for pair in self._files.pairs if _ends_before(pair.cert, before)]
 
 
 class ServerEnd(_End):
@@ -147,3 +146,11 @@ def _resumed(facts: TlsFacts, before: TlsFacts | None) -> TlsFacts:
         return facts
     return facts._replace(verify=before.verify, reason=before.reason, root=before.root) if (
         before.verify in (tls.OK, tls.FAIL)) else facts
+
+
+def _ends_before(path: str, when: float) -> bool:
+    """Whether a certificate ends before that; one that can't be read any more may have."""
+    try:
+        return keys.certificates(path)[0].not_valid_after_utc.timestamp() < when
+    except MtaError:
+        return True

@@ -19,8 +19,8 @@ class Ends(NamedTuple):
     of_all: ServerEnd
     of_class: Mapping[str, ServerEnd]
 
-    def warnings(self) -> list[str]:
-        """Files of certificates that will end soon, or have ended."""
+    def expiring(self) -> list[str]:
+        """Files of certificates that end soon, or have ended."""
         before = time.time() + _WARN
         return sorted({path for end in (self.of_all, *self.of_class.values()) for path in end.expiring(before)})
 

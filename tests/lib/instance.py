@@ -44,12 +44,14 @@ class Instance:
     """An instance made by meta1g-ctl init; use it as a context manager to start and stop it."""
 
     def __init__(self, hostname: str = "mail.test", extra: str = "", user: str | None = None,
-                 where: Path | None = None) -> None:
+                 where: Path | None = None, *, has_tls: bool = False) -> None:
         self.base = Path(tempfile.mkdtemp(prefix="meta1g-test.", dir=where))
         self.base.chmod(0o755)
         self.hostname = hostname
         self.port = free_port()
         options = ["--user", user] if user else []
+        if not has_tls:
+            options.append("--no-tls")
         run(BIN / "meta1g-ctl", "init", self.base, "--port", self.port, "--hostname", hostname, *options)
         self.conf = self.base / "etc" / "meta1.conf"
         self.edit("restart_dependencies = { smtps, smtpc, smar }",

@@ -4,6 +4,7 @@ import shutil
 import smtplib
 import socket
 import ssl
+import stat
 import subprocess
 from collections.abc import Iterator
 from contextlib import suppress
@@ -233,3 +234,16 @@ def test_a_wrong_section_is_told_and_stops_nothing_else() -> None:
     assert done.returncode != 0
     assert "makes it no secret; chmod 640" in done.stderr + made.log("smtps")
     made.stop()
+
+
+def test_a_new_instance_offers_tls() -> None:
+    """meta1g-ctl init makes a certificate for its name; the key is for its owner and group only."""
+    with Instance("fresh.test", has_tls=True) as made:
+        assert stat.S_IMODE((made.base / "etc" / "key.pem").stat().st_mode) == 0o640
+        trust = ssl.create_default_context(cafile=str(made.base / "etc" / "cert.pem"))
+        with smtplib.SMTP("127.0.0.1", made.port, "client.test", 20) as smtp:
+            smtp._host = "fresh.test"  # type: ignore[attr-defined]
+            smtp.starttls(context=trust)
+            smtp.sendmail("a@fresh.test", "root@fresh.test", "Subject: x\n\nx\n")
+        until(lambda: len(made.mail("root")) == 1)
+        assert "with ESMTPS" in made.mail("root")[0].read_text()
