@@ -128,6 +128,7 @@ peers() {
             curl:curl msmtp:msmtp; do
         PATH=$PATH:/usr/sbin command -v "${pair%%:*}" >/dev/null || missing="$missing ${pair##*:}"
     done
+    [ -e /usr/lib/dovecot/lmtp ] || missing="$missing dovecot-lmtpd"
     [ -e /usr/lib/postfix/postfix-lmdb.so ] || missing="$missing postfix-lmdb"
     [ -e $node/node_modules/nodemailer ] || ! command -v npm >/dev/null || add_nodemailer
     [ -x $tools/makemap ] || unpack_makemap || say "setup: could not get makemap; what needs it is skipped"

@@ -22,6 +22,7 @@ class Sink:
         self.extensions = ["PIPELINING", "8BITMIME"]
         self.reply = b""
         self.mischief: Callable[[str], str] = lambda where: ""  # at "rcpt" or "dot": "450", "drop", "late", "slow"
+        self.on_rcpt: Callable[[str], None] = lambda line: None
         self._lock = threading.Lock()
         self._listener = socket.socket()
         self._listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -64,6 +65,8 @@ class Sink:
         stream = sock.makefile("rb")
         for line in stream:
             verb = line[:4].upper()
+            if verb == b"RCPT":
+                self.on_rcpt(line.decode())
             if verb in (b"EHLO", b"HELO"):
                 words = ["sink", *self.extensions]
                 sock.sendall("".join(f"250{' ' if word is words[-1] else '-'}{word}\r\n" for word in words).encode())
