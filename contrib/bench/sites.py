@@ -2,6 +2,7 @@
 import re
 import socket
 import threading
+import time
 from datetime import datetime
 from typing import Final
 
@@ -10,17 +11,20 @@ from contrib.bench.servers import DESTINATIONS, SILENT, SLOW, Meta1g, Sink
 
 _LINE: Final = re.compile(r"^(\S+ \S+) .*\bss_ta=(S[0-9A-F]+)[, ]", re.MULTILINE)
 CLIENTS: Final = 20
+PACE: Final = 200  # messages a second while delays are measured: at full speed they wait for one another
+PACED: Final = 1000
 
 
 def one_bad_site(server: Meta1g, sink: Sink, dead: int, count: int) -> Figures:
     """Rate and delay of the healthy: alone, and while much waits for one that refuses, is silent, or takes its time."""
     _to_many(server, sink, count)
-    rate, delay = _to_many(server, sink, count)
-    figures = {"relay/s": rate, "p99 ms": delay}
+    rate, _ = _to_many(server, sink, count)
+    figures = {"relay/s": rate, "p99 ms": _to_many(server, sink, PACED, PACE)[1]}
     for what, site in (("a dead one", "dead"), ("a silent one", "silent"), ("a slow one", "slow")):
         with _There(site, dead):
             source(server, count // 2, 1024, CLIENTS, to=f"x@{site}.test")
-            beside, late = _to_many(server, sink, count)
+            beside, _ = _to_many(server, sink, count)
+            _, late = _to_many(server, sink, PACED, PACE)
         figures |= {f"share beside {what}": beside / rate, f"p99 ms beside {what}": late}
     return figures
 
@@ -42,10 +46,15 @@ class _There:
             self._silent.close()
 
 
-def _to_many(server: Meta1g, sink: Sink, count: int) -> tuple[float, float]:
-    """Messages a second, and milliseconds that 99 in 100 needed at most from their 250 to that of their site."""
+def _to_many(server: Meta1g, sink: Sink, count: int, pace: float = 0.0) -> tuple[float, float]:
+    """Messages a second, and milliseconds that 99 in 100 needed at most from their 250 to that of their site.
+
+    With a `pace` so many are sent in a second.
+    """
     before, log_sizes = sink.count, server.log_sizes()
-    clients = [threading.Thread(target=_spread, args=(server.port, part, count // CLIENTS)) for part in range(CLIENTS)]
+    pause = CLIENTS / pace if pace else 0.0
+    clients = [threading.Thread(target=_spread, args=(server.port, part, count // CLIENTS, pause))
+               for part in range(CLIENTS)]
     for client in clients:
         client.start()
     for client in clients:
@@ -62,8 +71,10 @@ def _times(log: str) -> dict[str, datetime]:
     return {ta: datetime.fromisoformat(stamp) for stamp, ta in _LINE.findall(log)}
 
 
-def _spread(port: int, part: int, count: int) -> None:
+def _spread(port: int, part: int, count: int, pause: float) -> None:
+    began = time.monotonic() + pause * part / CLIENTS
     for number in range(count):
+        time.sleep(max(began + number * pause - time.monotonic(), 0.0))
         with socket.create_connection(("127.0.0.1", port), 60) as sock:
             rcpt = b"RCPT TO:<x@d%d.many.test>" % ((part * count + number) % DESTINATIONS)
             talk(sock, b"HELO x", b"MAIL FROM:<a@bench.test>", rcpt, b"DATA", b"Subject: x\r\n\r\nx\r\n.")
