@@ -23,7 +23,7 @@ def server() -> Iterator[Instance]:
     made = Instance("local.test", EXTRA)
     made.add("access", "to:@far.test relay\nto:@other.test relay\n")
     yield made
-    made.stop()
+    made.__exit__()
 
 
 @pytest.fixture
