@@ -28,7 +28,7 @@ lint: setup ## ruff and mypy --strict
 	@$(VENV)/ruff check .
 	@$(VENV)/mypy
 
-bench: setup ## meta1g beside Postfix, 26 minutes; ARGS=--quick for the rate alone, --keep for docs/bench
+bench: setup ## meta1g beside Postfix, 31 minutes; ARGS=--quick for the rate alone, --keep for docs/bench
 	@sh $(SETUP) check
 	@$(VENV)/python -c 'import matplotlib' 2>/dev/null || $(VENV)/python -m pip install -q matplotlib
 	@$(VENV)/python -m contrib.bench $(ARGS)

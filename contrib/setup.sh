@@ -128,6 +128,7 @@ peers() {
             curl:curl msmtp:msmtp opendkim:opendkim; do
         PATH=$PATH:/usr/sbin command -v "${pair%%:*}" >/dev/null || missing="$missing ${pair##*:}"
     done
+    [ -e /usr/lib/dovecot/lmtp ] || missing="$missing dovecot-lmtpd"
     [ -e /usr/lib/postfix/postfix-lmdb.so ] || missing="$missing postfix-lmdb"
     perl -MNet::SSLeay -e 1 2>/dev/null || missing="$missing libnet-ssleay-perl" # TLS of swaks
     [ -e $node/node_modules/nodemailer ] || ! command -v npm >/dev/null || add_nodemailer

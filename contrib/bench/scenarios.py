@@ -11,7 +11,7 @@ import threading
 import time
 from pathlib import Path
 
-from contrib.bench.servers import DEAD, DESTINATIONS, SILENT, SLOW, Meta1g, Postfix, Sink, memory_of
+from contrib.bench.servers import DEAD, Meta1g, Postfix, Sink, memory_of
 from tests.lib.wait import until
 
 Server = Meta1g | Postfix
@@ -158,41 +158,6 @@ def deferred(server: Server, sink: Sink, dead: int, rcpts: int, count: int) -> F
         first = time.monotonic()
     return {"relay/s with an empty queue": free, "relay/s beside it": full, "share": full / free,
             "restart s": restarted - began, "MB": memory, "next attempt s": first - flushed}
-
-
-def slow_one(server: Server, sink: Sink, dead: int, count: int) -> Figures:
-    """A thousand healthy destinations: alone, beside one that says nothing, beside one that takes its time."""
-    alone = max(_to_many(server, sink, count) for _ in range(2))
-    with socket.socket() as silent:
-        silent.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        silent.bind((SILENT, dead))
-        silent.listen(1000)
-        source(server, count // 2, 1024, 20, to="x@silent.test")
-        beside_silent = _to_many(server, sink, count)
-    slow = Sink(dead, SLOW, "-w", "2")
-    source(server, count // 2, 1024, 20, to="x@slow.test")
-    beside_slow = _to_many(server, sink, count)
-    slow.close()
-    return {"relay/s": alone, "relay/s beside a silent one": beside_silent, "relay/s beside a slow one": beside_slow,
-            "share beside a silent one": beside_silent / alone, "share beside a slow one": beside_slow / alone}
-
-
-def _to_many(server: Server, sink: Sink, count: int) -> float:
-    before, began = sink.count, time.monotonic()
-    clients = [threading.Thread(target=_spread, args=(server.port, part, count // 20)) for part in range(20)]
-    for client in clients:
-        client.start()
-    for client in clients:
-        client.join()
-    arrived(sink, before + count // 20 * 20)
-    return count / (time.monotonic() - began)
-
-
-def _spread(port: int, part: int, count: int) -> None:
-    for number in range(count):
-        with socket.create_connection(("127.0.0.1", port), 60) as sock:
-            rcpt = b"RCPT TO:<x@d%d.many.test>" % ((part * count + number) % DESTINATIONS)
-            talk(sock, b"HELO x", b"MAIL FROM:<a@bench.test>", rcpt, b"DATA", b"Subject: x\r\n\r\nx\r\n.")
 
 
 def machine() -> str:

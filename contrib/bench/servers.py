@@ -11,7 +11,7 @@ import tempfile
 import threading
 from pathlib import Path
 
-from tests.lib.instance import Instance, free_port
+from tests.lib.instance import BIN, Instance, free_port, run
 from tests.lib.wait import until
 
 os.environ["PATH"] += ":/usr/sbin:/sbin"
@@ -83,8 +83,31 @@ class Meta1g:
         """Deliver nothing from now on."""
         os.kill(self._instance.pids()["smtpc"], signal.SIGSTOP)
 
+    def park(self) -> None:
+        """Take mail, and deliver none until `release`."""
+        self._qmgrctl("hold")
+
+    def release(self) -> None:
+        """Deliver what was parked."""
+        self._qmgrctl("release")
+
+    def _qmgrctl(self, word: str) -> None:
+        run(BIN / "meta1g", "qmgrctl", "-f", self._instance.conf, word)
+
+    def queue_manager(self) -> int:
+        """QMGR's process id."""
+        return self._instance.pids()["qmgr"]
+
+    def log_sizes(self) -> dict[str, int]:
+        """Octets of the logs of who takes mail and who passes it on."""
+        return {name: len(self._instance.log(name)) for name in ("smtps", "smtpc")}
+
+    def log(self, name: str, since: int) -> str:
+        """What a process has logged after these octets."""
+        return self._instance.log(name)[since:]
+
     def deferred(self) -> int:
-        """Recipients that wait for their next try."""
+        """Recipients that wait."""
         return int(self._instance.status()["queue"]["queues"]["deferred"])
 
     def restart(self) -> None:
@@ -149,12 +172,27 @@ class Postfix:
 
     def hold(self) -> None:
         """Put all mail into the hold queue from now on."""
-        with (self._conf / "main.cf").open("a") as file:
-            file.write("smtpd_client_restrictions = check_client_access static:HOLD\n")
+        self._postconf("smtpd_client_restrictions = check_client_access static:HOLD")
+
+    def park(self) -> None:
+        """Take mail, and deliver none until `release`."""
+        self._postconf("defer_transports = smtp")
+
+    def release(self) -> None:
+        """Deliver what was parked."""
+        self._postconf("defer_transports =")
+        self.flush()
+
+    def queue_manager(self) -> int:
+        """The process id of its qmgr."""
+        return until(lambda: next((pid for pid in self.pids() if name_of(pid) == "qmgr"), 0), 20, "qmgr runs")
+
+    def _postconf(self, line: str) -> None:
+        subprocess.run(["postconf", "-c", str(self._conf), "-e", line], check=True)
         self._postfix("reload")
 
     def deferred(self) -> int:
-        """Recipients that wait for their next try."""
+        """Recipients that wait."""
         listed = subprocess.run(["postqueue", "-c", str(self._conf), "-j"], capture_output=True, text=True, check=True)
         return sum(len(json.loads(line)["recipients"]) for line in listed.stdout.splitlines()
                    if '"deferred"' in line)
@@ -173,6 +211,13 @@ class Postfix:
         """Stop it and remove its files."""
         self._postfix("stop")
         shutil.rmtree(self._base, ignore_errors=True)
+
+
+def name_of(pid: int) -> str:
+    try:
+        return Path(f"/proc/{pid}/comm").read_text().strip()
+    except OSError:
+        return ""
 
 
 def stat_of(pid: int) -> list[str]:

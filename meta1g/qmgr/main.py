@@ -172,6 +172,7 @@ class Process:
 
     def _on_usr1(self) -> None:
         self._reload()
+        self._q.maps_changed = time.time()
         print_stats("qmgr", {
             **status(self._q, time.time()), "ibdb_flushes": self._ibdb_thread.flushes,
             "ibdb_records": self._ibdb_thread.records, "defedb_transactions": self._defedb_thread.transactions})

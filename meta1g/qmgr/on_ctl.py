@@ -95,6 +95,7 @@ def on_command(
                 _answer(peer, tag, statistics(q, now), out)
             case "reload":
                 reload()
+                q.maps_changed = now
                 out += [Tell(server, Names(q.hosts.wants_names)) for server in q.smtps]
                 if q.smar is not None:
                     out.append(Tell(q.smar, Reopen(now), 0))

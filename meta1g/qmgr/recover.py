@@ -170,7 +170,7 @@ def _known(said: Replayed) -> Known:
 
 def fill(q: Qmgr, found: Found, now: float) -> list[LogLine]:
     """Fill the tables with what was found; the lines that name whose last attempt is uncertain; pure."""
-    q.start = now
+    q.start = q.maps_changed = now
     q.ids_next = found.ids_last
     q.holders = found.segments
     q.edbc, q.deferred_rcpts, q.deferred_tas = found.stored.edbc, found.stored.rcpts, found.stored.tas

@@ -9,6 +9,7 @@ from meta1g.qmgr import aq, outcome, parking, sched
 from meta1g.qmgr.effects import Effect, LogLine, ReadDefedb, SurveyDefedb, Surveyed, Tell
 from meta1g.qmgr.state import Qmgr, Rcpt, RState, Ta
 
+MAILERTABLE_TTL: Final = 3600.0  # seconds for which SMAR lets its routes be kept (M1 7.2)
 READING: Final = 1.0  # seconds until a recipient is fetched whose transaction is being read for another one
 REFILL_RETRY: Final = 60.0  # seconds until DEFEDB is looked at again after an error
 
@@ -21,12 +22,15 @@ def admit(q: Qmgr, ta: Ta, now: float, out: list[Effect]) -> None:
 
 
 def start(q: Qmgr, ta: Ta, rcpt: Rcpt, now: float, out: list[Effect]) -> None:
-    """Begin work on a recipient: to its site if the route is still good (M1 7.2), else to SMAR."""
+    """Begin work on a recipient: to its site if the route is still good (M1 7.2), else to SMAR.
+
+    A route may be older than the mailertable that is in use: for a time after each change SMAR is asked.
+    """
     if outcome.end_by_verdict(q, ta, rcpt, now, out):
         return
     if rcpt.params and reports(rcpt.params):
         outcome.expanded(q, ta, rcpt, now)
-    elif rcpt.hops and rcpt.route_expires > now:
+    elif rcpt.hops and rcpt.route_expires > now >= q.maps_changed + MAILERTABLE_TTL:
         rcpt.hop = 0
         sched.make_ready(q, ta, rcpt, now, out)
     elif parking.is_held(q, rcpt):

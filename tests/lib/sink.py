@@ -26,6 +26,7 @@ class Sink:
         self.tls = tls  # what STARTTLS begins with
         self.versions: list[str] = []  # of TLS, of each handshake; empty for one that failed
         self.injects = b""  # said together with the answer to STARTTLS
+        self.on_rcpt: Callable[[str], None] = lambda line: None
         self._lock = threading.Lock()
         self._listener = socket.socket()
         self._listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -86,6 +87,8 @@ class Sink:
                 sock.sendall(b"220 2.0.0 go\r\n" + self.injects)
                 self._talk_in_tls(sock)
                 return
+            if verb == b"RCPT":
+                self.on_rcpt(line.decode())
             if verb in (b"EHLO", b"HELO"):
                 is_plain = self.tls is not None and not isinstance(sock, ssl.SSLSocket)
                 words = ["sink", *self.extensions, *(["STARTTLS"] if is_plain else [])]
