@@ -13,14 +13,14 @@ from collections.abc import Callable
 from functools import cached_property
 from pathlib import Path
 
-from contrib.bench import backlog, door, scenarios, sites, smar
+from contrib.bench import backlog, door, scenarios, sites, smar, tls
 from contrib.bench.report import Row, plot, table
 from contrib.bench.scenarios import Figures, Server
 from contrib.bench.servers import Meta1g, Postfix, Sink
 from tests.lib.instance import free_port
 
 Scenario = Callable[[Server], Figures]
-PARTS = ["rates", "details", "recipients", "queues", "backlog", "sites", "smar", "door"]
+PARTS = ["rates", "details", "tls", "recipients", "queues", "backlog", "sites", "smar", "door"]
 DOCS = Path(__file__).parents[2] / "docs" / "bench"
 
 
@@ -88,6 +88,13 @@ def details(bench: Bench, count: int) -> None:
               {"KB a session": "<= 0.05"}, runs=1)
     bench.run("9,500 idle sessions", lambda s: scenarios.idle(s, 9500),
               {"MB in all": "ours < 500"}, runs=1, alone=True)
+
+
+def secure(bench: Bench, count: int) -> None:
+    """What TLS costs on the way in; Postfix has a process for each session."""
+    sink = bench.sink
+    bench.run("TLS handshakes", lambda s: tls.handshakes(s, count), {"a second": "", "cpu ms": ""})
+    bench.run("1 KB by TLS", lambda s: tls.relay(s, sink, count), {"a second": "", "cpu ms": ""})
 
 
 def recipients(bench: Bench) -> None:
@@ -172,6 +179,8 @@ def _measure(bench: Bench, options: argparse.Namespace) -> None:
         rates(bench, options.m)
     if "details" in parts:
         details(bench, options.m // 2)
+    if "tls" in parts:
+        secure(bench, options.m // 2)
     if "recipients" in parts:
         recipients(bench)
     if "queues" in parts:

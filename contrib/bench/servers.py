@@ -11,6 +11,7 @@ import tempfile
 import threading
 from pathlib import Path
 
+from meta1g.cli import selfsigned
 from tests.lib.instance import BIN, Instance, free_port, run
 from tests.lib.wait import until
 
@@ -68,6 +69,15 @@ class Meta1g:
         self._instance.edit("smtps {\n  flags", "smtps {\n  threads_max = 12000;\n  flags")
         self._instance.start()
         self.port = self._instance.port
+
+    def offer_tls(self) -> None:
+        """With a P-256 key, from now on."""
+        etc = self._instance.base / "etc"
+        state = (self._instance.base / "spool" / "smtps").stat()
+        selfsigned.write(str(etc), "bench.test", (state.st_uid, state.st_gid))
+        self._instance.edit("smtps {\n  threads_max", f"smtps {{\n  tls {{ cert_file = {etc}/cert.pem; "
+                            f"key_file = {etc}/key.pem; }}\n  threads_max")
+        self._instance.ctl("restart")
 
     def cpu(self) -> dict[str, float]:
         return {name: cpu_of(pid) for name, pid in self._passed().items()}
@@ -152,6 +162,13 @@ class Postfix:
         (self._conf / "dynamicmaps.cf").write_text("")
         self._postfix("start")
         wait_port(self.port)
+
+    def offer_tls(self) -> None:
+        """With a P-256 key, from now on."""
+        selfsigned.write(str(self._conf), "bench.test", None)
+        self._postconf(f"smtpd_tls_cert_file = {self._conf}/cert.pem")
+        self._postconf(f"smtpd_tls_key_file = {self._conf}/key.pem")
+        self._postconf("smtpd_tls_security_level = may")
 
     def _postfix(self, what: str) -> None:
         with (self._base / "said").open("w") as said:  # not a pipe: master keeps it open
