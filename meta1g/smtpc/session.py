@@ -152,8 +152,7 @@ class Session:
         """Connect by TCP; where to, for the log. Local mailers are reached without the proxy."""
         setting, proxy = self._set, self._set.proxy
         if proxy is not None and self._protocol == Protocol.ESMTP:
-            self._netfd, said = proxy.connect(Wanted(ip, port, self._local_ip), setting.io_timeout)
-            self._machine.feed(said)
+            self._netfd = proxy.connect(Wanted(ip, port, self._local_ip), setting.io_timeout)
             return f"{ip}, port={port}, through=proxy"
         self._netfd = connect(family_of(ip), (ip, port), setting.io_timeout, self._source())
         return f"{ip}, port={port}"

@@ -27,16 +27,15 @@ class Proxy(NamedTuple):
     address: str | tuple[str, int]
     key: bytes
 
-    def connect(self, wanted: Wanted, timeout: float) -> tuple[NetFd, bytes]:
-        """A connection to the server, and what it said already. NotThrough, NoProxy."""
+    def connect(self, wanted: Wanted, timeout: float) -> NetFd:
+        """A connection to the server. NotThrough, NoProxy."""
         try:
             netfd = connect(self.family, self.address, timeout)
         except (OSError, TimedOut) as error:
             raise NoProxy(f"proxy: {reason_of(error)}") from None
         try:
             netfd.write(smtpp.request(wanted, self.key), timeout)
-            line, rest = read_head(netfd, LINE_MAX, timeout)
-            reason = smtpp.parse_answer(line)
+            reason = smtpp.parse_answer(read_head(netfd, LINE_MAX, timeout))
             if reason:
                 raise NotThrough(f"proxy says {reason}")
         except (OSError, TimedOut, RemoteProtocolError) as error:
@@ -45,7 +44,7 @@ class Proxy(NamedTuple):
         except BaseException:
             netfd.close()
             raise
-        return netfd, rest
+        return netfd
 
 
 def proxy_of(conf: ClientProxy | None, config: Config) -> Proxy | None:

@@ -42,8 +42,7 @@ class Sessions:
     def serve_request(self, netfd: NetFd) -> None:
         """SMTPC asks for a connection to a server."""
         try:
-            line, rest = read_head(netfd, LINE_MAX, HEAD_TIMEOUT)
-            wanted = smtpp.parse_request(line, self._options.key)
+            wanted = smtpp.parse_request(read_head(netfd, LINE_MAX, HEAD_TIMEOUT), self._options.key)
         except (RemoteProtocolError, OSError, TimedOut) as error:
             self.counts.refused += 1
             self._log.warning(logfmt.fields(
@@ -57,7 +56,7 @@ class Sessions:
             _say(netfd, smtpp.answer(reason_of(error)))
             return
         if _say(netfd, smtpp.answer()):
-            self._relay(netfd, far, f"{wanted.ip}:{wanted.port}", rest)
+            self._relay(netfd, far, f"{wanted.ip}:{wanted.port}")
         else:
             far.close()
 
@@ -90,7 +89,7 @@ class Sessions:
         self._log.write(logfmt.fields(
             func="smtpp", client=_peer(netfd), to=target, status="not connected", reason=reason_of(error)), SESSION)
 
-    def _relay(self, netfd: NetFd, far: NetFd, target: str, first: bytes) -> None:
+    def _relay(self, netfd: NetFd, far: NetFd, target: str, first: bytes = b"") -> None:
         counts, peer = self.counts, _peer(netfd)
         counts.connected += 1
         self._log.write(logfmt.fields(func="smtpp", client=peer, to=target, status="connected"), SESSION)

@@ -6,7 +6,7 @@ from meta1g.conf.load import Config
 from meta1g.conf.opt_smtps import ProxyConf
 from meta1g.mta.errors import RemoteProtocolError
 from meta1g.proto import proxy, smtpp
-from meta1g.proto.proxy import HEADER_MAX, Behind
+from meta1g.proto.proxy import HEADER_MAX
 from meta1g.proto.smtpp import HEAD_TIMEOUT, LINE_MAX
 from meta1g.st.head import read_head
 from meta1g.st.netfd import NetFd
@@ -39,20 +39,27 @@ def gate_of(conf: ProxyConf | None, config: Config) -> Gate | None:
     return Gate(path, conf.address, conf.port or 0, key)
 
 
-def introduced(netfd: NetFd, gate: Gate) -> Behind:
-    """Read smtpp's line. RemoteProtocolError, OSError, TimedOut."""
-    line, rest = read_head(netfd, LINE_MAX, HEAD_TIMEOUT)
-    return Behind(smtpp.parse_introduction(line, gate.key).ip, rest)
+def introduced(netfd: NetFd, gate: Gate) -> str:
+    """The client's address in smtpp's line; what follows it is not read. RemoteProtocolError, OSError, TimedOut."""
+    return smtpp.parse_introduction(read_head(netfd, LINE_MAX, HEAD_TIMEOUT), gate.key).ip
 
 
-def balanced(netfd: NetFd) -> Behind:
-    """Read a load balancer's PROXY header. RemoteProtocolError, OSError, TimedOut."""
+def balanced(netfd: NetFd) -> str:
+    """The client's address in a load balancer's PROXY header, empty if it says nothing; what follows is not read.
+
+    RemoteProtocolError, OSError, TimedOut.
+    """
     data, end = b"", now() + _PROXY_TIMEOUT
     while True:
-        piece = netfd.read(HEADER_MAX, max(end - now(), 0.0))
+        left = max(end - now(), 0.0)
+        piece = netfd.peek(HEADER_MAX, left)
         if not piece:
             raise RemoteProtocolError("connection closed in PROXY header")
-        data += piece
-        behind = proxy.parse(data)
+        behind, more = None, len(piece)
+        try:
+            behind = proxy.parse(data + piece)
+            more -= len(behind.rest) if behind is not None else 0
+        finally:
+            data += netfd.read(more, left)  # what is left unread would be answered by a reset
         if behind is not None:
-            return behind
+            return behind.ip

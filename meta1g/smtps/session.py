@@ -122,10 +122,9 @@ class Session:
             found = behind.balanced(netfd)
         else:
             return
-        if found.ip:
-            self._ip = found.ip
-            self._machine.is_trusted = is_in(found.ip, self._set.xclient_peers)
-        self._machine.feed(found.rest)
+        if found:
+            self._ip = found
+            self._machine.is_trusted = is_in(found, self._set.xclient_peers)
 
     def _greet(self, name_said: str | None = None) -> str | None:
         """Greet the client, whose name a trusted one may have said; a reason if the session ends here."""

@@ -44,6 +44,14 @@ class NetFd:
             except BlockingIOError:
                 self.await_input(timeout)
 
+    def peek(self, size: int, timeout: float) -> bytes:
+        """Up to `size` octets that the next read has again, b"" at the end of the stream."""
+        while True:
+            try:
+                return self.sock.recv(size, socket.MSG_PEEK)
+            except BlockingIOError:
+                self.await_input(timeout)
+
     def await_input(self, timeout: float) -> None:
         """Wait until octets (or the end) are there; TimedOut."""
         watcher = self._readable

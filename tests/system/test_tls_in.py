@@ -54,7 +54,8 @@ class Server(Instance):
         text = self.conf.read_text()
         base = text[text.index("\nsmtps {"):]
         self.first = free_port()
-        more = section("first", 1, self.first, f"flags = {{ access, smtps }} {tls}", base)
+        more = section("first", 1, self.first,
+                       f"flags = {{ access, smtps }} proxy_protocol_peers = 127.0.0.8; {tls}", base)
         self.conf.write_text(text.replace(
             "  CDB_gid", f"  flags = {{ access, lookup_session_conf, rcpt_conf }} {tls}\n"
                          "  session_features plain { flags = { no_starttls } }\n  CDB_gid", 1) + more)
@@ -113,6 +114,33 @@ def test_tls_first(server: Server) -> None:
         text = lines.read()
         assert b"STARTTLS" not in text
         assert text.endswith(b"221 2.0.0 Bye\r\n")
+
+
+@pytest.mark.parametrize("is_together", [True, False])
+def test_tls_first_behind_a_balancer(server: Server, is_together: bool) -> None:
+    """The PROXY header comes before TLS, perhaps in one packet with the client's hello."""
+    into, out = ssl.MemoryBIO(), ssl.MemoryBIO()
+    tls = context(server).wrap_bio(into, out, server_hostname="local.test")
+    with pytest.raises(ssl.SSLWantReadError):
+        tls.do_handshake()
+    header = b"PROXY TCP4 192.0.2.77 192.0.2.1 1000 465\r\n"
+    with socket.create_connection(("127.0.0.1", server.first), 20, ("127.0.0.8", 0)) as sock:
+        if is_together:
+            sock.sendall(header + out.read())
+        else:
+            sock.sendall(header)
+            sock.sendall(out.read())
+        while True:
+            into.write(sock.recv(65536))
+            try:
+                tls.do_handshake()
+                break
+            except ssl.SSLWantReadError:
+                continue
+        sock.sendall(out.read())
+        tls.write(b"QUIT\r\n")
+        sock.sendall(out.read())
+    until(lambda: "client_ip=192.0.2.77" in server.log("first"))
 
 
 @pytest.mark.parametrize(("name", "code"), [("friend", 250), ("revoked", 550), ("stranger", 550), ("", 550)])
