@@ -16,6 +16,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from meta1g import __version__
+from meta1g.conf.opt_smtps import SmtpsConf
 from meta1g.mta import logfmt
 from meta1g.mta.errors import MtaError
 from meta1g.proc.start import WORKER, Started, start
@@ -63,6 +64,7 @@ from meta1g.st.sched import Flag, Thread, current, every, soon, spawn
 from meta1g.st.signals import on_signal
 
 if TYPE_CHECKING:
+    from meta1g.smtps.authentication import Auth
     from meta1g.tls.ends import ServerEnd
     from meta1g.tls.setup import Ends
 
@@ -237,7 +239,7 @@ def setting_of(started: Started, ids: Ids, qmgr: Qmgr, smar: Smar, store: Store)
     conf, flags = started.conf, started.conf.flags
     ends = _tls_ends(started)
     end = ends.of_all if ends is not None else None
-    offers = _offers(flags, end)
+    offers = _offers(conf, flags, end)
     options = ServerOptions(
         hostname=started.hostname,
         size_max=conf.message_size_max,
@@ -272,13 +274,14 @@ def setting_of(started: Started, ids: Ids, qmgr: Qmgr, smar: Smar, store: Store)
         proxies=tuple(map(ipaddress.ip_network, conf.proxy_protocol_peers)),
         gate=gate_of(conf.proxy, started.config),
         xclient_peers=tuple(map(ipaddress.ip_network, conf.xclient_peers)),
-        classes={features.name: Features(_offers(flags & features.flags, end if "starttls" in features.flags else None),
-                                         ends.of_class.get(features.name) if ends is not None else None)
+        classes={features.name: Features(
+                     _offers(conf, flags & features.flags, end if "starttls" in features.flags else None),
+                     ends.of_class.get(features.name) if ends is not None else None)
                  for features in conf.session_features},
         tls=end, is_tls_first="smtps" in flags,
         tls_violation=conf.tls.violation if conf.tls is not None else "permfail",
         checks=read_checks(conf.check),
-        signing=_signing(started),
+        auth=_auth(started), signing=_signing(started),
     )
 
 
@@ -289,6 +292,17 @@ def _tls_ends(started: Started) -> "Ends | None":
     from meta1g.tls.setup import server_ends  # noqa: PLC0415 - loads OpenSSL
 
     return _or_end(started, "tls", lambda: server_ends(conf.tls, conf.session_features, started.config.map_path))
+
+
+def _auth(started: Started) -> "Auth | None":
+    conf = started.conf
+    if conf.auth is None:
+        return None
+    from meta1g.smtps.auth_setup import auth_of  # noqa: PLC0415 - loads what only AUTH needs
+
+    waiting_max = max(conf.threads_max // 4, 1)  # the others serve who does not guess
+    return _or_end(started, "auth", lambda: auth_of(
+        conf.auth, started.config, started.hostname, started.log, waiting_max))
 
 
 def _signing(started: Started) -> Signing | None:
@@ -312,13 +326,14 @@ def _or_end(started: Started, option: str, make: Callable[[], T]) -> T:
         raise SystemExit(os.EX_CONFIG) from None
 
 
-def _offers(flags: frozenset[str], end: "ServerEnd | None") -> Offers:
+def _offers(conf: SmtpsConf, flags: frozenset[str], end: "ServerEnd | None") -> Offers:
     return Offers(
         offers_8bitmime="8bitmime" in flags,
         offers_smtputf8="smtputf8" in flags and "8bitmime" in flags,  # RFC 6531 3.1(8)
         offers_chunking="chunking" in flags,
         offers_binarymime="binarymime" in flags and "chunking" in flags,
-        offers_dsn="dsn" in flags, offers_xverp="xverp" in flags, offers_starttls=end is not None)
+        offers_dsn="dsn" in flags, offers_xverp="xverp" in flags, offers_starttls=end is not None,
+        offers_auth=conf.auth is not None)
 
 
 def main(argv: list[str]) -> int:

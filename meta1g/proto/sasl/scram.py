@@ -26,7 +26,7 @@ from meta1g.proto.sasl.step import (
 
 ITERATIONS_MIN: Final = 4096  # RFC 7677 4
 ITERATIONS_MAX: Final = 10_000_000  # 2 seconds of the client's time, and of ours for PLAIN
-_FIRST: Final = re.compile(rb"((?:n|y|p=[A-Za-z0-9.-]+),(?:a=([^,]+))?,)(n=([^,]+),r=([!-+\--~]+)(?:,[A-Za-z]=[^,]+)*)")
+_FIRST: Final = re.compile(rb"((?:n|y|p=[A-Za-z0-9.-]+),(?:a=([^,]*))?,)(n=([^,]+),r=([!-+\--~]+)(?:,[A-Za-z]=[^,]+)*)")
 _FINAL: Final = re.compile(rb"(c=([A-Za-z0-9+/=]+),r=([!-+\--~]+)(?:,[A-Za-z]=[^,]+)*),p=([A-Za-z0-9+/=]+)")
 
 
