@@ -68,7 +68,7 @@ class Auth:
             names |= self.keeper.mechanisms if self.listed is None else self.keeper.possible
         known = {name: found.virtues for name, found in MECHANISMS.items() if name in names}
         if self.elsewhere is not None:
-            known = {**self.elsewhere.offered(), **known}
+            known |= {name: worth for name, worth in self.elsewhere.offered().items() if name not in known}
         return {name: worth for name, worth in known.items() if self.listed is None or name in self.listed}
 
     def _refusal(self, name: str, virtues: Virtues, facts: TlsFacts | None) -> Reply | None:

@@ -19,7 +19,8 @@ from meta1g.st.sched import TimedOut, now
 
 _READ: Final = 4096  # octets at once
 _KEEP: Final = 60.0  # seconds for which a list of mechanisms is good
-_TO_LIST: Final = 2.0  # seconds that EHLO waits for one
+_TO_LIST: Final = 2.0  # seconds that a greeting waits for one
+_AGAIN: Final = 5.0  # seconds until it is asked for anew when that failed
 _UNTOLD: Final = {"PLAIN": Virtues(noanonymous=True, pass_credentials=True)}  # which every Dovecot has
 
 
@@ -67,7 +68,7 @@ class Dovecot:
     def offered(self) -> dict[str, Virtues]:
         """Its mechanisms; those of the last time if it can't be asked just now."""
         if now() - self._listed > _KEEP:
-            self._listed = now()  # others need not wait, too
+            self._listed = now() - _KEEP + _AGAIN  # others need not wait, too
             try:
                 self.open(_TO_LIST).close()
             except KeeperAway:

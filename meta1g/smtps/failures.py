@@ -4,7 +4,8 @@ Rules
     A failure is answered after 1, 2, 4 ... seconds, as there were failures of this address (IPv6: of its /64) or of
     this account, whichever are more. They are forgotten 15 minutes after the last one.
     Who knows the password is never delayed: nobody can lock others out of their account.
-    An address with ten failures has ten logins under way at most; the server lets so many clients wait at once.
+    An address has 25 logins under way at most, with ten failures only ten: no more of them wait for a hash, so that
+    there is room for others. The server lets so many clients wait for the answer at once.
     The tables are bounded: what failed longest ago is forgotten.
 """
 import ipaddress
@@ -13,7 +14,8 @@ from typing import Final
 _FORGET: Final = 900.0  # seconds
 _ENTRIES_MAX: Final = 10_000  # of each table: 2 MB
 _SUSPECT: Final = 10  # failures from which on an address counts as guessing
-_AT_ONCE: Final = 10  # its logins under way then
+_AT_ONCE: Final = 25  # logins of an address under way: half of those that may wait for a hash
+_AT_ONCE_SUSPECT: Final = 10
 _DOUBLINGS_MAX: Final = 20
 
 
@@ -53,8 +55,10 @@ class Failures:
         """A login of this client begins, which must `end`; False if it is one too many."""
         key = net_of(ip)
         under_way = self._under_way.get(key, 0)
-        if under_way >= _AT_ONCE and self._by_address.get(key, now) >= _SUSPECT:
-            return False
+        if under_way >= _AT_ONCE_SUSPECT:
+            is_suspect = self._by_address.get(key, now) >= _SUSPECT
+            if is_suspect or under_way >= _AT_ONCE:
+                return False
         self._under_way[key] = under_way + 1
         return True
 

@@ -1,5 +1,9 @@
 """The map of passwords: users and their secrets (M1 3.10 item 1 leaves that to Cyrus SASL).
 
+Rules
+    A slow hash is made once in an hour for a password that is right: who sends mail often is not slowed, nor by those
+    who guess. What is kept for that is a digest of it with the map's entry, by a key that only this process has.
+
 Files
     A Berkeley DB map that createmap made; keys are users, `user` or `user@realm`, values as proto/sasl/entry says.
     A new file is used with the next login.
@@ -24,10 +28,13 @@ from meta1g.proto.sasl.step import ScramKeys
 from meta1g.shim.secretdb import SecretDb
 from meta1g.smtps.keeper import KeeperAway
 from meta1g.st.block import Blocking
+from meta1g.st.sched import now
 
 _THREADS: Final = 2  # hashes at once: 32 MB and one processor each
 _WAITING_MAX: Final = 50  # logins that wait for that: 5 seconds
 _LOOKED_AT: Final = 10_000  # entries that say which mechanisms are of use
+_KEEP: Final = 3600.0  # seconds for which a password that was right is known again
+_KEPT_MAX: Final = 10_000  # of them: 1.5 MB
 _ALWAYS: Final = frozenset({"PLAIN", "LOGIN"})
 
 
@@ -42,6 +49,7 @@ class PasswordMap:
         self._db = SecretDb(path)
         self._threads = Blocking(_THREADS)
         self._waiting = 0
+        self._right: dict[bytes, float] = {}  # digests of what was right, and until when, in that order
         self._salts = secrets.token_bytes(32)  # of which those for unknown users are made
         self._nobody = Entry(Scrypt(SCRYPT, os.urandom(SALT_SIZE), os.urandom(32)))
         self._typical = self._nobody  # an entry, as which nobody looks
@@ -92,8 +100,24 @@ class PasswordMap:
             text = prepared(password)
         except Unprepared:
             return False
-        is_right: bool = self._run((entry or self._nobody).fits, text)
-        return is_right and entry is not None
+        if entry is None:
+            self._run(self._nobody.fits, text)
+            return False
+        if entry.plain is not None:
+            return entry.fits(text)
+        seen = hmac.digest(self._salts, entry.source + b"\0" + text.encode(), "sha256")
+        if self._right.get(seen, 0.0) > now():
+            return True
+        if not self._run(entry.fits, text):
+            return False
+        self._remember(seen)
+        return True
+
+    def _remember(self, seen: bytes) -> None:
+        self._right.pop(seen, None)
+        self._right[seen] = now() + _KEEP
+        if len(self._right) > _KEPT_MAX:
+            del self._right[next(iter(self._right))]
 
     def password(self, user: str) -> str | None:
         """The password itself, if it is kept."""

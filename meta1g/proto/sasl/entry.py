@@ -47,11 +47,12 @@ class Scrypt:
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """One user's secrets; `scram` by hashlib's name of the hash."""
+    """One user's secrets; `scram` by hashlib's name of the hash, `source` is what they were read from."""
 
     scrypt: Scrypt | None = None
     scram: dict[str, ScramKeys] = field(default_factory=dict)
     plain: str | None = None
+    source: bytes = b""
 
     @property
     def mechanisms(self) -> frozenset[str]:
@@ -91,7 +92,7 @@ def parse_entry(value: bytes) -> Entry:
             raise BadEntry("it does not begin with a scheme such as {SCRYPT}")
         scheme, rest = found[1], text[found.end():]
         if scheme == "PLAIN":
-            return Entry(scrypt, scram, rest)
+            return Entry(scrypt, scram, rest, value)
         word, _, text = rest.partition(" ")
         text = text.lstrip()
         if scheme == "SCRYPT":
@@ -102,7 +103,7 @@ def parse_entry(value: bytes) -> Entry:
             raise BadEntry(f"scheme {scheme} is unknown; there are {', '.join(SCHEMES)}")
     if scrypt is None and not scram:
         raise BadEntry("it is empty")
-    return Entry(scrypt, scram)
+    return Entry(scrypt, scram, None, value)
 
 
 def new_secret(scheme: str, password: str, salt: bytes) -> str:
