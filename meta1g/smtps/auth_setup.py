@@ -12,7 +12,7 @@ from meta1g.conf.load import Config
 from meta1g.conf.opt_auth import AuthConf
 from meta1g.mta.errors import MtaError
 from meta1g.proc.log import Log
-from meta1g.smtps.authentication import Auth
+from meta1g.smtps.auth import Auth
 from meta1g.smtps.dovecot import Dovecot
 from meta1g.smtps.failures import Failures
 from meta1g.smtps.passwords import PasswordMap

@@ -1,9 +1,20 @@
 """Who knows the users' passwords and tokens, as sessions see it."""
-from typing import Protocol
+from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 from meta1g.mta.errors import MtaError
-from meta1g.proto.sasl.mechanisms import Virtues
+from meta1g.mta.tls import TlsFacts
 from meta1g.proto.sasl.step import ScramKeys, Success
+
+if TYPE_CHECKING:  # it loads all mechanisms
+    from meta1g.proto.sasl.mechanisms import Virtues
+
+
+class Peer(NamedTuple):
+    """Whom a session is with; `tls` is None without TLS."""
+
+    se: str
+    ip: str
+    tls: TlsFacts | None
 
 
 class KeeperAway(MtaError):
@@ -63,7 +74,7 @@ class Exchange(Protocol):
 class Elsewhere(Protocol):
     """A server that has mechanisms of its own. KeeperAway."""
 
-    def offered(self) -> dict[str, Virtues]:
+    def offered(self) -> "dict[str, Virtues]":
         """Its mechanisms; may wait."""
         ...
 

@@ -64,7 +64,7 @@ from meta1g.st.sched import Flag, Thread, current, every, soon, spawn
 from meta1g.st.signals import on_signal
 
 if TYPE_CHECKING:
-    from meta1g.smtps.authentication import Auth
+    from meta1g.smtps.auth import Auth
     from meta1g.tls.ends import ServerEnd
     from meta1g.tls.setup import Ends
 

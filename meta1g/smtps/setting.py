@@ -20,7 +20,7 @@ from meta1g.smtps.trace import DateClock
 from meta1g.st.netfd import NetFd
 
 if TYPE_CHECKING:
-    from meta1g.smtps.authentication import Auth
+    from meta1g.smtps.auth import Auth
     from meta1g.tls.ends import ServerEnd
 
 Net = ipaddress.IPv4Network | ipaddress.IPv6Network

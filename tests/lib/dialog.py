@@ -25,7 +25,8 @@ from meta1g.proto.smtp.events import (
 from meta1g.proto.smtp.params import Offers
 from meta1g.proto.smtp.server import ServerOptions, SmtpServer
 from meta1g.proto.smtp.tally import Tally, TallyLimits
-from meta1g.smtps.authentication import Authentication, Peer
+from meta1g.smtps.authentication import Authentication
+from meta1g.smtps.keeper import Peer
 from meta1g.smtps.main import setting_of
 from meta1g.smtps.setting import Setting, is_in
 from meta1g.smtps.trace import HeaderScanner
