@@ -1,4 +1,4 @@
-"""Whether servers will be able to use the keys that the configuration names, before they are told to."""
+"""Whether servers will be able to use the keys and passwords that the configuration names, before they are told to."""
 import contextlib
 import os
 from collections.abc import Iterator
@@ -7,25 +7,37 @@ from meta1g.conf.load import Config
 from meta1g.conf.opt_smtps import SmtpsConf
 from meta1g.mcp.spawn import account
 from meta1g.mta.errors import MtaError
+from meta1g.shim.secretdb import SecretDb
+from meta1g.smtps.cyrus import cyrus_file
 
 
 def check_keys(config: Config) -> list[str]:
-    """What is wrong with keys of DKIM, as each server's user sees them; one line for each section."""
+    """What is wrong with keys of DKIM and files of AUTH, as each server's user sees them; one line for each section."""
     found = []
     for service in config.services:
         conf = service.conf
-        if not isinstance(conf, SmtpsConf) or conf.dkim_signing is None:
+        if not isinstance(conf, SmtpsConf):
             continue
-        from meta1g.smtps.keyfiles import read_signing  # noqa: PLC0415 - loads OpenSSL
-
         try:
             with contextlib.chdir(config.queue_directory), _running_as(service.mcp.user, service.mcp.group):
-                read_signing(conf.dkim_signing, config)
+                _look(conf, config)
         except (MtaError, OSError) as error:
             found.append(f"section {service.label}: {error}")
         except KeyError:
             continue  # MCP says which account is not there; who is not root can't look with another one's eyes
     return found
+
+
+def _look(conf: SmtpsConf, config: Config) -> None:
+    """Read what a server will read. MtaError."""
+    if conf.dkim_signing is not None:
+        from meta1g.smtps.keyfiles import read_signing  # noqa: PLC0415 - loads OpenSSL
+
+        read_signing(conf.dkim_signing, config)
+    if conf.auth is not None:
+        cyrus_file(conf.auth.sasl_file, config)
+        if conf.auth.password_map:
+            SecretDb(config.map_path(conf.auth.password_map))
 
 
 @contextlib.contextmanager

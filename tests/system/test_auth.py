@@ -370,3 +370,17 @@ def test_a_session_ends_with_its_third_failure(server: Server) -> None:
         assert lines.read().split(b"\r\n") == [
             b"535 5.7.8 Authentication credentials invalid", b"535 5.7.8 Authentication credentials invalid",
             b"421 4.7.0 Too many failed logins, closing", b""]
+
+
+def test_a_map_that_others_can_read_is_a_mistake(server: Server) -> None:
+    server.passwords.chmod(0o644)
+    try:
+        for command in ("check", "reload"):
+            done = server.ctl(command, check=False)
+            assert done.returncode == 78
+            assert f"mode 644 makes it no secret; chmod 640 {server.passwords}" in done.stdout + done.stderr
+    finally:
+        server.passwords.chmod(0o600)
+    assert server.ctl("check").returncode == 0
+    with connect(server, source="127.0.3.4") as smtp:
+        assert login(smtp, "PLAIN") == 235
