@@ -7,7 +7,7 @@ Diagnostics
     ss_se=..., auth=MECH, user=...: who it is. auth=failed, mech=..., user=..., reason=...: who it is not.
     func=smtps, auth=MECH, status=...: passwords can't be looked at; the client got 454.
 """
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from meta1g.mta import logfmt
 from meta1g.mta.reply import Reply
@@ -23,6 +23,8 @@ from meta1g.st.sched import now, sleep
 
 if TYPE_CHECKING:  # it loads all mechanisms, which a server without AUTH does without
     from meta1g.smtps.auth import Auth
+
+_PUT_OFF: Final = 1.0  # seconds, the shortest answer to a failure
 
 
 class Authentication:
@@ -62,13 +64,16 @@ class Authentication:
         assert auth is not None
         if not auth.failures.begin(client.ip, now()):
             self._end_exchange()
-            return replies.AUTH_BUSY
+            return self._put_off(auth, replies.AUTH_BUSY)
         try:
             outcome = self._outcome(auth, said, client)
             if isinstance(outcome, bytes):
                 return outcome
             self._end_exchange()  # before a wait
             match outcome:
+                case KeeperAway():
+                    auth.log.error(logfmt.fields(func="smtps", ss_se=client.se, auth=self._asked, status=outcome))
+                    return self._put_off(auth, replies.AUTH_AWAY)
                 case AuthFailed():
                     return self._fail(auth, outcome, client)
                 case Success():
@@ -79,14 +84,11 @@ class Authentication:
             auth.failures.end(client.ip)
 
     def _outcome(self, auth: "Auth", said: AuthAsked | AuthResponse, client: Peer
-                 ) -> bytes | Success | Reply | AuthFailed:
+                 ) -> bytes | Success | Reply | AuthFailed | KeeperAway:
         try:
             return self._step(auth, said, client)
-        except AuthFailed as error:
+        except (AuthFailed, KeeperAway) as error:
             return error
-        except KeeperAway as error:
-            auth.log.error(logfmt.fields(func="smtps", ss_se=client.se, auth=self._asked, status=error))
-            return replies.AUTH_AWAY
 
     def _step(self, auth: "Auth", said: AuthAsked | AuthResponse, client: Peer) -> bytes | Success | Reply:
         if isinstance(said, AuthAsked):
@@ -120,11 +122,22 @@ class Authentication:
         auth.log.write(logfmt.fields(func="smtps", ss_se=client.se, client_ip=client.ip, auth="failed",
                                      mech=self._asked, user=user or None, reason=error), SESSION)
         delay = auth.failures.failed(client.ip, user, now())
-        if delay is None:
-            return replies.TOO_MANY_LOGINS
-        auth.failures.waiting += 1
-        try:
-            sleep(delay)
-        finally:
-            auth.failures.waiting -= 1
-        return replies.TOO_MANY_LOGINS if self._failed >= auth.conf.failures_per_session_max else replies.AUTH_FAILED
+        is_last = self._failed >= auth.conf.failures_per_session_max
+        return replies.TOO_MANY_LOGINS if not _wait(auth, delay) or is_last else replies.AUTH_FAILED
+
+    def _put_off(self, auth: "Auth", reply: Reply) -> Reply:
+        """A temporary error, not so soon that a client that asks again at once keeps the server busy."""
+        is_put_off = _wait(auth, min(_PUT_OFF, auth.conf.failure_delay_max))
+        return reply if is_put_off else replies.TOO_MANY_LOGINS
+
+
+def _wait(auth: "Auth", seconds: float) -> bool:
+    """False, and no wait, if too many wait already."""
+    if not auth.failures.has_room:
+        return False
+    auth.failures.waiting += 1
+    try:
+        sleep(seconds)
+    finally:
+        auth.failures.waiting -= 1
+    return True

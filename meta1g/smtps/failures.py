@@ -4,8 +4,8 @@ Rules
     A failure is answered after 1, 2, 4 ... seconds, as there were failures of this address (IPv6: of its /64) or of
     this account, whichever are more. They are forgotten 15 minutes after the last one.
     Who knows the password is never delayed: nobody can lock others out of their account.
-    An address has 25 logins under way at most, with ten failures only ten: no more of them wait for a hash, so that
-    there is room for others. The server lets so many clients wait for the answer at once.
+    An address has ten logins under way at most, with ten failures only four: no more of them wait for a hash, so that
+    others need not wait long. The server lets so many clients wait for an answer at once.
     The tables are bounded: what failed longest ago is forgotten.
 """
 import ipaddress
@@ -14,8 +14,8 @@ from typing import Final
 _FORGET: Final = 900.0  # seconds
 _ENTRIES_MAX: Final = 10_000  # of each table: 2 MB
 _SUSPECT: Final = 10  # failures from which on an address counts as guessing
-_AT_ONCE: Final = 25  # logins of an address under way: half of those that may wait for a hash
-_AT_ONCE_SUSPECT: Final = 10
+_AT_ONCE: Final = 10  # logins of an address under way: 1.5 seconds of hashing
+_AT_ONCE_SUSPECT: Final = 4
 _DOUBLINGS_MAX: Final = 20
 
 
@@ -71,13 +71,16 @@ class Failures:
         else:
             self._under_way.pop(key, None)
 
-    def failed(self, ip: str, account: str, now: float) -> float | None:
-        """It failed: the seconds that its answer waits, None if too many wait already. `account` may be empty."""
+    @property
+    def has_room(self) -> bool:
+        """Whether one more may wait."""
+        return self.waiting < self._waiting_max
+
+    def failed(self, ip: str, account: str, now: float) -> float:
+        """It failed: the seconds that its answer waits. `account` may be empty."""
         count = self._by_address.add(net_of(ip), now)
         if account:
             count = max(count, self._by_account.add(account.lower(), now))
-        if self.waiting >= self._waiting_max:
-            return None
         return min(self._delay_max, float(1 << min(count - 1, _DOUBLINGS_MAX)))
 
 
