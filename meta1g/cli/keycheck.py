@@ -1,4 +1,4 @@
-"""Whether servers will be able to use the keys that the configuration names, before they are told to."""
+"""Whether servers will be able to use the keys and passwords that the configuration names, before they are told to."""
 import contextlib
 import os
 from collections.abc import Iterator
@@ -8,10 +8,13 @@ from meta1g.conf.opt_smtpc import SmtpcConf
 from meta1g.conf.opt_smtps import SmtpsConf
 from meta1g.mcp.spawn import account
 from meta1g.mta.errors import MtaError
+from meta1g.shim.secretdb import SecretDb
+from meta1g.smtps.cyrus import cyrus_file
 
 
 def check_keys(config: Config) -> list[str]:
-    """What is wrong with keys of DKIM and TLS, as each process's user sees them; a line for each section at most."""
+    """What is wrong with keys of DKIM and TLS and files of AUTH, as each process's user sees them; at most a line for
+    each section."""
     found = []
     for service in config.services:
         if not isinstance(service.conf, SmtpsConf | SmtpcConf):
@@ -32,6 +35,10 @@ def _try(conf: SmtpsConf | SmtpcConf, config: Config) -> None:
         from meta1g.smtps.keyfiles import read_signing  # noqa: PLC0415 - loads OpenSSL
 
         read_signing(conf.dkim_signing, config)
+    if isinstance(conf, SmtpsConf) and conf.auth is not None:
+        cyrus_file(conf.auth.sasl_file, config)
+        if conf.auth.password_map:
+            SecretDb(config.map_path(conf.auth.password_map))
     if conf.tls is not None or any(feature.tls is not None for feature in conf.session_features):
         from meta1g.tls import setup  # noqa: PLC0415 - loads OpenSSL
 

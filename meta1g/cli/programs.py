@@ -11,7 +11,7 @@ from typing import Final
 DAEMONS: Final = {name: f"meta1g.{name}.main" for name in ("mcp", "qmgr", "smar", "smtps", "smtpc", "smtpp", "lda")}
 TOOLS: Final = {
     name: f"meta1g.cli.{name}"
-    for name in ("mailq", "qmgrctl", "createmap", "runas", "smconf", "queue", "lookup")
+    for name in ("mailq", "qmgrctl", "createmap", "runas", "smconf", "queue", "lookup", "passwd")
 } | {"dkim-key": "meta1g.cli.dkimkey"}
 
 _USAGE: Final = f"""usage: meta1g PROGRAM [options]

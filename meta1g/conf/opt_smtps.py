@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from meta1g.conf import kinds
 from meta1g.conf.condition import CONDITION
 from meta1g.conf.kinds import PathValue
+from meta1g.conf.opt_auth import AuthConf
 from meta1g.conf.opt_global import LOG_LEVEL, LogConf
 from meta1g.conf.opt_tls import VIOLATIONS, SocketConf, TlsConf, TlsRequirements
 from meta1g.conf.spec import named, opt, sub
@@ -48,15 +49,6 @@ _BARE = {
     "refuse": "554, such mail is not accepted",
     "normalise": "a bare LF becomes CRLF, a bare CR a space",
 }
-_SASL = {
-    "noplaintext": "no mechanisms that send the password in the clear",
-    "noactive": "none that active attacks break",
-    "nodictionary": "none that dictionary attacks break",
-    "forward_secrecy": "only those with forward secrecy",
-    "noanonymous": "none without a name",
-    "pass_credentials": "only those that pass credentials on",
-    "mutual_auth": "only those in which the server proves itself, too",
-}
 _PMILTER = {
     "abort": "end the session with 421",
     "accept_but_reconnect": "go on without it, try it again in the next session",
@@ -75,16 +67,6 @@ _METHODS = {
     "ed25519-sha256": "short and fast, but not known everywhere (RFC 8463)",
 }
 _METHOD = kinds.enum(*_METHODS)
-
-
-@dataclass(frozen=True)
-class AuthConf:
-    """AUTH."""
-
-    flags: frozenset[str] = opt(
-        "flags", kinds.flags(*_SASL), frozenset(), m1="3.10(1.1)", help="which mechanisms are offered", about=_SASL)
-    trusted_mechanisms: str = opt("trusted_mechanisms", kinds.STRING, "", m1="3.10(1.2)", help="who may relay")
-    user_realm: str | None = opt("user_realm", kinds.STRING, m1="3.10(1.3)", help="realm")
 
 
 @dataclass(frozen=True)
@@ -192,7 +174,7 @@ class SmtpsConf:
     """The SMTP server."""
 
     name: str = ""
-    auth: AuthConf | None = sub("auth", AuthConf, m1="3.10(1)", planned=True, optional=True, help="AUTH")
+    auth: AuthConf | None = sub("auth", AuthConf, m1="3.10(1)", optional=True, help="AUTH (RFC 4954)")
     cdb_gid: int | None = opt("CDB_gid", kinds.count(), m1="3.10(2)", help="group of content files, that of SMTPC")
     dkim_signing: DkimConf | None = sub("DKIM_signing", DkimConf, m1="3.10(3)", optional=True,
                                         help="sign mail by DKIM (RFC 6376)")

@@ -23,6 +23,7 @@ def check_section(section: Section, conf: Any, errors: list[ConfError]) -> None:
         _check_smar(section, conf, errors)
     elif isinstance(conf, SmtpsConf):
         _check_dkim(section, conf, errors)
+        _check_auth(section, conf, errors)
         for entry in section.entries:
             if isinstance(entry, Section) and entry.keyword.lower() == "check":
                 _check_stage(entry, errors)
@@ -63,6 +64,16 @@ def _check_stage(section: Section, errors: list[ConfError]) -> None:
             errors.append(ConfError(place(option.values[0], name.offset),
                                     f"condition: {name.name} has no value yet in check {section.name}",
                                     f"it needs check {needed}"))
+
+
+def _check_auth(section: Section, conf: SmtpsConf, errors: list[ConfError]) -> None:
+    part = _part(section, "auth")
+    if part is None or conf.auth is None:
+        return
+    sources = [name for name in ("password_map", "dovecot_socket", "saslauthd_socket") if getattr(conf.auth, name)]
+    if len(sources) > 1:
+        errors.append(ConfError(_where(part, sources[1]), f"auth has both {sources[0]} and {sources[1]}",
+                                "leave one of them out"))
 
 
 def _check_dkim(section: Section, conf: SmtpsConf, errors: list[ConfError]) -> None:

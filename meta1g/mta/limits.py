@@ -7,6 +7,7 @@ from typing import Final
 
 COMMAND_LINE: Final = 512  # RFC 5321 4.5.3.1.4, with CRLF
 COMMAND_LINE_EXTENDED: Final = 2048  # MAIL and RCPT with every parameter: RFC 1870, 3461, 4954, 6531 add to 512
+AUTH_LINE: Final = 12288  # RFC 4954 4, with CRLF
 LIMITS_VALUE: Final = 999_999  # RFC 9422 3.1: six digits
 TEXT_LINE: Final = 1000  # RFC 5321 4.5.3.1.6, with CRLF, without the transparency dot
 TEXT_LINE_LENIENT: Final = 65536  # longest content line we pass on; Postfix's line_length_limit splits at 2048

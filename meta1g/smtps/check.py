@@ -58,6 +58,7 @@ class SessionChecks:
     def on_tls(self, facts: TlsFacts) -> None:
         """The session has TLS; what is known of it is asked for by conditions."""
         found = self._facts
+        found.auth_type = found.auth_authen = b""
         found.tls_version, found.cipher, found.tls_verify = (
             text.encode() for text in (facts.version, facts.cipher, facts.verify))
         found.cipher_bits = found.alg_bits = facts.bits
@@ -72,9 +73,14 @@ class SessionChecks:
             client_name=client_name.removesuffix(".").lower().encode(), client_resolve=resolve.encode())
         return self._run("connect")
 
-    def on_mail(self, ta: str, address: bytes) -> Reply | None:
-        """MAIL was given."""
+    def on_auth(self, mechanism: str, user: str) -> None:
+        """The client has authenticated."""
+        self._facts.auth_type, self._facts.auth_authen = mechanism.encode(), user.encode()
+
+    def on_mail(self, ta: str, address: bytes, author: bytes = b"") -> Reply | None:
+        """MAIL was given; who is not authenticated can't say who the author is (RFC 4954 5)."""
         facts = self._facts
+        facts.auth_author = author if facts.auth_type else b""
         facts.transaction_id = ta.encode()
         facts.mail, facts.rcpt, facts.message_id = comparable(address), b"", b""
         facts.transactions += 1

@@ -16,6 +16,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Final
 
 from meta1g import __version__
+from meta1g.conf.opt_smtps import SmtpsConf
 from meta1g.mta import logfmt
 from meta1g.proc.start import WORKER, Started, start
 from meta1g.proc.stats import print_stats
@@ -62,6 +63,7 @@ from meta1g.st.sched import Flag, Thread, current, every, soon, spawn
 from meta1g.st.signals import on_signal
 
 if TYPE_CHECKING:
+    from meta1g.smtps.auth import Auth
     from meta1g.tls.ends import ServerEnd
     from meta1g.tls.setup import Ends
 
@@ -236,7 +238,7 @@ def setting_of(started: Started, ids: Ids, qmgr: Qmgr, smar: Smar, store: Store)
     conf, flags = started.conf, started.conf.flags
     ends = _tls_ends(started)
     end = ends.of_all if ends is not None else None
-    offers = _offers(flags, end)
+    offers = _offers(conf, flags, end)
     options = ServerOptions(
         hostname=started.hostname,
         size_max=conf.message_size_max,
@@ -271,13 +273,14 @@ def setting_of(started: Started, ids: Ids, qmgr: Qmgr, smar: Smar, store: Store)
         proxies=tuple(map(ipaddress.ip_network, conf.proxy_protocol_peers)),
         gate=gate_of(conf.proxy, started.config),
         xclient_peers=tuple(map(ipaddress.ip_network, conf.xclient_peers)),
-        classes={features.name: Features(_offers(flags & features.flags, end if "starttls" in features.flags else None),
-                                         ends.of_class.get(features.name) if ends is not None else None)
+        classes={features.name: Features(
+                     _offers(conf, flags & features.flags, end if "starttls" in features.flags else None),
+                     ends.of_class.get(features.name) if ends is not None else None)
                  for features in conf.session_features},
         tls=end, is_tls_first="smtps" in flags,
         tls_violation=conf.tls.violation if conf.tls is not None else "permfail",
         checks=read_checks(conf.check),
-        signing=_signing(started),
+        auth=_auth(started), signing=_signing(started),
     )
 
 
@@ -298,6 +301,17 @@ def _warn_of_expiry(started: Started, ends: "Ends") -> None:
         started.log.warning(f"func=smtps, option=tls, file={path}, status=certificate ends soon or has ended")
 
 
+def _auth(started: Started) -> "Auth | None":
+    conf = started.conf
+    if conf.auth is None:
+        return None
+    from meta1g.smtps.auth_setup import auth_of  # noqa: PLC0415 - loads what only AUTH needs
+
+    waiting_max = max(conf.threads_max // 4, 1)  # the others serve who does not guess
+    return started.or_end("auth", lambda: auth_of(
+        conf.auth, started.config, started.hostname, started.log, waiting_max))
+
+
 def _signing(started: Started) -> Signing | None:
     conf = started.conf.dkim_signing
     if conf is None:
@@ -309,13 +323,14 @@ def _signing(started: Started) -> Signing | None:
     return started.or_end("DKIM_signing", lambda: read_signing(conf, started.config))
 
 
-def _offers(flags: frozenset[str], end: "ServerEnd | None") -> Offers:
+def _offers(conf: SmtpsConf, flags: frozenset[str], end: "ServerEnd | None") -> Offers:
     return Offers(
         offers_8bitmime="8bitmime" in flags,
         offers_smtputf8="smtputf8" in flags and "8bitmime" in flags,  # RFC 6531 3.1(8)
         offers_chunking="chunking" in flags,
         offers_binarymime="binarymime" in flags and "chunking" in flags,
-        offers_dsn="dsn" in flags, offers_xverp="xverp" in flags, offers_starttls=end is not None)
+        offers_dsn="dsn" in flags, offers_xverp="xverp" in flags, offers_starttls=end is not None,
+        offers_auth=conf.auth is not None)
 
 
 def main(argv: list[str]) -> int:

@@ -9,7 +9,6 @@ from meta1g.mta import addr, logfmt
 from meta1g.mta.errors import LinkDown, RemoteProtocolError, StoreError
 from meta1g.mta.reply import Reply
 from meta1g.proc.log import DETAIL, SESSION
-from meta1g.proto.dkim.fields import Unsignable
 from meta1g.proto.msg_ar import (
     Action,
     CheckCert,
@@ -23,6 +22,7 @@ from meta1g.proto.msg_ar import (
 )
 from meta1g.proto.msg_ss import Rcpt
 from meta1g.proto.smtp import replies
+from meta1g.proto.smtp.auth import AuthAsked, AuthResponse
 from meta1g.proto.smtp.events import (
     Chunk,
     Closed,
@@ -39,6 +39,7 @@ from meta1g.proto.smtp.events import (
 from meta1g.proto.smtp.server import SmtpServer
 from meta1g.proto.smtp.tally import Tally
 from meta1g.smtps import behind, session_conf
+from meta1g.smtps.authentication import Authentication, Peer
 from meta1g.smtps.check import SessionChecks
 from meta1g.smtps.pace import Pace
 from meta1g.smtps.policy import Decision, Policy, rejection
@@ -71,6 +72,7 @@ class Session:
         self._ip = client_ip_of(netfd)
         self._machine.is_trusted = is_in(self._ip, setting.xclient_peers)
         self._security = Security(setting.tls, setting.tls_violation, setting.log)
+        self._auth = Authentication(setting.auth)
         self._checks = SessionChecks(setting.checks, setting.log, setting.options.hostname)
         self._client_name = ""
         self._ta: Transaction | None = None
@@ -102,6 +104,7 @@ class Session:
             reason = f"{error.strerror}"
         finally:
             self._drop_transaction()
+            self._auth.forget()
             self._close_session()
             self._netfd.end()
             if self._se:
@@ -153,6 +156,7 @@ class Session:
             return self._last_words(refusal)
         if name_said is None:
             setting.counts.sessions += 1
+        self._machine.auth.mechanisms = self._auth.anew(self._security.facts)
         self._machine.greet(setting.greeting)
         return None
 
@@ -210,6 +214,7 @@ class Session:
         if not may_relay and security.asks_access_map:
             may_relay = self._set.smar.ask(CheckCert(facts.issuer, facts.subject)).action == Action.RELAY
         self._policy.is_authenticated = may_relay
+        self._machine.auth.mechanisms = self._auth.anew(facts)
 
     def _dialog(self) -> str:
         machine, timeout, pace = self._machine, self._set.io_timeout, self._pace
@@ -259,6 +264,8 @@ class Session:
                 return self._on_proxy(event)
             case TlsAsked():
                 return self._on_starttls()
+            case AuthAsked() | AuthResponse():
+                return self._on_auth(event)
             case ContentEnd():
                 self.is_busy = True
                 try:
@@ -282,6 +289,17 @@ class Session:
         self._netfd.write(machine.take_output(), self._set.io_timeout, in_all=True)
         self._begin_tls()
         return closed
+
+    def _on_auth(self, said: AuthAsked | AuthResponse) -> Closed | None:
+        auth = self._auth
+        answer = auth.answer_to(said, Peer(self._se, self._ip, self._security.facts))
+        if isinstance(answer, bytes):
+            self._machine.challenge(answer)
+            return None
+        if answer.is_positive:
+            self._policy.is_authenticated = self._policy.is_authenticated or auth.may_relay
+            self._checks.on_auth(auth.mechanism, auth.user)
+        return self._machine.answer(answer)
 
     def _on_helo(self, name: bytes) -> None:
         setting = self._set
@@ -328,11 +346,9 @@ class Session:
             ta = self._set.ids.take()
         except LinkDown:
             return replies.NO_QMGR
-        decision_reply = (self._checks.on_mail(ta, asked.address)
-                          or self._security.refusal(self._security.required) or self._check_mail(asked.address))
-        reply = decision_reply or replies.MAIL_OK
-        if decision_reply is None and self._set.refusal is not None:
-            reply = self._set.refusal
+        reply = (self._checks.on_mail(ta, asked.address, asked.params.author)
+                 or self._security.refusal(self._security.required) or self._check_mail(asked.address)
+                 or self._set.refusal or replies.MAIL_OK)
         self._log(ta=ta, mail=addr.bracketed(asked.address), stat=_stat(reply))
         if reply.is_positive:
             self._ta = Transaction(ta, asked)
@@ -442,7 +458,7 @@ class Session:
             return accepted
         now = time.time()
         try:
-            refusal = self._sign(ta)
+            refusal = ta.sign(self._set, self._se)
             if refusal is not None:
                 return refusal
             content = ta.incoming.commit()
@@ -456,21 +472,6 @@ class Session:
         counts.ta_accepted += 1
         ta.incoming = None
         return accepted
-
-    def _sign(self, ta: Transaction) -> Reply | None:
-        """Write the signatures; the reply if the mail can't be signed and must be (M1 3.10(3.4)). StoreError."""
-        setting = self._set
-        try:
-            ta.sign()
-        except Unsignable as error:
-            self._log(ta=ta.ta, status="not signed", reason=error)
-            return None if setting.signing is None or setting.signing.ignores_errors else error.reply
-        signatories = ta.signer.who if ta.signer is not None else ()
-        setting.counts.signed += bool(signatories)
-        for who in signatories if setting.log.wants(DETAIL) else ():
-            setting.log.write(logfmt.fields(
-                ss_se=self._se, ss_ta=ta.ta, dkim=who.method, domain=who.domain, selector=who.selector), DETAIL)
-        return None
 
     def _store_trouble(self, error: StoreError) -> Reply:
         self._set.log.error(f"func=smtps, ss_se={self._se}, status={logfmt.clean(error)}")

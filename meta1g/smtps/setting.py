@@ -20,6 +20,7 @@ from meta1g.smtps.trace import DateClock
 from meta1g.st.netfd import NetFd
 
 if TYPE_CHECKING:
+    from meta1g.smtps.auth import Auth
     from meta1g.tls.ends import ServerEnd
 
 Net = ipaddress.IPv4Network | ipaddress.IPv6Network
@@ -55,6 +56,7 @@ class Setting:
     tls: "ServerEnd | None" = None
     is_tls_first: bool = False  # before the greeting (RFC 8314)
     tls_violation: str = "permfail"  # of requirements, unless they say so themselves
+    auth: "Auth | None" = None
     signing: Signing | None = None
     checks: Checks = field(default_factory=dict)
     dates: DateClock = field(default_factory=DateClock)

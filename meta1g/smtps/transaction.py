@@ -1,10 +1,13 @@
 """A transaction while it is being received: its envelope, and where its content goes."""
-from meta1g.mta import limits
+from meta1g.mta import limits, logfmt
 from meta1g.mta.reply import Reply
+from meta1g.proc.log import DETAIL, SESSION
+from meta1g.proto.dkim.fields import Unsignable
 from meta1g.proto.msg_ss import Content, Rcpt, TaCommit
 from meta1g.proto.smtp import replies
 from meta1g.proto.smtp.events import ContentEnd, MailAsked
 from meta1g.smtps.incoming import Incoming, Store
+from meta1g.smtps.setting import Setting
 from meta1g.smtps.signing import MessageSigner, Signing
 from meta1g.smtps.trace import HeaderFacts, HeaderScanner
 
@@ -51,10 +54,22 @@ class Transaction:
             return replies.HEADER_TOO_LARGE
         return replies.TOO_MANY_HOPS if facts.hops > hops_max else None
 
-    def sign(self) -> None:
-        """Put the signatures in front. Unsignable, StoreError."""
-        if self.signer is not None:
-            self.signer.finish(self._scanner)
+    def sign(self, setting: Setting, se: str) -> Reply | None:
+        """Put the signatures in front; the reply if the mail can't be signed and must be (M1 3.10(3.4)). StoreError."""
+        signer, log = self.signer, setting.log
+        if signer is None:
+            return None
+        try:
+            signer.finish(self._scanner)
+        except Unsignable as error:
+            if log.wants(SESSION):
+                log.write(logfmt.fields(ss_se=se, ss_ta=self.ta, status="not signed", reason=error), SESSION)
+            return None if setting.signing is None or setting.signing.ignores_errors else error.reply
+        setting.counts.signed += bool(signer.who)
+        for who in signer.who if log.wants(DETAIL) else ():
+            log.write(logfmt.fields(
+                ss_se=se, ss_ta=self.ta, dkim=who.method, domain=who.domain, selector=who.selector), DETAIL)
+        return None
 
     def message(self, se: str, client_ip: str, now: float, end: ContentEnd, content: Content) -> TaCommit:
         """What QMGR is told of it; `now` in seconds since 1970."""

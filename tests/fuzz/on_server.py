@@ -3,6 +3,8 @@ import re
 from typing import Final
 
 from meta1g.mta import limits
+from meta1g.proto.smtp import replies
+from meta1g.proto.smtp.auth import AuthAsked, AuthResponse
 from meta1g.proto.smtp.command import Syntax
 from meta1g.proto.smtp.data import stuff, unstuff
 from meta1g.proto.smtp.events import Chunk, Closed, ContentEnd, MailAsked, ProxyAsked, VrfyAsked
@@ -13,11 +15,11 @@ from meta1g.proto.smtp.tally import TallyLimits
 from tests.fuzz.source import Source, pieces
 from tests.lib.dialog import Client
 
-_LINE: Final = re.compile(rb"(?:[245][0-9]{2}[- ]|354 )[ -~]+")
+_LINE: Final = re.compile(rb"(?:[245][0-9]{2}[- ]|354 |334(?= ))[ -~]+")
 _SMALL: Final = TallyLimits(*([2] * len(TallyLimits._fields)))
 _SIZES: Final = (1 << 20, 1024, 40, 0)
 _DEPENDS_ON_CUTS: Final = re.compile(rb"DATA|XCLIENT|(?<!\r)\n", re.IGNORECASE)  # what has come behind them counts
-_OUTPUT_MAX: Final = 600  # octets of answers to a line: EHLO's is the longest
+_OUTPUT_MAX: Final = 600  # octets of answers to a line: EHLO's is the longest, but for a response that is sent back
 
 
 class Watched(Client):
@@ -26,6 +28,7 @@ class Watched(Client):
     def __init__(self, options: ServerOptions, tally: TallyLimits, *, is_trusted: bool) -> None:
         super().__init__(options, tally)
         self.machine.is_trusted = is_trusted
+        self.machine.auth.mechanisms = ("PLAIN", "LOGIN") if options.offers.offers_auth else None
         self._size_max = options.size_max
         self.asked: list[object] = []
         self._body = b""
@@ -42,6 +45,13 @@ class Watched(Client):
             self.asked.append(event)
         if isinstance(event, ProxyAsked):
             assert self.machine.is_trusted
+        if isinstance(event, AuthAsked):
+            assert not self.machine.auth.is_done
+            self.machine.challenge(event.initial or b"")
+            return None
+        if isinstance(event, AuthResponse):
+            is_right = event.octets == b"ok"
+            return self.machine.answer(event.fault or (replies.AUTH_OK if is_right else replies.AUTH_FAILED))
         return super()._handle(event)
 
     def _judge(self, end: ContentEnd) -> None:
@@ -64,10 +74,11 @@ class Watched(Client):
             self.send(piece)
             self.run()
             if not self.closed:
-                assert len(self.machine._input._data) <= limits.COMMAND_LINE_EXTENDED + 1
+                assert len(self.machine._input._data) <= limits.AUTH_LINE + 1
         found = self.lines[known:]
         assert all(_LINE.fullmatch(line) for line in found), found
-        assert sum(map(len, found)) <= _OUTPUT_MAX * (octets.count(b"\n") + 2)
+        size = sum(len(line) for line in found if not line.startswith(b"334 "))
+        assert size <= _OUTPUT_MAX * (octets.count(b"\n") + 2)
         return found
 
 
@@ -109,6 +120,8 @@ _COMMANDS: Final = (
     b"RCPT TO:<b@local.test> NOTIFY=SUCCESS ORCPT=rfc822;x", b"RCPT TO: <postmaster>", b"RSET", b"NOOP", b"HELP",
     b"EXPN x",
     b"STARTTLS", b"XCLIENT ADDR=192.0.2.1", b"XFORWARD NAME=x", b"NOOP \xff", b"NOOP\nNOOP", b"FOO", b"",
+    b"AUTH PLAIN", b"AUTH PLAIN =", b"AUTH LOGIN b2s=", b"b2s=", b"*", b"AUTH", b"MAIL FROM:<> AUTH=<>",
+    b"AUTH PLAIN " + b"A" * 3000,
 )
 _COMMANDS_MAX: Final = 40  # in a dialog: longer ones take time and reach no more
 _TEXTS: Final = (b"x\r\n", b".\r\n", b".", b"\r\n", b"\r", b"\n", b"\0", b"QUIT\r\n", b"VRFY x\r\n", b"\xe4", b"\r\n.",
@@ -154,6 +167,8 @@ def _chunk(client: Watched, source: Source, before: list[bytes]) -> None:
     text, is_last, most = _text(source), source.flag(), source.number(9)
     if not client.machine._options.offers.offers_chunking:
         return  # then the octets are commands
+    if client.machine.auth.is_waiting:
+        return  # then the line is a response, and the octets are commands
     if client.machine.state is not State.BDAT:
         before.clear()
     accepted, faults = len(client.messages), client.faults

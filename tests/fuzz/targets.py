@@ -3,7 +3,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Final
 
-from tests.fuzz import on_parsers, on_server, on_signing
+from tests.fuzz import on_parsers, on_sasl, on_server, on_signing
 from tests.lib import transcript
 
 CORPUS: Final = Path(__file__).parent / "corpus"
@@ -14,7 +14,7 @@ TARGETS: Final[dict[str, Callable[[bytes], None]]] = {
     "parameters": on_parsers.parameters, "proxy": on_parsers.proxy, "xclient": on_parsers.xclient,
     "smtpp": on_parsers.smtpp,
     "condition": on_parsers.condition, "regex": on_parsers.regex, "signed": on_signing.signed,
-    "author": on_signing.author,
+    "author": on_signing.author, "sasl": on_sasl.sasl, "servers": on_sasl.servers,
 }
 _CONTENT: Final = (b"\0", b"\1", b"\r\n.\r\n", b"\r\n", b"\r", b"\n", b".", b"x")
 WORDS: Final[dict[str, tuple[bytes, ...]]] = {
@@ -55,6 +55,13 @@ WORDS: Final[dict[str, tuple[bytes, ...]]] = {
         b"strcmp", b"match", b", ", b"< ", b"message_size ", b"rcpt ", b"/*", b"*/", b"9223372036854775807 "),
     "signed": (*_CONTENT, b"\2", b"\3", b"From: a@b\r\n", b"Subject:", b" ", b"\t", b":", b"\r\n\r\n", b"\xe4"),
     "author": (b"a", b"@", b".", b"<", b">", b'"', b"\\", b"(", b")", b",", b";", b":", b" ", b"\r\n ", b"\xc3\xa4"),
+    "sasl": (
+        *(bytes((number,)) for number in range(9)), b"\0u\0p", b"n,,n=u,r=", b"c=biws,r=", b",p=", b"xn", b"a=", b",",
+        b"=2C", b"user=u\x01auth=Bearer t\x01\x01", b'username="u",', b'nonce="n",', b'cnonce="x",', b"nc=00000001,",
+        b'digest-uri="smtp/h",', b"response=0", b"charset=utf-8", b"realm=r,", b'"', b"\\", b"\xff", b"\x01"),
+    "servers": (
+        b"{SCRYPT}", b"{PLAIN}", b"{SCRAM-SHA-1}", b"$scrypt$", b"ln=1,r=8,p=1$", b"4096,", b"QUFB", b"=", b" ", b"{",
+        b"}", b"MECH\t", b"OK\t1\t", b"FAIL\t1\t", b"CONT\t1\t", b"user=", b"\t", b"\x01", b"temp", b"\xff"),
     "regex": (
         b"\0", b"\1", b"a", b"(", b")", b"|", b"*", b"+", b"{2,3}", b"[", b"]", b"^", b"$", b"\\", b"[:alpha:]",
         b"[.", b".]", b"-",

@@ -5,8 +5,10 @@ from typing import Any, cast
 
 from meta1g.conf.load import load_text
 from meta1g.mta.errors import RemoteProtocolError
+from meta1g.mta.reply import Reply
 from meta1g.proto import proxy
 from meta1g.proto.smtp import replies
+from meta1g.proto.smtp.auth import AuthAsked, AuthResponse
 from meta1g.proto.smtp.command import Syntax
 from meta1g.proto.smtp.events import (
     Chunk,
@@ -17,11 +19,14 @@ from meta1g.proto.smtp.events import (
     ProxyAsked,
     RcptAsked,
     Reset,
+    TlsAsked,
     VrfyAsked,
 )
 from meta1g.proto.smtp.params import Offers
 from meta1g.proto.smtp.server import ServerOptions, SmtpServer
 from meta1g.proto.smtp.tally import Tally, TallyLimits
+from meta1g.smtps.authentication import Authentication
+from meta1g.smtps.keeper import Peer
 from meta1g.smtps.main import setting_of
 from meta1g.smtps.setting import Setting, is_in
 from meta1g.smtps.trace import HeaderScanner
@@ -35,8 +40,10 @@ CLIENT = "127.0.0.1"
 @cache
 def setting(text: str, hostname: str = "local.test") -> Setting:
     """What a real server makes of this text of section smtps."""
-    (conf,) = load_text(f"smtps {{ {FLAGS}\n{text} }}", "f").services
-    started = SimpleNamespace(conf=conf.conf, config=None, hostname=hostname, log=None, trusted_domains=())
+    config = load_text(f"smtps {{ {FLAGS}\n{text} }}", "f")
+    (conf,) = config.services
+    log = SimpleNamespace(write=lambda *_: None, error=lambda *_: None)
+    started = SimpleNamespace(conf=conf.conf, config=config, hostname=hostname, log=log, trusted_domains=())
     nothing = cast(Any, None)
     return setting_of(cast(Any, started), nothing, nothing, nothing, nothing)
 
@@ -54,6 +61,8 @@ class Client:
         self.closed = False
         self.lines: list[bytes] = []
         self._header: bytes | None = None
+        self._auth = Authentication(setting.auth if setting is not None else None)
+        self.machine.auth.mechanisms = self._auth.anew(None)
         self._is_greeted = setting is None
         if setting is None:
             self.machine.greet(b"220 host.test\r\n")
@@ -127,6 +136,13 @@ class Client:
                 if self._is_early:
                     return machine.close(replies.EARLY_TALKER)
                 machine.greet(self._setting.greeting if self._setting else b"220 host.test\r\n")
+            case AuthAsked() | AuthResponse():
+                said = self._auth.answer_to(event, Peer("", CLIENT, None))
+                if isinstance(said, Reply):
+                    return machine.answer(said)
+                machine.challenge(said)
+            case TlsAsked():
+                return machine.answer(replies.NO_TLS)
             case Reset():
                 self.content = b""
             case Chunk():
@@ -141,14 +157,14 @@ class Client:
                 return event
         return None
 
-    def _header_fault(self) -> replies.Reply | None:
+    def _header_fault(self) -> Reply | None:
         if self._scanner.is_too_large:
             return replies.HEADER_TOO_LARGE
         is_loop = self._setting is not None and self._scanner.facts().hops > self._setting.hops_max
         return replies.TOO_MANY_HOPS if is_loop else None
 
     @staticmethod
-    def _rcpt(address: bytes) -> replies.Reply:
+    def _rcpt(address: bytes) -> Reply:
         if address.startswith(b"nobody@"):
             return replies.UNKNOWN_USER
         is_local = address == b"postmaster" or address.lower().endswith(b"@local.test")

@@ -76,7 +76,7 @@ def parse_command(line: bytes, syntax: Syntax) -> Command | Reply:
         parse = None
     if parse is None:
         return replies.NOT_IMPLEMENTED if verb in _NOT_IMPLEMENTED else replies.UNKNOWN_COMMAND
-    if len(line) + 2 > limits.COMMAND_LINE and verb not in (b"MAIL", b"RCPT"):
+    if len(line) + 2 > limits.COMMAND_LINE and verb not in (b"MAIL", b"RCPT", b"AUTH"):
         return replies.BAD_BDAT if verb == b"BDAT" else replies.LINE_TOO_LONG
     return parse(verb, argument, syntax)
 
@@ -193,10 +193,11 @@ _VERBS: Final[dict[bytes, Callable[[bytes, bytes, Syntax], Command | Reply]]] = 
     b"VRFY": _some,
     b"BDAT": _bdat,
     b"STARTTLS": _alone,
+    b"AUTH": _any,
     b"XCLIENT": _some,
     b"XFORWARD": _some,
 }
 _NOT_IMPLEMENTED: Final = frozenset(
-    (b"EXPN", b"TURN", b"ETRN", b"SEND", b"SOML", b"SAML", b"AUTH")
+    (b"EXPN", b"TURN", b"ETRN", b"SEND", b"SOML", b"SAML")
 )
 _GREETINGS: Final = frozenset((b"EHLO", b"HELO", b"LHLO"))

@@ -11,6 +11,10 @@ Rules
 from collections.abc import Iterable, Iterator
 from typing import Final
 
+from meta1g.mta import limits
+from meta1g.mta.reply import Reply
+from meta1g.proto.smtp import replies
+from meta1g.proto.smtp.command import Bdat
 from meta1g.proto.smtp.line_ends import LineEnds, held_back
 
 _END: Final = b"\r\n.\r\n"
@@ -184,3 +188,28 @@ def unstuffed(pieces: Iterable[bytes]) -> Iterator[bytes]:
         tail = buffer[len(buffer) - keep:]
         yield buffer[: len(buffer) - keep].replace(b"\r\n.", b"\r\n")
     yield tail
+
+
+class ChunkComing:
+    """A chunk on its way: octets that are still to come, and the reply that it gets all the same if it is refused."""
+
+    __slots__ = ("is_last", "left", "refusal", "size")
+
+    def __init__(self, command: Bdat) -> None:
+        self.left = self.size = command.size
+        self.is_last = command.is_last
+        self.refusal: Reply | None = None
+
+
+def fault_of(content: ContentReader | ChunkReader, size_max: int, *, is_binary: bool) -> Reply | None:
+    """Why complete content can't be accepted as it is; None if it can."""
+    if not is_binary:
+        if content.has_bare_line_end:
+            return replies.BARE_LINE_END
+        if content.has_nul:
+            return replies.NUL
+    if content.size > size_max:
+        return replies.TOO_LARGE
+    if content.longest_line > limits.TEXT_LINE_LENIENT and not is_binary:
+        return replies.CONTENT_LINE_TOO_LONG
+    return None

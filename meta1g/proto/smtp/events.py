@@ -2,6 +2,7 @@
 from typing import NamedTuple
 
 from meta1g.mta.reply import Reply
+from meta1g.proto.smtp.auth import AuthAsked, AuthResponse
 from meta1g.proto.smtp.command import Helo
 from meta1g.proto.smtp.params import MailParams
 from meta1g.proto.smtp.xclient import Attributes
@@ -70,4 +71,5 @@ class Closed(NamedTuple):
     reply: Reply
 
 
-Event = MailAsked | RcptAsked | VrfyAsked | DataAsked | ProxyAsked | TlsAsked | Chunk | ContentEnd | Reset | Closed
+Event = (MailAsked | RcptAsked | VrfyAsked | DataAsked | ProxyAsked | TlsAsked | AuthAsked | AuthResponse | Chunk
+         | ContentEnd | Reset | Closed)

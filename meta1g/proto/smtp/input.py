@@ -38,11 +38,18 @@ class Input:
         taken, self._data = self._data, b""
         return taken
 
-    def next_line(self) -> bytes | Reply | None:
-        """The next line without CRLF, a reply for an impossible one, None if it is not complete."""
+    def begins_with(self, word: bytes) -> bool:
+        """Whether that, in upper case, is the beginning of what comes, without regard to case."""
+        return self._data[:len(word)].upper() == word
+
+    def next_line(self, most: int = limits.COMMAND_LINE_EXTENDED) -> bytes | Reply | None:
+        """The next line without CRLF, a reply for an impossible one, None if it is not complete.
+
+        With its CRLF it has `most` octets at most.
+        """
         end = self._data.find(b"\n")
         if end < 0:
-            if len(self._data) > limits.COMMAND_LINE_EXTENDED:
+            if len(self._data) > most:
                 self._skipped, self._data = self._skipped or self._refusal(replies.LINE_TOO_LONG), self._data[-1:]
             return None
         if end == 0 or self._data[end - 1] != 13:
@@ -52,10 +59,10 @@ class Input:
             self._data = self._data[after + 2:] if after >= 0 else b""
             return replies.BAD_LINE_END if refusal is replies.LINE_TOO_LONG else refusal
         too_long = self._skipped
-        if too_long is None and end + 1 > limits.COMMAND_LINE_EXTENDED:
+        if too_long is None and end + 1 > most:
             too_long = self._refusal(replies.LINE_TOO_LONG)
         line, self._data, self._skipped = self._data[: end - 1], self._data[end + 1:], None
         return line if too_long is None else too_long
 
     def _refusal(self, reply: Reply) -> Reply:
-        return replies.BAD_BDAT if self._data[:len(_BDAT)].upper() == _BDAT else reply
+        return replies.BAD_BDAT if self.begins_with(_BDAT) else reply

@@ -5,7 +5,7 @@ RFC 1870 (SIZE), 6152 and 3030 (BODY), 6531 (SMTPUTF8), 3461 (RET, ENVID, NOTIFY
 import re
 from typing import Final, NamedTuple
 
-from meta1g.mta import limits
+from meta1g.mta import addr, limits
 from meta1g.mta.reply import Reply
 from meta1g.proto.smtp import replies
 
@@ -14,6 +14,7 @@ Params = tuple[tuple[bytes, bytes], ...]
 _SIZE_DIGITS: Final = 20  # RFC 1870 3
 _ENVID_MAX: Final = 100  # RFC 3461 4.4
 _ORCPT_MAX: Final = 500  # RFC 3461 4.2
+_AUTHOR_MAX: Final = 494  # RFC 4954 5: the line gets longer by 500 octets, with the keyword
 _XTEXT: Final = re.compile(rb"(?:[!-*,-<>-~]|\+(?:[2-6][0-9A-F]|7[0-9A-E]))*")  # RFC 3461 4; printable: 4.2, 4.4
 _UTF8_TEXT: Final = re.compile(rb"(?:[!-*,-<>-\[\]-~]|\\x\{[0-9A-F]{2,6}\}|[\x80-\xff])*")  # RFC 6533 3
 _NOTIFY: Final = frozenset({b"SUCCESS", b"FAILURE", b"DELAY"})
@@ -33,15 +34,20 @@ class Offers(NamedTuple):
     offers_dsn: bool = False
     offers_xverp: bool = False
     offers_starttls: bool = False
+    offers_auth: bool = False
 
 
 class MailParams(NamedTuple):
-    """What MAIL said: `size` in octets, 0 if it was not given; `onward` is the text of what goes on with the mail."""
+    """What MAIL said: `size` in octets, 0 if it was not given; `onward` is the text of what goes on with the mail.
+
+    `author` is who submitted it first, by AUTH=, empty if that is not known (RFC 4954 5).
+    """
 
     size: int = 0
     body: bytes = b""
     is_utf8: bool = False
     onward: bytes = b""
+    author: bytes = b""
 
 
 def mail_params(params: Params, offers: Offers, size_max: int) -> MailParams | Reply:
@@ -66,6 +72,11 @@ def mail_params(params: Params, offers: Offers, size_max: int) -> MailParams | R
             if value:
                 return replies.BAD_PARAMETER
             found = found._replace(is_utf8=True)
+        elif keyword == b"AUTH" and offers.offers_auth:
+            author = _author(value)
+            if author is None:
+                return replies.BAD_PARAMETER
+            found = found._replace(author=author)
         elif _is_onward(keyword, offers):
             if not _is_good(keyword, value):
                 return replies.BAD_PARAMETER
@@ -73,6 +84,14 @@ def mail_params(params: Params, offers: Offers, size_max: int) -> MailParams | R
         else:
             return replies.UNKNOWN_PARAMETER
     return found._replace(onward=b" ".join(onward))
+
+
+def _author(value: bytes) -> bytes | None:
+    """The mailbox that AUTH= names, empty for `<>`; None if it is neither."""
+    if value == b"<>":
+        return b""
+    is_xtext = 0 < len(value) <= _AUTHOR_MAX and _XTEXT.fullmatch(value) is not None
+    return addr.parse_mailbox(decode_xtext(value)) if is_xtext else None
 
 
 def _is_onward(keyword: bytes, offers: Offers) -> bool:
@@ -165,7 +184,8 @@ def decode_xtext(value: bytes) -> bytes:
     return re.sub(rb"\+([0-9A-F]{2})", lambda match: bytes([int(match[1], 16)]), value)
 
 
-def ehlo_words(offers: Offers, size_max: int, *, rcpts_max: int, mails_max: int, is_tls: bool = False) -> list[str]:
+def ehlo_words(offers: Offers, size_max: int, *, rcpts_max: int, mails_max: int, is_tls: bool = False,
+               mechanisms: tuple[str, ...] = ()) -> list[str]:
     """The extensions as EHLO lists them; the limits are RFC 9422's RCPTMAX and MAILMAX."""
     words = ["PIPELINING", f"SIZE {size_max}"]
     if offers.offers_8bitmime:
@@ -182,6 +202,8 @@ def ehlo_words(offers: Offers, size_max: int, *, rcpts_max: int, mails_max: int,
         words.append("XVERP")
     if offers.offers_starttls and not is_tls:
         words.append("STARTTLS")
+    if mechanisms:
+        words.append(f"AUTH {' '.join(mechanisms)}")
     # RFC 9422 3.1: at most six digits
     limited = [f"{name}={value}" for name, value in (("MAILMAX", mails_max), ("RCPTMAX", rcpts_max))
                if value <= limits.LIMITS_VALUE]

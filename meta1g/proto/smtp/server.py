@@ -1,4 +1,4 @@
-"""The SMTP server's side of a dialog, sans-I/O (RFC 5321, 1870, 2034, 2920, 3030, 3461, 6152, 6531, 9422).
+"""The SMTP server's side of a dialog, sans-I/O (RFC 5321, 1870, 2034, 2920, 3030, 3461, 4954, 6152, 6531, 9422).
 
 Rules
     Octets go in by `feed`; `next_event` returns what the caller must decide, None when
@@ -17,8 +17,9 @@ from meta1g.mta import limits
 from meta1g.mta.errors import LocalProtocolError
 from meta1g.mta.reply import Reply
 from meta1g.proto.smtp import replies, xclient
+from meta1g.proto.smtp.auth import AuthAsked, AuthDialog, AuthResponse
 from meta1g.proto.smtp.command import Bdat, Command, Helo, Mail, Rcpt, Simple, Syntax, parse_command
-from meta1g.proto.smtp.data import ChunkReader, ContentReader, NormalReader
+from meta1g.proto.smtp.data import ChunkComing, ChunkReader, ContentReader, NormalReader, fault_of
 from meta1g.proto.smtp.events import (
     Chunk,
     Closed,
@@ -52,17 +53,6 @@ class ServerOptions(NamedTuple):
     syntax: Syntax = Syntax()
 
 
-class _Bdat:
-    """A chunk on its way: octets that are still to come, and the reply that it gets all the same if it is refused."""
-
-    __slots__ = ("is_last", "left", "refusal", "size")
-
-    def __init__(self, command: Bdat) -> None:
-        self.left = self.size = command.size
-        self.is_last = command.is_last
-        self.refusal: Reply | None = None
-
-
 class SmtpServer:
     """One session's machine."""
 
@@ -75,11 +65,12 @@ class SmtpServer:
         self._pending: Event | None = None
         self._content: ContentReader | NormalReader | None = None
         self._chunks: ChunkReader | None = None
-        self._bdat: _Bdat | None = None
+        self._bdat: ChunkComing | None = None
         self._end: ContentEnd | None = None
         self._mail = MailParams()
         self._rcpts_tried = 0
         self.helo: Helo | None = None
+        self.auth = AuthDialog()
         self.is_tls = False
         self.is_trusted = False  # may say XCLIENT and XFORWARD
 
@@ -101,10 +92,10 @@ class SmtpServer:
     @property
     def protocol(self) -> str:
         """The word for the Received field (M1 10.5, RFC 3848, RFC 6531 4.3)."""
-        tls = "S" if self.is_tls else ""
+        how = ("S" if self.is_tls else "") + ("A" if self.auth.is_done else "")
         if self._mail.is_utf8:
-            return "UTF8SMTP" + tls
-        return "ESMTP" + tls if self.helo is not None and self.helo.is_ehlo else "SMTP"
+            return "UTF8SMTP" + how
+        return "ESMTP" + how if self.helo is not None and self.helo.is_ehlo else "SMTP"
 
     @property
     def has_input(self) -> bool:
@@ -132,6 +123,7 @@ class SmtpServer:
         """What was said before counts no more (RFC 3207 4.2)."""
         self.is_tls = True
         self.helo = None
+        self.auth.forget()
         if self._state is not State.START:
             self._move(Ev.TLS)
 
@@ -159,10 +151,10 @@ class SmtpServer:
                 if event is not None or self._bdat is not None:
                     return event
                 continue
-            line = self._input.next_line()
+            line = self._input.next_line(self._line_max)
             if line is None:
                 return None
-            event = self._on_line(line)
+            event = self._ask(self.auth.response(line)) if self.auth.is_waiting else self._on_line(line)
             if event is not None:
                 return event
         return None
@@ -202,10 +194,18 @@ class SmtpServer:
             case TlsAsked():
                 if reply.is_positive:
                     self.begin_tls()
+            case AuthAsked() | AuthResponse():
+                self.auth.is_done = reply.is_positive
+                over = None if reply.is_positive else self._tally.bad_command()
             case _:
                 raise LocalProtocolError("there is nothing to answer")
         self._put(reply)
         return self.close(over) if over is not None else None
+
+    def challenge(self, octets: bytes) -> None:
+        """The caller's answer to the last event, in AUTH: the client must say more."""
+        self._pending = None
+        self._output.append(self.auth.challenge(octets))
 
     def answer_each(self, each: list[Reply]) -> None:
         """LMTP's decision about content: one reply for each accepted recipient, in order (RFC 2033 4.2)."""
@@ -254,7 +254,7 @@ class SmtpServer:
         else:
             self._bdat.refusal = reply
 
-    def _next_chunk(self, bdat: _Bdat) -> Event | None:
+    def _next_chunk(self, bdat: ChunkComing) -> Event | None:
         """Octets of a chunk; when all have come, its reply, or with the last one the end of the content."""
         take = self._input.take(bdat.left)
         bdat.left -= len(take)
@@ -288,7 +288,7 @@ class SmtpServer:
     def _on_bdat(self, command: Bdat) -> Event | None:
         if not self._options.offers.offers_chunking:
             return self._refuse(replies.NOT_IMPLEMENTED)
-        bdat = self._bdat = _Bdat(command)
+        bdat = self._bdat = ChunkComing(command)
         if (self._state, Ev.BDAT) not in TRANSITIONS:
             bdat.refusal = replies.NEED_MAIL if self._state is not State.MAIL else self._no_rcpt()
         elif bdat.size + (self._chunks.size if self._chunks else 0) > self._options.size_max:
@@ -298,16 +298,7 @@ class SmtpServer:
         return None
 
     def _fault(self, content: ContentReader | ChunkReader) -> Reply | None:
-        if self._mail.body != b"BINARYMIME":
-            if content.has_bare_line_end:
-                return replies.BARE_LINE_END
-            if content.has_nul:
-                return replies.NUL
-        if content.size > self._options.size_max:
-            return replies.TOO_LARGE
-        if content.longest_line > limits.TEXT_LINE_LENIENT and self._mail.body != b"BINARYMIME":
-            return replies.CONTENT_LINE_TOO_LONG
-        return None
+        return fault_of(content, self._options.size_max, is_binary=self._mail.body == b"BINARYMIME")
 
     # Lines
 
@@ -364,7 +355,7 @@ class SmtpServer:
         if helo.is_ehlo:
             most = self._tally.limits
             words += ehlo_words(options.offers, options.size_max, rcpts_max=most.recipients_per_transaction,
-                                mails_max=most.transactions, is_tls=self.is_tls)
+                                mails_max=most.transactions, is_tls=self.is_tls, mechanisms=self.auth.mechanisms or ())
             if self.is_trusted:
                 words += [f"XCLIENT {' '.join(xclient.XCLIENT)}", f"XFORWARD {' '.join(xclient.XFORWARD)}"]
         self._output.append(bytes(Reply(250, "", "\n".join(words))))
@@ -428,6 +419,8 @@ class SmtpServer:
                 return self._on_proxy(command)
             case b"STARTTLS":
                 return self._on_starttls()
+            case b"AUTH":
+                return self._on_auth(command)
             case _:
                 return self._on_vrfy(command.argument)
 
@@ -452,6 +445,7 @@ class SmtpServer:
         if reply.is_positive and not event.is_for_log:
             self._move(Ev.PROXY)
             self.helo = None
+            self.auth.forget()
             return None
         self._put(reply)
         return None
@@ -466,6 +460,22 @@ class SmtpServer:
         if self._input:  # somebody between may have put it there
             return self.close(replies.TLS_PIPELINING)
         return self._one_more_nop() or self._ask(TlsAsked())
+
+    @property
+    def _line_max(self) -> int:
+        """Octets of the next line."""
+        is_auth = self.auth.is_waiting or (self.auth.mechanisms is not None and self._input.begins_with(b"AUTH "))
+        return limits.AUTH_LINE if is_auth else limits.COMMAND_LINE_EXTENDED
+
+    def _on_auth(self, command: Simple) -> Event | None:
+        if self.auth.mechanisms is None:
+            return self._refuse(replies.NOT_IMPLEMENTED)
+        if self.helo is None or not self.helo.is_ehlo:
+            return self._refuse(replies.NEED_EHLO)
+        if self._state is not State.READY:
+            return self._refuse(replies.IN_TRANSACTION)
+        asked = self.auth.command(command)
+        return self._refuse(asked) if isinstance(asked, Reply) else self._ask(asked)
 
     def _on_data(self) -> Event | None:
         if self._state is State.RCPT and self._mail.body == b"BINARYMIME":
