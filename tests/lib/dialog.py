@@ -43,7 +43,8 @@ def setting(text: str, hostname: str = "local.test") -> Setting:
     config = load_text(f"smtps {{ {FLAGS}\n{text} }}", "f")
     (conf,) = config.services
     log = SimpleNamespace(write=lambda *_: None, error=lambda *_: None)
-    started = SimpleNamespace(conf=conf.conf, config=config, hostname=hostname, log=log, trusted_domains=())
+    started = SimpleNamespace(conf=conf.conf, config=config, hostname=hostname, log=log, trusted_domains=(),
+                              or_end=lambda option, make: make())
     nothing = cast(Any, None)
     return setting_of(cast(Any, started), nothing, nothing, nothing, nothing)
 
