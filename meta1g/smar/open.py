@@ -22,6 +22,7 @@ from meta1g.mta.errors import StoreError
 from meta1g.proc.log import Log
 from meta1g.shim import greydb
 from meta1g.smar import ask, mt
+from meta1g.smar.dane import SMTP_PORT
 from meta1g.smar.dnsq import DnsConf
 from meta1g.smar.grey import Limits
 from meta1g.smar.greylist import Greylist
@@ -104,8 +105,8 @@ class Maps:
                 self._log.info(f"func=reopen, map={source.name}, status=ok")
 
 
-def make_setup(hostname: str, conf: SmarConf, maps: Maps) -> Setup:
-    """The configuration as decisions see it."""
+def make_setup(hostname: str, conf: SmarConf, maps: Maps, smtp_port: int = SMTP_PORT) -> Setup:
+    """The configuration as decisions see it; `smtp_port` is where SMTPC sends mail."""
     flags = conf.aliases.flags
     is_implied = "implicitly_match_detail" in flags
     name = hostname.lower().rstrip(".")
@@ -133,7 +134,15 @@ def make_setup(hostname: str, conf: SmarConf, maps: Maps) -> Setup:
         rules_on_users=facts.rules_on_users,
         tags=facts.tags,
         grey_mask=conf.greylisting.netmask if conf.greylisting is not None else None,
+        dane=conf.dane,
+        smtp_port=smtp_port,
     )
+
+
+def smtp_port(config: Config) -> int:
+    """The port to which the first SMTP client sends mail unless the mailertable names one (M1 8.6 item 7)."""
+    ports = [service.conf.remote_port for service in config.services if service.keyword == "smtpc"]
+    return ports[0] if ports else SMTP_PORT
 
 
 def _order(flags: frozenset[str]) -> Order:
