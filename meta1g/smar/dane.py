@@ -10,7 +10,7 @@ Rules
 """
 from typing import Final, NamedTuple
 
-from meta1g.mta.dane import TlsaSet
+from meta1g.mta.dane import Tlsa, TlsaSet
 from meta1g.mta.reply import Reply
 from meta1g.smar.ask import DnsAnswer, DnsAsk, Rtype, Status, Work, dns
 
@@ -19,6 +19,7 @@ NEVER: Final = "never"
 ALWAYS: Final = "always"
 SMTP_PORT: Final = 25  # RFC 5321 4.5.4.2
 RECORDS_MAX: Final = 32  # of one host: more than two for each key and anchor in a rollover are a mistake, or an attack
+OCTETS_MAX: Final = 8192  # of one host's records, which each recipient carries: four certificates, or 128 digests
 
 
 class Candidate(NamedTuple):
@@ -113,10 +114,21 @@ def _look(
                 failed[one.host] = f"TLSA lookup of {look.ask.name}: {answer.reason or 'no answer'}"
         elif answer.tlsa and (answer.is_secure or mode == ALWAYS):
             sets.append(TlsaSet(one.port, look.is_secure and answer.is_secure, one.host, look.base, one.domain,
-                                answer.tlsa[:RECORDS_MAX]))
+                                bounded(answer.tlsa)))
         else:
             without.append(one)
     return without, expires
+
+
+def bounded(records: tuple[Tlsa, ...]) -> tuple[Tlsa, ...]:
+    """As many as a recipient may carry, the short ones first. There is always one, so that TLS stays mandatory."""
+    kept: list[Tlsa] = []
+    room = OCTETS_MAX
+    for record in sorted(records, key=lambda record: len(record.data))[:RECORDS_MAX]:
+        room -= len(record.data)
+        if room >= 0:
+            kept.append(record)
+    return tuple(kept) or (records[0]._replace(data=b""),)
 
 
 def unusable(failed: dict[str, str]) -> Reply:

@@ -65,6 +65,8 @@ CASES = {
                    "DANE_SEC"),
     "tlsacname": Case("self", host("tlsacname") + "_PORT._tcp.mx.tlsacname CNAME _PORT._tcp.mx.ee\n", "DANE_SEC"),
     "bare": Case("self", "bare A 127.0.0.1\n_PORT._tcp.bare " + tlsa(3, 1, 1, SELF) + "\n", "DANE_SEC"),
+    "name": Case("named", host("name", tlsa(3, 1, 1, SELF)), "DANE_SEC"),  # who asks for another name sees OTHER
+    "name2": Case("named", host("name2", tlsa(3, 1, 1, SELF)), reply="no TLSA record of mx.name2.sec.test"),
     "next": Case("self", "next MX 10 mx.bad\nnext MX 20 mx.ee\n", "DANE_SEC"),
     "nextbogus": Case("self", "nextbogus MX 10 mx.ee.bogus.test.\nnextbogus MX 20 mx.ee\n", "DANE_SEC"),
     "mx": Case("self", "mx MX 10 mx.ee.insecure.test.\n", "FAIL"),  # a host nobody vouches for
@@ -78,7 +80,7 @@ class World:
 
     def __init__(self, folder: Path) -> None:
         self.sinks = {"self": Sink(tls=context(folder, "self", SELF)), "plain": Sink(),
-                      "chain": Sink(tls=context(folder, "chain", SERVER))}
+                      "chain": Sink(tls=context(folder, "chain", SERVER)), "named": Sink(tls=named(folder))}
         head = "$TTL 120\n@ SOA ns hostmaster 1 3600 600 86400 30\n@ NS ns\nns A 127.0.0.1\n"
         ports = {name: str(sink.port) for name, sink in self.sinks.items()}
         good, good_key = sign_zone(folder, "sec.test", head + "".join(
@@ -122,6 +124,18 @@ class World:
 def context(folder: Path, name: str, signed: Signed) -> ssl.SSLContext:
     made = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     made.load_cert_chain(*signed.write(folder, name, with_chain=True))
+    return made
+
+
+def named(folder: Path) -> ssl.SSLContext:
+    """A server that shows one certificate by a name, and another to everybody else."""
+    made, by_name = context(folder, "other", OTHER), context(folder, "named", SELF)
+
+    def choose(sock: ssl.SSLObject, name: str | None, _: ssl.SSLContext) -> None:
+        if name == "mx.name.sec.test":
+            sock.context = by_name
+
+    made.sni_callback = choose
     return made
 
 
@@ -190,6 +204,34 @@ def test_recipients_of_several_domains_at_one_address(world: World) -> None:
     world.mail.send(rcpts, "Subject: x\n\nx\n", sender="root@mail.test")
     until(lambda: len(sink.messages) == 2, 30)
     world.waits("bad.sec.test", "no TLSA record of mx.bad.sec.test matches")
+
+
+def test_names_at_one_address(world: World) -> None:
+    """A message for both: each gets a session of its own, and only one of them the right certificate."""
+    sink = world.sinks["named"]
+    sink.messages.clear()
+    world.mail.send(["u@name2.sec.test", "u@name.sec.test"], "Subject: x\n\nx\n", sender="root@mail.test")
+    until(lambda: len(sink.messages) == 1, 30)
+    world.waits("name2.sec.test", "no TLSA record of mx.name2.sec.test matches")
+
+
+def test_broken_tls_is_not_left_out(world: World, tmp_path: Path) -> None:
+    """Without TLSA records the mail would go without TLS; and so it does to the same address (M1 14.1)."""
+    broken = context(tmp_path, "broken", SELF)
+    broken.set_ciphers("ECDHE-RSA-AES128-GCM-SHA256")  # no key for them
+    broken.maximum_version = ssl.TLSVersion.TLSv1_2
+    sink = world.sinks["self"]
+    good, sink.tls = sink.tls, broken
+    try:
+        world.send("ee.sec.test", "self")
+        world.waits("ee.sec.test", "451 4.7.5 TLS handshake failed")
+        assert sink.versions == ["", ""]
+        assert sink.messages == []
+        world.send("none.sec.test", "self")
+        until(lambda: len(sink.messages) == 1, 30)
+        assert sink.versions == []
+    finally:
+        sink.tls = good
 
 
 def test_a_session_is_not_taken_up(world: World) -> None:

@@ -3,12 +3,14 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from play import EXPIRES, SETUP, Play, keep_order
 
 from meta1g.mta.dane import Tlsa, TlsaSet
 from meta1g.proto.msg_ar import Target
 from meta1g.smar.ask import DnsAnswer, Mx, Rtype, Status
-from meta1g.smar.dane import ALWAYS, NEVER, RECORDS_MAX, SECURE
+from meta1g.smar.dane import ALWAYS, NEVER, OCTETS_MAX, RECORDS_MAX, SECURE, bounded
 from meta1g.smar.resolve import resolve
 
 RECORD = Tlsa(3, 1, 1, b"\1" * 32)
@@ -155,3 +157,12 @@ def test_how_long_it_holds_and_how_much() -> None:
     assert len(target.dane[0].records) == RECORDS_MAX
     target, _ = ask(b"none.dom", dns={"_25._tcp.mx.none.dom TLSA": DnsAnswer(Status.NXDOMAIN, 60.0, is_secure=True)})
     assert target.ttl == 60, "records that are new are seen then"
+
+
+@given(st.lists(st.integers(0, 20_000), min_size=1, max_size=60))
+def test_a_recipient_carries_no_more_than_it_can(sizes: list[int]) -> None:
+    """Digests go before whole certificates; what is left out does not lift the duty of TLS."""
+    kept = bounded(tuple(Tlsa(3, 1, 0, bytes(size)) for size in sizes))
+    assert 1 <= len(kept) <= RECORDS_MAX
+    assert sum(len(record.data) for record in kept) <= OCTETS_MAX
+    assert bounded((*[Tlsa(2, 0, 0, bytes(3000))] * 5, RECORD))[0] == RECORD
