@@ -139,7 +139,8 @@ class ToSmtpc:
     flags: frozenset[str] = opt("flags", kinds.flags(*_LOOKUP), frozenset(), m1="3.8(16.7)",
                                 help="what to look up", about=_LOOKUP)
     rcpt_conf_lookup_flags: frozenset[str] = opt("rcpt_conf_lookup_flags", kinds.flags(*LOOKUPS), frozenset(LOOKUPS),
-                                                 m1="3.8(16.8)", planned=True, help="how to look up", about=LOOKUPS)
+                                                 m1="3.8(16.8)", about=LOOKUPS,
+                                                 help="how smtpc_rcpt_conf is looked up; local parts alone if all are")
     source: tuple[Source, ...] = named("source", Source, m1="3.8(16.9)", help="addresses to bind to")
 
 

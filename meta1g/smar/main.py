@@ -34,7 +34,7 @@ from meta1g.smar.cache import TtlCache
 from meta1g.smar.dnsq import DnsThread
 from meta1g.smar.engine import Engine
 from meta1g.smar.on_request import Requests
-from meta1g.smar.open import Maps, dns_conf, make_setup, open_greylist, smtp_port
+from meta1g.smar.open import Maps, dns_conf, make_setup, of_others, open_greylist
 from meta1g.smar.setup import Setup
 
 DNS_CACHE: Final = 100_000  # answers: about 100 MB at worst; one day of a busy server knows fewer domains
@@ -68,7 +68,7 @@ class Smar:
 
     def _setup(self) -> Setup:
         started = self._started
-        return make_setup(started.hostname, started.conf, self._maps, smtp_port(started.config))
+        return make_setup(started.hostname, started.conf, self._maps, of_others(started.config))
 
     def _counts(self) -> dict[str, Any]:
         dns = self._dns.counts

@@ -68,7 +68,7 @@ def _refused(member: Member) -> Way:
 
 def _destination(setup: Setup, member: Member, way: Way) -> Work[Destination]:
     route, dane = way
-    conf = yield from rcpt_conf(setup, b"smtpc_rcpt_conf", member.address)
+    conf = yield from rcpt_conf(setup, b"smtpc_rcpt_conf", member.address, setup.client_conf)
     if isinstance(conf, Reply):
         return Destination(member.address, member.sender, no_route(conf), member.is_verp)
     return Destination(member.address, member.sender, route, member.is_verp, conf, dane)
