@@ -24,11 +24,15 @@ _WRONG: Final = Reply(451, "4.3.5", "Configuration for this recipient has a mist
 
 
 class Missing(NamedTuple):
-    """What is required of TLS and is not there: the reply, and whether RCPT is said all the same (`delay`)."""
+    """What is required of TLS and is not there: the reply, and whether RCPT is said all the same (`delay`).
+
+    `is_stranger`: nothing may be said to this server of the recipient, not even so.
+    """
 
     reply: Reply
     is_delayed: bool = False
     stage: int = Stage.EHLO
+    is_stranger: bool = False
 
 
 class Contexts:
@@ -73,10 +77,10 @@ class Proof:
         """What TLSA records or one of these entries demand in vain; `default` as for `missing`."""
         for wanted in dane:
             if self._facts is None:
-                return Missing(Reply(451, "4.7.5", f"DANE: TLS is required for {wanted.base}"))
+                return Missing(Reply(451, "4.7.5", f"DANE: TLS is required for {wanted.base}"), is_stranger=True)
             problem, _ = self._judge(wanted)
             if problem:
-                return Missing(Reply(451, "4.7.5", f"DANE: {problem}"), stage=Stage.DANE)
+                return Missing(Reply(451, "4.7.5", f"DANE: {problem}"), stage=Stage.DANE, is_stranger=True)
         facts = self.facts_for(dane)
         return next(filter(None, (missing(text, facts, default) for text in texts)), None)
 

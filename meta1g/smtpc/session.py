@@ -222,7 +222,9 @@ class Session:
         default = self._set.contexts.violation
         each = [self._proof.missing((self._first.conf, rcpt.conf), self._dane_of(rcpt), default) for rcpt in task.rcpts]
         stop = next((found.reply for found in each if found is not None and found.is_delayed), None)
-        if stop is None and any(each):
+        if stop is not None:
+            each = [found if found is not None and found.is_stranger else None for found in each]
+        if any(each):
             self._refuse(task, each)
             left = tuple(rcpt for rcpt, found in zip(task.rcpts, each, strict=True) if found is None)
             self._current = task = task._replace(rcpts=left)
