@@ -255,10 +255,22 @@ def test_lookup_shows_the_records(world: World) -> None:
 
 
 def test_never(world: World) -> None:
-    """DANE = never, after a restart: mail goes where it did not."""
+    """DANE = never, after a reload: mail goes where it did not."""
     world.mail.edit("\nsmar {", "\nsmar { DANE = never;\n")
-    world.mail.ctl("stop")
-    world.mail.ctl("start")
+    world.mail.ctl("reload")
     for name in ("bad", "plain"):
         sink = world.send(f"{name}.sec.test", CASES[name].server)
         until(lambda sink=sink: len(sink.messages) == 1, 30)
+    world.mail.edit("\nsmar { DANE = never;\n", "\nsmar {")
+
+
+def test_always(world: World) -> None:
+    """Without DNSSEC records count, but prove nothing."""
+    world.mail.edit("\nsmar {", "\nsmar { DANE = always;\n")
+    world.mail.edit("Use_DNSSEC = true;", "Use_DNSSEC = false;")
+    world.mail.ctl("reload")
+    world.send("bad.sec.test", "self")
+    world.waits("bad.sec.test", "no TLSA record of mx.bad.sec.test matches")
+    sink = world.send("ee.sec.test", "self")
+    until(lambda: len(sink.messages) == 1, 30)
+    assert "verify=FAIL," in world.handshakes()[-1]
