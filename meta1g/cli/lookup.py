@@ -138,6 +138,9 @@ def _answer(answer: Any) -> Iterator[str]:
             else:
                 hops = " ".join(f"{hop['name']}[{hop['ip']}]:{hop['port'] or 25}" for hop in target["hops"])
                 yield f"<{target['address']}>: {hops or 'local'} (TTL {target['ttl']})"
+            for one in target["dane"]:
+                secure = ", secure" if one["is_secure"] else ""
+                yield f"  {one['host']} must be as TLSA says: {', '.join(one['records'])} (base {one['base']}{secure})"
     elif isinstance(answer, dict):
         yield ", ".join(f"{name}={value}" for name, value in answer.items() if value not in ("", 0))
 

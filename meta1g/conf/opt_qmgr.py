@@ -87,8 +87,8 @@ class QueueReturnConf:
 
     default: int = opt("default", kinds.time(1), 5 * _DAY, m1="3.8(13.1)", source="RFC 5321 4.5.4.1",
                        help="then a message is returned")
-    dane_no_match: int = opt("DANE_no_match", kinds.time(1), 5 * _DAY, m1="3.8(13)", planned=True,
-                             help="when DANE finds no match", source="as default")
+    dane_no_match: int = opt("DANE_no_match", kinds.time(1), 5 * _DAY, m1="3.8(13)", source="as default",
+                             help="the same where TLSA records do not match the server's certificate")
 
 
 @dataclass(frozen=True)
@@ -97,8 +97,8 @@ class QueueDelayConf:
 
     default: int = opt("default", kinds.time(), 0, m1="3.8(13.2)", source="Postfix",
                        help="the sender is told, once, when a try fails after so long")
-    dane_no_match: int = opt("DANE_no_match", kinds.time(), 0, m1="3.8(13)", planned=True,
-                             help="when DANE finds no match", source="Postfix")
+    dane_no_match: int = opt("DANE_no_match", kinds.time(), 0, m1="3.8(13)", source="Postfix",
+                             help="the same where TLSA records do not match the server's certificate")
 
 
 @dataclass(frozen=True)
@@ -139,7 +139,8 @@ class ToSmtpc:
     flags: frozenset[str] = opt("flags", kinds.flags(*_LOOKUP), frozenset(), m1="3.8(16.7)",
                                 help="what to look up", about=_LOOKUP)
     rcpt_conf_lookup_flags: frozenset[str] = opt("rcpt_conf_lookup_flags", kinds.flags(*LOOKUPS), frozenset(LOOKUPS),
-                                                 m1="3.8(16.8)", planned=True, help="how to look up", about=LOOKUPS)
+                                                 m1="3.8(16.8)", about=LOOKUPS,
+                                                 help="how smtpc_rcpt_conf is looked up; local parts alone if all are")
     source: tuple[Source, ...] = named("source", Source, m1="3.8(16.9)", help="addresses to bind to")
 
 

@@ -91,8 +91,6 @@ class DnsConf:
         m1="3.9.2(4.4), 8.4(1.1)", help="how nameservers are found and asked", about=_RESOLVER)
     port: int = opt("port", kinds.count(0, 65535), 53, m1="3.9.2(4.5)", help="port of the nameservers; 0 is 53")
     use_dnssec: bool = opt("Use_DNSSEC", kinds.BOOLEAN, False, m1="3.9.2(4.6)", help="ask for DNSSEC")
-    dane: str = opt("DANE", kinds.enum(*_DANE), "secure", m1="14.2", planned=True,
-                    help="which TLSA records are used", about=_DANE)
 
 
 @dataclass(frozen=True)
@@ -153,6 +151,8 @@ class SmarConf:
     address_delimiter: str = opt("address_delimiter", kinds.STRING, "+", m1="3.9.2(2)",
                                  help="characters that divide user and detail")
     aliases: AliasesConf = sub("aliases", AliasesConf, m1="3.9.2(3)", help="the aliases map")
+    dane: str = opt("DANE", kinds.enum(*_DANE), "secure", m1="14.2", about=_DANE,
+                    help="which TLSA records, that say what TLS a server must show, are used")
     dns: DnsConf = sub("DNS", DnsConf, m1="3.9.2(4)", help="the resolver")
     dnsbl: tuple[DnsblConf, ...] = named("dnsbl", DnsblConf, m1="3.9.2(5)", has_name=False,
                                          help="a DNS based blacklist")

@@ -24,7 +24,7 @@ class Order:
     """Which forms a map is asked for; the names are the flags of M1 3.9.2 item 9.
 
     `localpart` asks for the forms without a domain at the end, `has_at` puts an @ before a bare
-    domain, `implicit_detail` is the flag implicitly_match_detail.
+    domain (not before the dot), `implicit_detail` is the flag implicitly_match_detail.
     """
 
     full_address: bool = False
@@ -48,6 +48,10 @@ MAILERTABLE: Final = Order(domain=True, dotsubdomain=True, dot=True, has_at=Fals
 ADDRESS: Final = Order(
     full_address=True, detail_plus=True, detail_star=True, star=True, domain=True, dotsubdomain=True, localpart=True
 )  # access map: from: and to: take addresses, @domain and localpart (M1 3.9.3)
+CLIENT_CONF: Final = Order(
+    full_address=True, detail_plus=True, detail_star=True, star=True, domain=True, dotsubdomain=True, dot=True,
+    localpart=True
+)  # smtpc_rcpt_conf: all lookups (M1 3.8 item 16.8)
 QUALIFIED: Final = Order(
     full_address=True, detail_plus=True, detail_star=True, star=True, domain=True, dotsubdomain=True
 )  # aliases with local_domains or all_domains (M1 3.9.2 item 3.3)
@@ -136,7 +140,9 @@ def address_keys(address: bytes, delimiters: bytes, order: Order) -> list[bytes]
         for part in domain_parts(domain, dotsubdomain=order.dotsubdomain, dot=order.dot):
             if part != b".":
                 keys += [form + b"@" + part for form in forms]
-            if order.domain or part == b".":
+            if part == b".":
+                keys.append(part)
+            elif order.domain:
                 keys.append(at + part)
     if order.localpart:
         keys += forms

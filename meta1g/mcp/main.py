@@ -15,7 +15,7 @@ import signal
 import socket
 import sys
 import time
-from typing import Final
+from typing import Any, Final
 
 from meta1g.conf.cmdline import Invocation, UsageError, parse_args, usage
 from meta1g.conf.errors import ConfErrors
@@ -322,7 +322,16 @@ def _changed(old: Config, new: Config) -> set[str]:
     if old.global_values() != new.global_values():
         return {service.label for service in new.services}
     before = {service.label: service for service in old.services}
-    return {service.label for service in new.services if before.get(service.label) != service}
+    changed = {service.label for service in new.services if before.get(service.label) != service}
+    if _read_by_smar(old) != _read_by_smar(new):
+        changed |= {service.label for service in new.services if service.keyword == "smar"}
+    return changed
+
+
+def _read_by_smar(config: Config) -> list[Any]:
+    """What SMAR knows of the sections of others."""
+    return [service.conf.remote_port if service.keyword == "smtpc" else service.conf.smtpc.rcpt_conf_lookup_flags
+            for service in config.services if service.keyword in ("smtpc", "qmgr")]
 
 
 def main(argv: list[str]) -> int:

@@ -3,6 +3,7 @@ from collections.abc import Iterable
 from typing import Final, NamedTuple
 
 OK: Final = "OK"  # the certificate is verified
+DANE_SEC: Final = "DANE_SEC"  # ... by TLSA records, and these by DNSSEC (M1 14.2)
 NO: Final = "NO"  # none was presented
 NOT: Final = "NOT"  # none was requested
 FAIL: Final = "FAIL"  # one was presented, and it could not be verified
@@ -17,10 +18,12 @@ class HandshakeFailed(OSError):
 class TlsFacts(NamedTuple):
     """A handshake's outcome; empty strings without a certificate.
 
-    `bits` is the effective key length of the cipher. `verify` is one of OK, NO, NOT, FAIL, then `reason` says why.
+    `bits` is the effective key length of the cipher. `verify` is one of OK, DANE_SEC, NO, NOT, FAIL, then `reason` says
+    why.
     `subject` and `issuer` are as `oneline` makes them, `common_name`, `issuer_name` and `root`, that of the verified
     chain's end, as `common_name` does. `hostnames` are the DNS names in subjectAltName in lower case, `fingerprint` is
-    in hexadecimal digits, `expires` in seconds since 1970.
+    in hexadecimal digits, `expires` in seconds since 1970. `chain` are the
+    certificates that a server presented in DER form, its own first, if they are to be judged by TLSA records.
     """
 
     version: str
@@ -37,6 +40,7 @@ class TlsFacts(NamedTuple):
     root: str = ""
     expires: float = 0.0
     is_resumed: bool = False
+    chain: tuple[bytes, ...] = ()
 
     def __str__(self) -> str:
         """For the Received field."""

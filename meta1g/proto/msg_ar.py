@@ -8,6 +8,7 @@ Peers
 """
 from typing import Final, NamedTuple
 
+from meta1g.mta.dane import TlsaSet
 from meta1g.proto.rcb import Vocabulary
 
 
@@ -144,7 +145,8 @@ class Target(NamedTuple):
 
     `sender` replaces the envelope sender when `has_sender` (owner- lists), `is_verp` asks for VERP
     (verp- lists, M1 3.14). `ttl` is in seconds (M1 7.2). If `code` is not 0 the address has no route: the
-    reply says why, 4yz or 5yz. `conf` is the value of smtpc_rcpt_conf: for it (M1 3.11.1).
+    reply says why, 4yz or 5yz. `conf` is the value of smtpc_rcpt_conf: for it (M1 3.11.1), `dane` has the hosts
+    with TLSA records (M1 14.2).
     """
 
     protocol: int
@@ -158,6 +160,7 @@ class Target(NamedTuple):
     text: str
     conf: str
     hops: tuple[Hop, ...]
+    dane: tuple[TlsaSet, ...] = ()
 
 
 class Resolved(NamedTuple):

@@ -7,6 +7,7 @@ Peers
 """
 from typing import Final, NamedTuple
 
+from meta1g.mta.dane import TlsaSet
 from meta1g.proto.msg_ar import Hop
 from meta1g.proto.msg_ss import Content
 from meta1g.proto.rcb import Vocabulary
@@ -21,12 +22,17 @@ class TlsLevel:
 
 
 class DaRcpt(NamedTuple):
-    """A recipient to deliver to; `idx` is the one of its transaction, `conf` the access map's entry smtpc_rcpt_conf."""
+    """A recipient to deliver to; `idx` is the one of its transaction, `conf` the access map's entry smtpc_rcpt_conf.
+
+    `dane` has the TLSA records that the host is to be judged by for it, if it has any. All recipients of one session
+    have the same TLSA base domain there, or none.
+    """
 
     idx: int
     conf: str
     address: bytes
     params: bytes
+    dane: tuple[TlsaSet, ...] = ()
 
 
 class Deliver(NamedTuple):
@@ -60,7 +66,7 @@ class Deliver(NamedTuple):
 class Stage:
     """Where in the dialog a result was decided; the names stand in logs and DSNs (M1 10.6)."""
 
-    NAMES: Final = ("CONNECT", "GREETING", "EHLO", "MAIL", "RCPT", "DATA", "final_dot", "content", "SESSION")
+    NAMES: Final = ("CONNECT", "GREETING", "EHLO", "MAIL", "RCPT", "DATA", "final_dot", "content", "SESSION", "DANE")
     CONNECT: Final = 0
     GREETING: Final = 1
     EHLO: Final = 2
@@ -70,6 +76,7 @@ class Stage:
     DOT: Final = 6
     CONTENT: Final = 7  # our own content could not be read
     SESSION: Final = 8  # never tried: the session ended before its turn
+    DANE: Final = 9  # no TLSA record matches the certificate (M1 3.8 item 13)
 
 
 class Result(NamedTuple):

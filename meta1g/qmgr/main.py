@@ -60,6 +60,8 @@ def _settings(started: Started) -> Settings:
         dsn_header_only="header_only" in conf.dsn_handling.flags,
         dsn_form=_form(conf.dsn_handling.flags),
         dsn_delay=conf.queue_delay.default,
+        dane_return=conf.queue_return.dane_no_match,
+        dane_delay=conf.queue_delay.dane_no_match,
         dsn_delay_by_lmtp="no_lmtp_delay_dsn" not in conf.dsn_handling.flags,
         out=_out_limits(conf.smtpc),
         lmtp_rcpts_max=conf.smtpc.lmtp_rcpts_per_transaction_max,

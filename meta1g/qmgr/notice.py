@@ -27,7 +27,12 @@ def frame(q: Qmgr, ta: Ta, rcpts: Sequence[Rcpt], to: bytes, name: str, now: flo
     return _FORMATS[q.settings.dsn_form](Notice(
         q.settings.hostname, to, name, _date(now), [_report(ta, rcpt) for rcpt in rcpts], q.token(),
         b"" if has_owner else wishes.get(b"ENVID", b""), _date(ta.received),
-        _date(ta.received + q.settings.queue_return), not whole, ta.is_8bit, ta.is_utf8))
+        _date(ta.received + min(return_after(q, rcpt) for rcpt in rcpts)), not whole, ta.is_8bit, ta.is_utf8))
+
+
+def return_after(q: Qmgr, rcpt: Rcpt) -> float:
+    """Seconds in the queue after which a recipient that fails as it did last is given up (M1 3.8 item 13)."""
+    return q.settings.dane_return if rcpt.stage == Stage.DANE else q.settings.queue_return
 
 
 def _report(ta: Ta, rcpt: Rcpt) -> Report:
@@ -69,7 +74,8 @@ def is_delay_due(q: Qmgr, ta: Ta, rcpt: Rcpt, now: float) -> bool:
     Without a server that could write it there is none; the next failed try asks again.
     """
     settings = q.settings
-    if not settings.dsn_delay or rcpt.is_warned or now - ta.received < settings.dsn_delay:
+    after = settings.dane_delay if rcpt.stage == Stage.DANE else settings.dsn_delay
+    if not after or rcpt.is_warned or now - ta.received < after:
         return False
     if rcpt.protocol != Protocol.ESMTP and not settings.dsn_delay_by_lmtp:
         return False

@@ -2,6 +2,7 @@
 from meta1g.mta.reply import Reply
 from meta1g.proto.dsn import Action
 from meta1g.proto.msg_ar import Hop, Resolved, Target
+from meta1g.proto.msg_da import Stage
 from meta1g.proto.smtp.params import for_members, notifies, reporting
 from meta1g.qmgr import aq, outcome, routing, sched, verp
 from meta1g.qmgr.effects import Effect, Expanded, WriteDefedb, WriteIbdb
@@ -34,12 +35,14 @@ def on_resolved(q: Qmgr, message: Resolved, tag: int, now: float, out: list[Effe
 
 def _route(q: Qmgr, ta: Ta, rcpt: Rcpt, target: Target, now: float, out: list[Effect]) -> None:
     if target.code:
+        rcpt.stage = Stage.CONNECT  # what was wrong with TLSA records last time is not what fails now
         outcome.failed(q, ta, rcpt, Reply(target.code, target.estat, target.text), now, out)
         return
     rcpt.protocol = target.protocol
     rcpt.hops = target.hops or _LOCAL
     rcpt.hop = 0
     rcpt.conf = target.conf if q.settings.looks_up_rcpts else ""
+    rcpt.dane = target.dane
     rcpt.route_expires = now + target.ttl
     sched.make_ready(q, ta, rcpt, now, out)
 

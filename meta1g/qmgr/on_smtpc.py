@@ -3,7 +3,7 @@ from collections.abc import Callable
 
 from meta1g.mta.reply import Reply
 from meta1g.proto.dsn import Said
-from meta1g.proto.msg_da import Delivered, Ready, Result, SessionEnded, Stage, TlsSeen
+from meta1g.proto.msg_da import Delivered, Ready, Result, SessionEnded, Stage, TlsLevel, TlsSeen
 from meta1g.qmgr import occ, outcome, sched
 from meta1g.qmgr.effects import Effect, LogLine
 from meta1g.qmgr.state import PeerKey, Qmgr, Rcpt, SmtpcPeer, Ta, Task
@@ -35,9 +35,10 @@ def on_message(q: Qmgr, peer: PeerKey, message: Message, now: float, out: list[E
             _on_delivered(q, message, now, out)
         case SessionEnded():
             reply = _LOST if message.is_lost else _NO_TLS if message.has_no_tls else _ENDED
+            is_hopeless = message.has_no_tls and _needs_tls(q, message.session)
             if message.has_no_tls:
                 _of_session(q, message.session, lambda entry: entry.tls_failed(now))
-            _session_over(q, message.session, now, out, reply, is_lost=message.is_lost)
+            _session_over(q, message.session, now, out, reply, is_lost=message.is_lost, is_hopeless=is_hopeless)
         case TlsSeen():
             _of_session(q, message.session, lambda entry: entry.saw(message.fingerprint, message.expires))
         case Ready():
@@ -53,15 +54,27 @@ def _of_session(q: Qmgr, number: int, do: Callable[[occ.OccEntry], None]) -> Non
         do(site.occ)
 
 
+def _needs_tls(q: Qmgr, number: int) -> bool:
+    """Whether a session whose handshake failed had tried all there is, and TLSA records rule out to go without."""
+    session = q.sessions.get(number)
+    site = q.sites.get(session.site) if session is not None else None
+    return site is not None and bool(site.key.base) and site.occ.tls_level >= TlsLevel.OLD
+
+
 def _session_over(
-    q: Qmgr, number: int, now: float, out: list[Effect], reply: Reply, *, is_lost: bool
+    q: Qmgr, number: int, now: float, out: list[Effect], reply: Reply, *, is_lost: bool, is_hopeless: bool = False
 ) -> None:
     session = q.sessions.get(number)
     if session is None:
         return
     task = q.tasks.pop(session.task, None)
     sched.end_session(q, session)
-    if task is not None:
+    ta = q.aq.get(task.ta) if task is not None and is_hopeless else None
+    if task is not None and ta is not None:
+        for rcpt in task.rcpts:
+            rcpt.stage = Stage.EHLO
+            sched.try_next(q, ta, rcpt, reply, now, out)
+    elif task is not None:
         sched.requeue(q, task, reply, now, out, is_lost=is_lost)
 
 
@@ -94,6 +107,9 @@ def _on_result(
         return
     rcpt.stage = result.stage
     rcpt.said = _said(rcpt, result)
+    if rcpt.records and not result.is_said and result.code // 100 == 4 and result.stage in (Stage.EHLO, Stage.DANE):
+        sched.try_next(q, ta, rcpt, Reply(result.code, result.estat, result.text), now, out)  # RFC 7672 2.2
+        return
     if result.code == 0:
         reply = Reply(250, result.estat or "2.0.0", result.text)
         outcome.delivered(q, ta, rcpt, task.began, now, out, reply if reports else None)

@@ -51,7 +51,7 @@ def defer(
     rcpt.reply = reply
     if end_by_verdict(q, ta, rcpt, now, out):
         return
-    if retry.is_expired(ta.received, now, settings.queue_return):
+    if retry.is_expired(ta.received, now, notice.return_after(q, rcpt)):
         bounce(q, ta, rcpt, _too_old(reply), now, out)
         return
     rcpt.tries += is_tried
@@ -115,11 +115,12 @@ def deferred_ta(ta: Ta) -> DeferredTa:
 
 
 def deferred_rcpt(ta: Ta, rcpt: Rcpt, next_try: float) -> DeferredRcpt:
-    """The DEFEDB record of a recipient. What the access map says of it is not kept: SMAR is asked anew."""
+    """The DEFEDB record of a recipient. What the access map and TLSA records say is not kept: SMAR is asked anew."""
+    route_expires = 0.0 if rcpt.conf or rcpt.dane else rcpt.route_expires
     return DeferredRcpt(
-        next_try, 0.0 if rcpt.conf else rcpt.route_expires, rcpt.idx, rcpt.tries, rcpt.protocol, rcpt.stage,
-        rcpt.reply.code, rcpt.is_warned, rcpt.sender is not None, rcpt.is_expanded, ta.ta, rcpt.address, rcpt.params,
-        rcpt.sender or b"", rcpt.reply.estat, rcpt.reply.text, rcpt.hops)
+        next_try, route_expires, rcpt.idx, rcpt.tries, rcpt.protocol, rcpt.stage, rcpt.reply.code, rcpt.is_warned,
+        rcpt.sender is not None, rcpt.is_expanded, ta.ta, rcpt.address, rcpt.params, rcpt.sender or b"",
+        rcpt.reply.estat, rcpt.reply.text, rcpt.hops)
 
 
 def on_deferred(q: Qmgr, then: Deferred, out: list[Effect]) -> None:

@@ -14,7 +14,7 @@ from meta1g.mta import addr
 from meta1g.mta.ids import rcpt_id
 from meta1g.mta.reply import Reply
 from meta1g.proto.msg_ar import Hop, Protocol
-from meta1g.proto.msg_da import CloseSession, DaRcpt, Deliver, TlsLevel
+from meta1g.proto.msg_da import CloseSession, DaRcpt, Deliver, Stage, TlsLevel
 from meta1g.qmgr import outcome, parking, verp
 from meta1g.qmgr.effects import Attempted, Effect, LogLine, Tell, WriteIbdb
 from meta1g.qmgr.host_conf import WRONG, SessionConf
@@ -45,12 +45,14 @@ def make_ready(q: Qmgr, ta: Ta, rcpt: Rcpt, now: float, out: list[Effect]) -> No
         if entry.limit > 0 and conf.feature != WRONG:
             break
         rcpt.reply, rcpt.said = _WRONG if conf.feature == WRONG else entry.reply or _RESTS, None
+        rcpt.stage = Stage.CONNECT
         rcpt.hop += 1
     else:
         outcome.defer(q, ta, rcpt, rcpt.reply, now, out)
         return
     source = q.hosts.source_of(ta.client_ip, ta.mail)
-    site = _site(q, SiteKey(rcpt.protocol, hop.ip, hop.port, source), hop, entry, conf)
+    base = rcpt.records[0].base if rcpt.records else ""
+    site = _site(q, SiteKey(rcpt.protocol, hop.ip, hop.port, source, base), hop, entry, conf)
     if _is_crowded(q, site):
         outcome.defer(q, ta, rcpt, _CROWDED, now, out, is_tried=False)
         return
@@ -147,11 +149,17 @@ def deliver(q: Qmgr, number: int, out: list[Effect]) -> None:
     told = Deliver(
         session.number, number, site.key.protocol, ta.size, TlsLevel.ALL, task.is_new, ta.is_8bit, ta.is_utf8, task.ta,
         "", "", "", "", task.sender, ta.mail_params,
-        tuple([DaRcpt(rcpt.idx, rcpt.conf, rcpt.address, rcpt.params) for rcpt in task.rcpts]), (ta.content,), ())
+        tuple([DaRcpt(rcpt.idx, rcpt.conf, rcpt.address, rcpt.params, rcpt.records) for rcpt in task.rcpts]),
+        (ta.content,), ())
     if task.is_new:
         told = told._replace(hop=(site.hop,), source=_source(q, session), feature=site.conf.feature,
-                             conf=site.conf.conf, cert_fp=site.occ.cert_fp, tls_level=site.occ.tls_level)
+                             conf=site.conf.conf, cert_fp=site.occ.cert_fp, tls_level=_tls_level(site))
     out.append(Tell(session.peer, told))
+
+
+def _tls_level(site: Site) -> int:
+    """How much of TLS is tried; some is always where TLSA records want it (RFC 7672 2.2)."""
+    return min(site.occ.tls_level, TlsLevel.OLD) if site.key.base else site.occ.tls_level
 
 
 def _source(q: Qmgr, session: DaSession) -> str:
@@ -270,6 +278,16 @@ def host_rests(q: Qmgr, entry: OccEntry, reply: Reply, now: float, out: list[Eff
             rcpt.hop += 1
             make_ready(q, q.aq[name], rcpt, now, out)
         _forget(q, site)
+
+
+def try_next(q: Qmgr, ta: Ta, rcpt: Rcpt, reply: Reply, now: float, out: list[Effect]) -> None:
+    """A recipient goes to the next host of its route, or is deferred if there is none."""
+    rcpt.hop += 1
+    if rcpt.hop < len(rcpt.hops):
+        rcpt.reply = reply
+        make_ready(q, ta, rcpt, now, out)
+    else:
+        outcome.defer(q, ta, rcpt, reply, now, out)
 
 
 def requeue(q: Qmgr, task: Task, reply: Reply, now: float, out: list[Effect], *, is_lost: bool) -> None:

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from enum import Enum, IntEnum
 from typing import Any, Final, NamedTuple
 
+from meta1g.mta.dane import TlsaSet
 from meta1g.mta.reply import Reply
 from meta1g.proto.dsn import Form, Said
 from meta1g.proto.msg_ar import Hop
@@ -78,6 +79,8 @@ class Settings(NamedTuple):
     dsn_form: Form
     dsn_delay: float  # in the queue until its delay is reported; 0 never
     dsn_delay_by_lmtp: bool
+    dane_return: float  # as queue_return, if TLSA records don't match what the server shows
+    dane_delay: float  # as dsn_delay, likewise
     out: OutLimits
     lmtp_rcpts_max: int
     smtp_rcpts_max: int
@@ -125,6 +128,15 @@ class Rcpt:
     said: Said | None = None  # what a server said at the last attempt
     next_try: float = 0.0  # of one whose delay is being reported
     conf: str = ""  # what the access map says of it, smtpc_rcpt_conf
+    dane: tuple[TlsaSet, ...] = ()  # of the hosts of its route
+
+    @property
+    def records(self) -> tuple[TlsaSet, ...]:
+        """What is to be judged of the host whose turn it is: one set of TLSA records or none."""
+        if not self.dane or self.hop >= len(self.hops):
+            return ()
+        name = self.hops[self.hop].name
+        return tuple([one for one in self.dane if one.host == name])
 
     @property
     def names(self) -> list[str]:
@@ -173,12 +185,17 @@ class Ta:
 
 
 class SiteKey(NamedTuple):
-    """Protocol, IP address (or socket) and port, and the section source whose addresses are bound to."""
+    """Protocol, IP address (or socket) and port, and the section source whose addresses are bound to.
+
+    `base` is the TLSA base domain that a session is for, empty without one: a server may show it a certificate that
+    others don't see (RFC 7672 8.1).
+    """
 
     protocol: int
     ip: str
     port: int
     source: str = ""
+    base: str = ""
 
 
 @dataclass(slots=True, eq=False)

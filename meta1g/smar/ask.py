@@ -11,6 +11,7 @@ from enum import Enum
 from typing import Any, Final, NamedTuple, TypeVar
 
 from meta1g.maps.map import Result
+from meta1g.mta.dane import Tlsa
 
 T = TypeVar("T")
 FOREVER: Final = float("inf")
@@ -55,21 +56,13 @@ class Mx(NamedTuple):
     host: str
 
 
-class Tlsa(NamedTuple):
-    """One TLSA record (RFC 6698 2.1): numbers as on the wire, `data` in octets."""
-
-    usage: int
-    selector: int
-    matching: int
-    data: bytes
-
-
 class DnsAnswer(NamedTuple):
     """Answer to a DnsAsk, good until `expires`.
 
     `records` holds addresses or names, `mx` MX records, `tlsa` TLSA records; `reason` says why a TEMP answer is
     one. `is_secure`: a trusted resolver has validated it, each link of a CNAME chain too (RFC 4035 3.2.3).
     `is_refused`: a TEMP answer because each nameserver that was asked declined the question for good.
+    `alias` is where a chain of CNAMEs led to, empty if there was none.
     """
 
     status: Status
@@ -80,6 +73,7 @@ class DnsAnswer(NamedTuple):
     is_secure: bool = False
     tlsa: tuple[Tlsa, ...] = ()
     is_refused: bool = False
+    alias: str = ""
 
 
 class MapAsk(NamedTuple):

@@ -297,14 +297,15 @@ class DnsThread:
             return
         query.ttl = min(query.ttl, reply.ttl)
         query.is_secure = query.is_secure and reply.is_secure and self._servers[query.server].is_trusted
-        if reply.alias:
+        if reply.goes_on:
             self._follow(query, reply.alias)
             return
         now = self._clock()
         limit = TTL_MAX if reply.status is Status.OK else NEGATIVE_MAX
         ttl = TEMP_TTL if reply.status is Status.TEMP else min(query.ttl, limit)
-        self._finish(query, DnsAnswer(
-            reply.status, now + ttl, reply.records, reply.mx, reply.reason, query.is_secure, reply.tlsa))
+        alias = reply.alias or (query.ask.name if query.links else "")
+        self._finish(query, DnsAnswer(reply.status, now + ttl, reply.records, reply.mx, reply.reason, query.is_secure,
+                                      reply.tlsa, alias=alias))
 
     def _follow(self, query: _Query, name: str) -> None:
         """The chain leaves the reply: ask for its end (RFC 1034 5.3.3)."""

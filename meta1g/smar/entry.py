@@ -4,6 +4,7 @@ from typing import Final
 
 from meta1g.maps import order
 from meta1g.maps.map import Found, PermFail, TempFail
+from meta1g.maps.order import Order
 from meta1g.maps.rhs import NO_REPLY, AccessRule, parse_access
 from meta1g.mta.reply import Reply
 from meta1g.proto.msg_ar import Action
@@ -53,6 +54,6 @@ def configuration(setup: Setup, tag: bytes, parts: Iterable[bytes]) -> Work[str 
     return MAP_FAILED if isinstance(result, TempFail | PermFail) else ""
 
 
-def rcpt_conf(setup: Setup, tag: bytes, address: bytes) -> Work[str | Reply]:
+def rcpt_conf(setup: Setup, tag: bytes, address: bytes, lookups: Order = order.ADDRESS) -> Work[str | Reply]:
     """The configuration entry for a recipient."""
-    return (yield from configuration(setup, tag, order.address_keys(address, setup.delimiters, order.ADDRESS)))
+    return (yield from configuration(setup, tag, order.address_keys(address, setup.delimiters, lookups)))

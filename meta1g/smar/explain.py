@@ -80,7 +80,7 @@ def _failure(result: Any) -> str:
 
 def _dns_step(ask: DnsAsk, answer: DnsAnswer, now: float) -> Step:
     step: Step = {"dns": f"{ask.name} {TYPE_NAMES.get(ask.rtype, ask.rtype)}", "status": answer.status.value}
-    records = [*answer.records, *(f"{mx.preference} {mx.host}" for mx in answer.mx)]
+    records = [*answer.records, *(f"{mx.preference} {mx.host}" for mx in answer.mx), *map(str, answer.tlsa)]
     if records:
         step["records"] = records
     if answer.reason:
@@ -110,7 +110,9 @@ def described(answer: Any) -> Any:
         return {**fields, "action": ACTIONS[answer.action]}
     if isinstance(answer, Resolved):
         return [{**target._asdict(), "address": text(target.address), "sender": text(target.sender),
-                 "hops": [hop._asdict() for hop in target.hops]} for target in answer.targets]
+                 "hops": [hop._asdict() for hop in target.hops],
+                 "dane": [{**one._asdict(), "records": list(map(str, one.records))} for one in target.dane]}
+                for target in answer.targets]
     if isinstance(answer, Found):
         return {"key": text(answer.key), "value": text(answer.value)}
     return {"result": _failure(answer)}

@@ -34,7 +34,8 @@ from meta1g.smar.cache import TtlCache
 from meta1g.smar.dnsq import DnsThread
 from meta1g.smar.engine import Engine
 from meta1g.smar.on_request import Requests
-from meta1g.smar.open import Maps, dns_conf, make_setup, open_greylist
+from meta1g.smar.open import Maps, dns_conf, make_setup, of_others, open_greylist
+from meta1g.smar.setup import Setup
 
 DNS_CACHE: Final = 100_000  # answers: about 100 MB at worst; one day of a busy server knows fewer domains
 GC_YOUNG: Final = 20_000  # new objects until the collector looks: with Python's 700 it takes 40 % of SMAR's time
@@ -61,9 +62,13 @@ class Smar:
         self._engine = Engine(self._maps.by_role, self._dns, self._cache, started.log, threads=conf.threads_max,
                               threads_min=conf.threads_min, greylist=self._greylist)
         self._requests = Requests(
-            self._engine, make_setup(started.hostname, conf, self._maps), started.log, more_counts=self._counts,
+            self._engine, self._setup(), started.log, more_counts=self._counts,
             reopen=self.reopen)
         self._hub = Hub("smar", started.log, self._requests.on_batch)
+
+    def _setup(self) -> Setup:
+        started = self._started
+        return make_setup(started.hostname, started.conf, self._maps, of_others(started.config))
 
     def _counts(self) -> dict[str, Any]:
         dns = self._dns.counts
@@ -106,7 +111,7 @@ class Smar:
     def reopen(self) -> None:
         """USR1, or QMGR's word: read the maps anew (M1 4.8) and print statistics (M1 9.4)."""
         self._maps.reopen()
-        self._requests.reopened(make_setup(self._started.hostname, self._started.conf, self._maps))
+        self._requests.reopened(self._setup())
         print_stats("smar", self._requests.counts())
 
 

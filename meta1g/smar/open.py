@@ -8,20 +8,23 @@ Files
 import ipaddress
 import os
 import socket
+from dataclasses import replace
 from typing import Final, NamedTuple
 
 from meta1g.conf.load import Config
+from meta1g.conf.opt_global import LOOKUPS
 from meta1g.conf.opt_smar import DnsConf as DnsOptions
 from meta1g.conf.opt_smar import GreylistingConf, SmarConf
 from meta1g.maps.m_hash import HashMap
 from meta1g.maps.m_text import TextMap
 from meta1g.maps.map import Map
 from meta1g.maps.open import Declared, open_maps
-from meta1g.maps.order import LOCALPART, QUALIFIED, Order
+from meta1g.maps.order import CLIENT_CONF, LOCALPART, QUALIFIED, Order
 from meta1g.mta.errors import StoreError
 from meta1g.proc.log import Log
 from meta1g.shim import greydb
 from meta1g.smar import ask, mt
+from meta1g.smar.dane import SMTP_PORT
 from meta1g.smar.dnsq import DnsConf
 from meta1g.smar.grey import Limits
 from meta1g.smar.greylist import Greylist
@@ -104,7 +107,29 @@ class Maps:
                 self._log.info(f"func=reopen, map={source.name}, status=ok")
 
 
-def make_setup(hostname: str, conf: SmarConf, maps: Maps) -> Setup:
+class OfOthers(NamedTuple):
+    """What SMAR has to know of other sections: the port to which SMTPC sends mail (M1 8.6 item 7), and how QMGR wants
+    recipients to be looked up for it (M1 3.8 item 16.8)."""
+
+    smtp_port: int = SMTP_PORT
+    client_conf: Order = CLIENT_CONF
+
+
+_ALONE: Final = OfOthers()
+
+
+def of_others(config: Config) -> OfOthers:
+    """From the first sections smtpc and qmgr."""
+    confs = {service.keyword: service.conf for service in reversed(config.services)}
+    found = OfOthers(confs["smtpc"].remote_port) if "smtpc" in confs else OfOthers()
+    if "qmgr" in confs:
+        flags = confs["qmgr"].smtpc.rcpt_conf_lookup_flags
+        is_all = flags == frozenset(LOOKUPS)
+        found = found._replace(client_conf=replace(_order(flags), has_at=True, localpart=is_all))
+    return found
+
+
+def make_setup(hostname: str, conf: SmarConf, maps: Maps, others: OfOthers = _ALONE) -> Setup:
     """The configuration as decisions see it."""
     flags = conf.aliases.flags
     is_implied = "implicitly_match_detail" in flags
@@ -133,6 +158,9 @@ def make_setup(hostname: str, conf: SmarConf, maps: Maps) -> Setup:
         rules_on_users=facts.rules_on_users,
         tags=facts.tags,
         grey_mask=conf.greylisting.netmask if conf.greylisting is not None else None,
+        dane=conf.dane,
+        smtp_port=others.smtp_port,
+        client_conf=others.client_conf,
     )
 
 

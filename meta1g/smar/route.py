@@ -3,6 +3,8 @@
 Rules
     The mailertable decides first (M1 3.9.3), then an address literal, then MX records, then
     A and AAAA records of the domain itself (RFC 5321 5.1).
+    Hosts that DNS names may have TLSA records (RFC 7672 2.2.2); those that the mailertable gives addresses for have
+    none, nor have local mailers.
     A route holds groups of equal preference, not their order: it is drawn anew for each
     answer, so that a cached route spreads the load as well.
     What the mailertable says lives 3600 s (M1 7.2), what DNS says as long as its shortest
@@ -16,10 +18,12 @@ import idna
 from meta1g.maps import order
 from meta1g.maps.map import Found, PermFail, TempFail
 from meta1g.mta import addr
+from meta1g.mta.dane import TlsaSet
 from meta1g.mta.reply import Reply
 from meta1g.proto.msg_ar import Hop, Protocol
-from meta1g.smar import mt, mx
+from meta1g.smar import dane, mt, mx
 from meta1g.smar.ask import FOREVER, MAILERTABLE, DnsAnswer, DnsAsk, Mx, Rtype, Status, Work, dns, look, note
+from meta1g.smar.dane import Candidate, candidate
 from meta1g.smar.mt import Family, MtEntry
 from meta1g.smar.setup import Setup
 
@@ -27,6 +31,7 @@ MAILERTABLE_TTL: Final = 3600  # M1 7.2
 NO_REPLY: Final = Reply(0, "", "")
 MAP_FAILED: Final = Reply(451, "4.3.0", "temporary failure of a map")
 ENTRY_BAD: Final = Reply(451, "4.3.5", "a map entry is wrong")
+_GIVEN: Final = DnsAnswer(Status.OK, FOREVER, is_secure=True)  # the mailertable names a host
 
 Host = tuple[Hop, ...]
 
@@ -35,6 +40,7 @@ class Route(NamedTuple):
     """Where mail goes: hosts in groups of equal preference, or the reply that says why not.
 
     `ttl` is the mailertable's, `expires` DNS's; `is_loop` says that the reply is about this host itself.
+    `candidates` are the hosts that may have TLSA records; their port is that of the route.
     """
 
     protocol: int
@@ -43,6 +49,7 @@ class Route(NamedTuple):
     ttl: int = MAILERTABLE_TTL
     expires: float = FOREVER
     is_loop: bool = False
+    candidates: tuple[Candidate, ...] = ()
 
     def hops(self, shuffle: "mx.Shuffle[Host]") -> tuple[Hop, ...]:
         """The addresses in the order in which they are to be tried."""
@@ -78,6 +85,19 @@ def find_entry(setup: Setup, address: bytes) -> Work[MtEntry | Route | None]:
     if isinstance(result, TempFail | PermFail):
         return no_route(MAP_FAILED)
     return None
+
+
+def secured(setup: Setup, route: Route) -> Work[tuple[Route, tuple[TlsaSet, ...]]]:
+    """A route without the hosts whose TLSA records can't be had, and the records of the others (M1 14.2)."""
+    if not route.candidates or setup.dane == dane.NEVER:
+        return route, ()
+    asked = tuple(one._replace(port=one.port or setup.smtp_port) for one in route.candidates)
+    sets, failed, expires = yield from dane.find(setup.dane, asked, route.expires)
+    groups = tuple(tuple(host for host in group if host[0].name not in failed) for group in route.groups)
+    left = tuple(group for group in groups if group)
+    if not left:
+        return no_route(dane.unusable(failed), expires), ()
+    return route._replace(groups=left, expires=expires), sets
 
 
 def is_lmtp(entry: MtEntry | None) -> bool:
@@ -136,8 +156,9 @@ def _softened(setup: Setup, entry: MtEntry) -> Work[Route]:
     if entry.has_mx_lookup:
         route = yield from mx_route(setup, entry.host, family, entry.port)
     else:
-        route = yield from _addresses(entry.host, [Mx(0, entry.host)], family, entry.port, FOREVER)
-    return route._replace(protocol=entry.protocol, reply=route.reply.softened())
+        route = yield from _addresses(entry.host, [Mx(0, entry.host)], family, entry.port, _GIVEN)
+    candidates = route.candidates if entry.protocol == Protocol.ESMTP else ()
+    return route._replace(protocol=entry.protocol, reply=route.reply.softened(), candidates=candidates)
 
 
 def mx_route(setup: Setup, domain: str, family: Family, port: int) -> Work[Route]:
@@ -148,28 +169,33 @@ def mx_route(setup: Setup, domain: str, family: Family, port: int) -> Work[Route
     if answer.status is Status.NXDOMAIN:
         return no_route(Reply(550, "5.1.2", f"domain {domain} does not exist"), answer.expires)
     if not answer.mx:
-        return (yield from _addresses(domain, [Mx(0, domain)], family, port, answer.expires))  # RFC 5321 5.1
+        named = answer._replace(is_secure=True)  # by the address itself, RFC 5321 5.1
+        return (yield from _addresses(domain, [Mx(0, domain)], family, port, named))
     hosts = mx.hosts_of(domain, answer.mx, setup.own_names)
     if isinstance(hosts, mx.NoHosts):
         return no_route(hosts.reply, answer.expires, is_loop=hosts.is_loop)
-    return (yield from _addresses(domain, hosts, family, port, answer.expires))
+    return (yield from _addresses(domain, hosts, family, port, answer))
 
 
-def _addresses(domain: str, hosts: list[Mx], family: Family, port: int, expires: float) -> Work[Route]:
+def _addresses(domain: str, hosts: list[Mx], family: Family, port: int, named: DnsAnswer) -> Work[Route]:
+    """The route to hosts; `named` says how long and how securely they are known to be the right ones."""
     use_ipv4, use_ipv6 = mx.wants(family)
     asks = [DnsAsk(host.host, Rtype.A) for host in hosts if use_ipv4]
     asks += [DnsAsk(host.host, Rtype.AAAA) for host in hosts if use_ipv6]
     answers = dict(zip(asks, (yield from dns(*asks)), strict=True))
-    found = []
+    found, candidates = [], []
     for host in hosts:
         ips = mx.by_family(_ips(answers, host.host, Rtype.A), _ips(answers, host.host, Rtype.AAAA), family)
         if ips:
             found.append((host.preference, tuple(Hop(port, ip, host.host) for ip in ips)))
+            of_host = [answer for ask, answer in answers.items() if ask.name == host.host]
+            candidates.append(candidate(domain, host.host, port, of_host, is_mx_secure=named.is_secure))
     if found:
         # that a host has no address of the other family does not shorten the route's life
         used = [answer.expires for answer in answers.values() if answer.records or answer.status is Status.TEMP]
-        return Route(Protocol.ESMTP, _grouped(found), expires=min(expires, *used))
-    expires = min(expires, *[answer.expires for answer in answers.values()])
+        expires = min(named.expires, *used)
+        return Route(Protocol.ESMTP, _grouped(found), expires=expires, candidates=tuple(candidates))
+    expires = min(named.expires, *[answer.expires for answer in answers.values()])
     failed = [answer for answer in answers.values() if answer.status is Status.TEMP]
     if failed:
         return no_route(_dns_failed(domain, failed[0]), expires)

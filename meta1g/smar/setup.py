@@ -6,7 +6,8 @@ now that was not before.
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
-from meta1g.maps.order import LOCALPART, MAILERTABLE, QUALIFIED, Order
+from meta1g.maps.order import CLIENT_CONF, LOCALPART, MAILERTABLE, QUALIFIED, Order
+from meta1g.smar.dane import SECURE, SMTP_PORT
 from meta1g.smar.mt import Family
 
 
@@ -35,7 +36,8 @@ class Setup:
     `hostname` completes unqualified addresses; `own_names` are cut out of MX lists. `has_aliases`
     and `has_local_users` say whether those maps are there to be asked. `rules_on_users`: some `to:` entry
     of the access map may name a local part. `tags` are the access map's, None if that is not known.
-    `grey_mask` is greylisting's netmask, None without greylisting.
+    `grey_mask` is greylisting's netmask, None without greylisting. `dane` is the option DANE, `smtp_port` that
+    to which mail goes unless the mailertable names another. `client_conf` is how smtpc_rcpt_conf is looked up.
     """
 
     hostname: bytes
@@ -53,6 +55,9 @@ class Setup:
     rules_on_users: bool = True
     tags: frozenset[bytes] | None = None
     grey_mask: int | None = None
+    dane: str = SECURE
+    smtp_port: int = SMTP_PORT
+    client_conf: Order = CLIENT_CONF
 
     def may_have(self, tag: bytes) -> bool:
         """Whether the access map may have entries with this tag."""

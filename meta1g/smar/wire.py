@@ -18,8 +18,9 @@ import dns.rcode
 import dns.rdataclass
 import dns.rdatatype
 
+from meta1g.mta.dane import Tlsa
 from meta1g.smar import fastwire
-from meta1g.smar.ask import DnsAsk, Mx, Rtype, Status, Tlsa
+from meta1g.smar.ask import DnsAsk, Mx, Rtype, Status
 
 PAYLOAD: Final = 1232  # DNS flag day 2020: the largest UDP answer that is not fragmented
 CNAME_MAX: Final = 10  # links of a chain that we follow; BIND follows 16, unbound 11
@@ -37,8 +38,8 @@ _REFUSALS: Final = frozenset((1, 4, 5))  # FORMERR, NOTIMP, REFUSED: the same qu
 class Reply(NamedTuple):
     """What a nameserver says.
 
-    `alias` is where a CNAME chain leads if the records themselves are not in the reply. `is_cut` asks for
-    TCP, `is_failed` for another nameserver; `is_refused`: this one will not answer it later either.
+    `alias` is where a CNAME chain leads; the records themselves are not in the reply if it `goes_on` there. `is_cut`
+    asks for TCP, `is_failed` for another nameserver; `is_refused`: this one will not answer it later either.
     """
 
     status: Status
@@ -52,6 +53,7 @@ class Reply(NamedTuple):
     is_refused: bool = False
     is_secure: bool = False
     tlsa: tuple[Tlsa, ...] = ()
+    goes_on: bool = False
 
 
 class Records(NamedTuple):
@@ -135,7 +137,8 @@ def _reply(flags: int, sets: "dict[tuple[str, int], Records]", negative: int | N
         if found is not None:
             texts, mx = tuple(found.texts[:_RECORDS_MAX]), tuple(found.mx[:_RECORDS_MAX])
             tlsa = found.tlsa[:_RECORDS_MAX]
-            return Reply(Status.OK, min(ttl, found.ttl), texts, mx, is_secure=is_secure, tlsa=tlsa)
+            alias = name if name != ask.name else ""
+            return Reply(Status.OK, min(ttl, found.ttl), texts, mx, alias, is_secure=is_secure, tlsa=tlsa)
         link = sets.get((name, Rtype.CNAME))
         if link is None:
             break
@@ -146,7 +149,7 @@ def _reply(flags: int, sets: "dict[tuple[str, int], Records]", negative: int | N
     if code == _NXDOMAIN:
         return Reply(Status.NXDOMAIN, min(ttl, NEGATIVE_TTL if negative is None else negative), is_secure=is_secure)
     if name != ask.name and negative is None:
-        return Reply(Status.OK, ttl, alias=name, is_secure=is_secure)
+        return Reply(Status.OK, ttl, alias=name, is_secure=is_secure, goes_on=True)
     return Reply(Status.NODATA, min(ttl, NEGATIVE_TTL if negative is None else negative), is_secure=is_secure)
 
 

@@ -1,6 +1,7 @@
 """TLS in a session with a server: which context, what is required, what becomes of mail for which it is not there
-(M1 3.11 items 4, 5; 3.13; 14.1)."""
+(M1 3.11 items 4, 5; 3.13; 14.1, 14.2)."""
 from collections.abc import Callable, Iterable
+from datetime import UTC, datetime
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
@@ -9,9 +10,10 @@ from meta1g.conf.kinds import PathValue
 from meta1g.conf.opt_tls import ServerEntry, TlsConf, TlsRequirements
 from meta1g.conf.parse import parse
 from meta1g.conf.spec import bind
+from meta1g.mta.dane import TlsaSet
 from meta1g.mta.reply import Reply
-from meta1g.mta.tls import TlsFacts
-from meta1g.proto.msg_da import TlsLevel
+from meta1g.mta.tls import DANE_SEC, TlsFacts
+from meta1g.proto.msg_da import Stage, TlsLevel
 from meta1g.tls.judge import violation
 
 if TYPE_CHECKING:  # it loads OpenSSL, which a client that meets no TLS does without
@@ -22,10 +24,15 @@ _WRONG: Final = Reply(451, "4.3.5", "Configuration for this recipient has a mist
 
 
 class Missing(NamedTuple):
-    """What is required of TLS and is not there: the reply, and whether RCPT is said all the same (`delay`)."""
+    """What is required of TLS and is not there: the reply, and whether RCPT is said all the same (`delay`).
+
+    `is_stranger`: nothing may be said to this server of the recipient, not even so.
+    """
 
     reply: Reply
-    is_delayed: bool
+    is_delayed: bool = False
+    stage: int = Stage.EHLO
+    is_stranger: bool = False
 
 
 class Contexts:
@@ -52,11 +59,46 @@ class Contexts:
         return of_class.get(feature, of_all)
 
 
+class Proof:
+    """What the TLS of a session proves to its recipients; each set of TLSA records is judged once."""
+
+    def __init__(self, facts: TlsFacts | None = None) -> None:
+        """`facts` of the handshake, None without one."""
+        self._facts = facts
+        self._judged: dict[TlsaSet, tuple[str, bool]] = {}
+
+    def facts_for(self, dane: tuple[TlsaSet, ...]) -> TlsFacts | None:
+        """The facts as they are to somebody with these records: they may prove more than a CA does (M1 14.2)."""
+        if self._facts is not None and any(self._judge(wanted)[1] for wanted in dane):
+            return self._facts._replace(verify=DANE_SEC, reason="")
+        return self._facts
+
+    def missing(self, texts: tuple[str, ...], dane: tuple[TlsaSet, ...], default: str) -> Missing | None:
+        """What TLSA records or one of these entries demand in vain; `default` as for `missing`."""
+        for wanted in dane:
+            if self._facts is None:
+                return Missing(Reply(451, "4.7.5", f"DANE: TLS is required for {wanted.base}"), is_stranger=True)
+            problem, _ = self._judge(wanted)
+            if problem:
+                return Missing(Reply(451, "4.7.5", f"DANE: {problem}"), stage=Stage.DANE, is_stranger=True)
+        facts = self.facts_for(dane)
+        return next(filter(None, (missing(text, facts, default) for text in texts)), None)
+
+    def _judge(self, wanted: TlsaSet) -> tuple[str, bool]:
+        """What is wrong, and whether anything is proved."""
+        if wanted not in self._judged:
+            from meta1g.tls import dane  # noqa: PLC0415 - loads OpenSSL
+
+            assert self._facts is not None
+            self._judged[wanted] = dane.judge(wanted, self._facts.chain, datetime.now(UTC))
+        return self._judged[wanted]
+
+
 def missing(text: str, facts: TlsFacts | None, default: str) -> Missing | None:
     """What an entry for a server or recipient demands in vain; `default` is the violation of the section tls."""
     wanted = _required(text) if text else None
     if wanted is None:
-        return Missing(_WRONG, False) if text else None
+        return Missing(_WRONG) if text else None
     reason = violation(wanted, facts)
     if not reason:
         return None

@@ -6,13 +6,14 @@ from collections.abc import Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING
 
 from meta1g.mta import addr, limits, logfmt
+from meta1g.mta.dane import TlsaSet
 from meta1g.mta.errors import CorruptRecord, RemoteProtocolError, StoreError
 from meta1g.mta.ids import da_id
 from meta1g.mta.reply import Reply
-from meta1g.mta.tls import HandshakeFailed, TlsFacts, log_fields
+from meta1g.mta.tls import HandshakeFailed, log_fields
 from meta1g.proc.log import SESSION
 from meta1g.proto.msg_ar import Hop, Protocol
-from meta1g.proto.msg_da import Deliver, Delivered, Result, SessionEnded, Stage, TlsLevel, TlsSeen
+from meta1g.proto.msg_da import DaRcpt, Deliver, Delivered, Result, SessionEnded, Stage, TlsLevel, TlsSeen
 from meta1g.proto.smtp.client import (
     Answered,
     Ask,
@@ -26,7 +27,7 @@ from meta1g.proto.smtp.client import (
 )
 from meta1g.proto.smtpp import Wanted
 from meta1g.smtpc.fitting import chunks, fit
-from meta1g.smtpc.secure import Missing, missing
+from meta1g.smtpc.secure import Missing, Proof
 from meta1g.smtpc.setting import Setting
 from meta1g.smtpc.through import NoProxy, NotThrough
 from meta1g.smtpc.timing import Timing
@@ -81,7 +82,8 @@ class Session:
         self._is_closing = False
         self._netfd: NetFd | TlsFd | None = None
         self._first = first
-        self._facts: TlsFacts | None = None
+        self._dane = self._dane_of(first.rcpts[0])
+        self._proof = Proof()
         self._refused: list[Result] = []  # of the running task, for recipients that the server is not told of
         ignores = self._features.ignores
         if first.tls_level == TlsLevel.NONE or first.protocol == Protocol.LMTP_UNIX:
@@ -197,14 +199,15 @@ class Session:
         problem = end.refresh()
         if problem:
             setting.log.error(f"func=smtpc, status=TLS goes on with the files it had, reason={problem}")
-        name = "" if hop.name.startswith("[") else hop.name.rstrip(".")
+        name = self._dane[0].base if self._dane else "" if hop.name.startswith("[") else hop.name.rstrip(".")
         try:
-            self._netfd, facts = end.shake_hands(self._netfd, hop.ip, hop.port, name, setting.io_timeout)
+            self._netfd, facts = end.shake_hands(self._netfd, hop.ip, hop.port, name, setting.io_timeout,
+                                                 shows_chain=bool(self._dane))
         except (HandshakeFailed, TimedOut) as error:
             self._log(starttls="failed", addr=hop.ip, reason=reason_of(error))
             raise NoTls from None
-        self._facts = facts
-        self._log(**log_fields(facts))
+        self._proof = Proof(facts)
+        self._log(**log_fields(self._proof.facts_for(self._dane) or facts))
         self._step("t_starttls")
         if first.cert_fp and first.cert_fp != facts.fingerprint:
             self._log(status="cert_fp does not match previous value", addr=hop.ip)
@@ -216,10 +219,11 @@ class Session:
     def _deliver(self, task: Deliver) -> None:
         """One transaction, perhaps without those of its recipients for whom TLS is not as it must be (M1 3.11.1)."""
         default = self._set.contexts.violation
-        whole = missing(self._first.conf, self._facts, default)
-        each = [whole or missing(rcpt.conf, self._facts, default) for rcpt in task.rcpts]
+        each = [self._proof.missing((self._first.conf, rcpt.conf), self._dane_of(rcpt), default) for rcpt in task.rcpts]
         stop = next((found.reply for found in each if found is not None and found.is_delayed), None)
-        if stop is None and any(each):
+        if stop is not None:
+            each = [found if found is not None and found.is_stranger else None for found in each]
+        if any(each):
             self._refuse(task, each)
             left = tuple(rcpt for rcpt, found in zip(task.rcpts, each, strict=True) if found is None)
             self._current = task = task._replace(rcpts=left)
@@ -228,13 +232,17 @@ class Session:
         else:
             self._say(task, is_open=True)
 
+    def _dane_of(self, rcpt: DaRcpt) -> tuple[TlsaSet, ...]:
+        """Who sends all mail to one host wants that one, not the one that TLSA records are about (M1 8.6 item 1)."""
+        return () if self._set.connect_only_to else rcpt.dane
+
     def _refuse(self, task: Deliver, each: Sequence[Missing | None]) -> None:
         """Keep the results of recipients that the server is not told of."""
         self._refused.clear()
         for rcpt, found in zip(task.rcpts, each, strict=True):
             if found is not None:
-                self._refused.append(_result(rcpt.idx, found.reply.code, Stage.EHLO, found.reply, is_said=False))
-                self._log_rcpt(task, rcpt.address, Stage.EHLO, found.reply.code, found.reply)
+                self._refused.append(_result(rcpt.idx, found.reply.code, found.stage, found.reply, is_said=False))
+                self._log_rcpt(task, rcpt.address, found.stage, found.reply.code, found.reply)
 
     def _transact(self, task: Deliver, stop: Reply | None) -> None:
         if self._timing is not None and self._done:

@@ -118,11 +118,17 @@ class ClientEnd(_End):
         super().__init__(conf, path_of)
         self._sessions: _Recent[_Server, tuple[SSL.Session, TlsFacts]] = _Recent(conf.cache_size, conf.cache_timeout)
 
-    def shake_hands(self, netfd: NetFd, ip: str, port: int, name: str, timeout: float) -> tuple[TlsFd, TlsFacts]:
+    def shake_hands(
+        self, netfd: NetFd, ip: str, port: int, name: str, timeout: float, *, shows_chain: bool = False
+    ) -> tuple[TlsFd, TlsFacts]:
         """Begin TLS with a server, whose name may be empty; HandshakeFailed, TimedOut.
 
-        Its session is taken up by a later connection to the same server.
+        Its session is taken up by a later connection to the same server, unless it `shows_chain`: what TLSA records are
+        to judge must have been presented in this handshake.
         """
+        if shows_chain:
+            return shake_hands(netfd, self._context, timeout, is_server=False, digest=self.conf.digest,
+                               server_name=name, shows_chain=True)
         server = (ip, port, name)
         session, before = self._sessions.get(server) or (None, None)
         stream, facts = shake_hands(netfd, self._context, timeout, is_server=False, digest=self.conf.digest,

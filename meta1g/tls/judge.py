@@ -23,7 +23,7 @@ def _weakness(wanted: TlsRequirements, facts: TlsFacts) -> str:
         return "encryption is required"
     if facts.bits < wanted.cipher_bits_min:
         return f"{wanted.cipher_bits_min} bits are required, {facts.cipher} has {facts.bits}"
-    if "verified" in wanted.flags and facts.verify != tls.OK:
+    if "verified" in wanted.flags and facts.verify not in (tls.OK, tls.DANE_SEC):
         return f"a verified certificate is required: {facts.reason or facts.verify}"
     return ""
 

@@ -65,6 +65,13 @@ def facts_of(connection: SSL.Connection, digest: str, *, was_asked: bool) -> Tls
     return facts._replace(verify=tls.OK, root=root)
 
 
+def chain_of(connection: SSL.Connection) -> tuple[bytes, ...]:
+    """What a server presented, in DER form, its own certificate first; nothing if that was in another handshake."""
+    if private.is_resumed(connection):
+        return ()
+    return tuple(crypto.dump_certificate(crypto.FILETYPE_ASN1, cert) for cert in connection.get_peer_cert_chain() or ())
+
+
 def fingerprint(cert: x509.Certificate, digest: str) -> str:
     """The digest of a certificate in hexadecimal digits; ValueError if hashlib does not know the digest."""
     return hashlib.new(digest, cert.public_bytes(Encoding.DER), usedforsecurity=False).hexdigest().upper()

@@ -10,7 +10,7 @@ from meta1g.mta.tls import HandshakeFailed, TlsFacts
 from meta1g.st.netfd import NetFd
 from meta1g.st.sched import TimedOut
 from meta1g.tls.keys import reason
-from meta1g.tls.peer import Seen, facts_of
+from meta1g.tls.peer import Seen, chain_of, facts_of
 
 T = TypeVar("T")
 _RECORD: Final = 16384  # octets of content in a TLS record, RFC 8446 5.1
@@ -105,11 +105,11 @@ def _left(end: float) -> float:
 
 def shake_hands(
     netfd: NetFd, context: SSL.Context, timeout: float, *, is_server: bool, digest: str, was_asked: bool = True,
-    server_name: str = "", session: SSL.Session | None = None
+    server_name: str = "", session: SSL.Session | None = None, shows_chain: bool = False
 ) -> tuple[TlsFd, TlsFacts]:
     """Begin TLS on a connection within `timeout` seconds; HandshakeFailed, TimedOut.
 
-    A client says `server_name` (RFC 6066 3) and may take up a `session`.
+    A client says `server_name` (RFC 6066 3) and may take up a `session`. The facts have the chain if one `shows_chain`.
     """
     connection = SSL.Connection(context, netfd.sock)
     connection.set_app_data(Seen())
@@ -127,4 +127,5 @@ def shake_hands(
         raise HandshakeFailed(errno.EPROTO, "TLS: the connection was closed") from None
     except OSError as error:
         raise HandshakeFailed(errno.EPROTO, error.strerror or "TLS failed") from None
-    return TlsFd(netfd, connection), facts_of(connection, digest, was_asked=was_asked)
+    facts = facts_of(connection, digest, was_asked=was_asked)
+    return TlsFd(netfd, connection), facts._replace(chain=chain_of(connection)) if shows_chain else facts

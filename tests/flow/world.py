@@ -66,6 +66,7 @@ SETTINGS = Settings(
     hostname="host.test", aq_entries_max=500, iqdb_entries_max=500, retry_delay_min=60, retry_delay_max=600,
     queue_return=3600, double_bounce_address=b"double@host.test", verp=Verp(), dsn_merge_delay=5,
     dsn_errors_max=100, dsn_header_only=False, dsn_form=Form.PLAIN, dsn_delay=0, dsn_delay_by_lmtp=True,
+    dane_return=3600, dane_delay=0,
     out=OutLimits(2, 5, 10), lmtp_rcpts_max=10, smtp_rcpts_max=10, reuses_connections=True,
     occ_entries_max=100, in_rate_max=100, in_connections_max=10, in_clients_max=1000,
     delivery_timeout=300, scheduler_timeout=600,

@@ -136,14 +136,14 @@ class Unbound(_Daemon):
         return ["unbound", "-d", "-c", str(self.folder / "unbound.conf")]
 
 
-def sign(folder: Path, zone: str, text: str) -> tuple[str, str]:
-    """The zone signed with a new key, and that key as a trust anchor."""
+def sign(folder: Path, zone: str, text: str, *dates: str) -> tuple[str, str]:
+    """The zone signed with a new key, and that key as a trust anchor; `dates` are options of ldns-signzone."""
     folder.mkdir(parents=True, exist_ok=True)
     plain, signed = folder / f"{zone}.plain", folder / f"{zone}.signed"
     plain.write_text(f"$ORIGIN {zone}.\n{text}")
     made = subprocess.run(["ldns-keygen", "-k", "-a", ALGORITHM, zone], cwd=folder, check=True, capture_output=True,
                           text=True, timeout=20)
     key = made.stdout.strip()
-    subprocess.run(["ldns-signzone", "-o", zone, "-f", str(signed), str(plain), key], cwd=folder, check=True,
+    subprocess.run(["ldns-signzone", *dates, "-o", zone, "-f", str(signed), str(plain), key], cwd=folder, check=True,
                    capture_output=True, timeout=20)
     return signed.read_text(), (folder / f"{key}.key").read_text().split(";")[0]

@@ -68,6 +68,15 @@ def test_reload_restarts_what_changed(instance: Instance) -> None:
         assert sock.recv(100) == b"220 ctl.test changed\r\n"
 
 
+def test_reload_restarts_smar_for_what_it_knows_of_others(instance: Instance) -> None:
+    instance.start()
+    before = instance.pids()
+    instance.edit("\nqmgr {", "\nqmgr { smtpc { rcpt_conf_lookup_flags = { domain } }")
+    instance.ctl("reload")
+    after = instance.pids()
+    assert {name for name in before if before[name] != after[name]} >= {"qmgr", "smar"}
+
+
 def test_maps_are_reopened_without_a_restart(instance: Instance) -> None:
     instance.start()
     before = instance.pids()

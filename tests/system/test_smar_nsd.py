@@ -9,8 +9,9 @@ from pathlib import Path
 
 import pytest
 
+from meta1g.mta.dane import Tlsa
 from meta1g.proto.msg_ar import CheckConnect, CheckMail, Resolve
-from meta1g.smar.ask import DnsAnswer, DnsAsk, Rtype, Status, Tlsa
+from meta1g.smar.ask import DnsAnswer, DnsAsk, Rtype, Status
 from meta1g.smar.cache import TtlCache
 from meta1g.smar.dnsq import DnsConf, DnsThread
 from tests.lib.realdns import Nsd, Unbound, needs_servers, sign
@@ -223,7 +224,7 @@ def test_validated(resolver: int) -> None:
             found = ask(name, Rtype.TLSA)
             assert (found.status, found.is_secure) == (status, True)  # RFC 7672 2.1: proof that there is none
         found = ask("alias.sec.test")
-        assert (found.records, found.is_secure) == (("192.0.2.1",), True)
+        assert (found.records, found.is_secure, found.alias) == (("192.0.2.1",), True, "mx.sec.test")
 
 
 def test_not_validated(resolver: int, port: int) -> None:

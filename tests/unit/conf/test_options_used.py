@@ -17,7 +17,7 @@ SOURCE = Path(__file__).parents[3] / "meta1g"
 # The packages that act on a section's options.
 READERS = {
     "global": ("cli", "qmgr", "smar", "smtps", "smtpc", "lda", "proc"), "mcp": ("mcp", "smtps"),
-    "qmgr": ("qmgr", "proc"), "smar": ("smar", "maps", "proc"), "smtps": ("smtps", "proc", "tls"),
+    "qmgr": ("qmgr", "proc", "smar"), "smar": ("smar", "maps", "proc"), "smtps": ("smtps", "proc", "tls"),
     "smtpc": ("smtpc", "proc", "tls"), "lda": ("lda", "proc"),
 }
 SECTIONS = {"global": GlobalConf, "mcp": McpConf, **MODULES}
@@ -25,8 +25,8 @@ SECTIONS = {"global": GlobalConf, "mcp": McpConf, **MODULES}
 # So are the pairs of a certificate and its key.
 BY_NAME = {f"{name}_max" for name in TallyLimits._fields} | {"id"} | {name for pair in PAIRS for name in pair}
 # Planned options whose names others have, too: started.conf, queue_return's default, the servers' threads_max, flags,
-# DEFEDB's hash_table_entries, bits of a cipher.
-COMMON_WORDS = {"conf", "default", "threads_max", "flags", "hash_table_entries", "bits"}
+# SMAR's threads_min, DEFEDB's hash_table_entries, bits of a cipher.
+COMMON_WORDS = {"conf", "default", "threads_max", "threads_min", "flags", "hash_table_entries", "bits"}
 OF_SERVERS = {"allow_relaying_if_verified", "check_access_map_for_relaying"}  # in a section tls
 ALWAYS = {"separate_final_dot_and_QUIT"}  # flags for what is so without them
 

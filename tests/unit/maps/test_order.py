@@ -101,7 +101,7 @@ def naive_address(address: str, delimiters: str, o: Order) -> list[str]:
             if o.domain:
                 keys.append(("@" if o.has_at else "") + name)
         if o.dot:
-            keys.append("@." if o.has_at else ".")
+            keys.append(".")
     if o.localpart:
         keys += forms("")
     return keys

@@ -5,6 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from meta1g.mta.dane import Tlsa, TlsaSet
 from meta1g.mta.errors import FrameError
 from meta1g.proto import msg_ar, msg_ctl, msg_da, msg_ss
 from meta1g.proto.codec import Codec
@@ -13,6 +14,7 @@ from meta1g.proto.rcb import PROTOCOL_VERSION, FrameReader, Hello, Vocabulary, c
 CONTENT = msg_ss.Content(10, 20, "J1")
 RCPT = msg_ss.Rcpt(0, b"c@d", b"")
 HOP = msg_ar.Hop(25, "192.0.2.1", "mx.test")
+DANE = TlsaSet(25, True, "mx.test", "real.test", "test", (Tlsa(3, 1, 1, b"\0\xff"), Tlsa(255, 0, 0, b"")))
 MESSAGES = [
     (msg_ss.VOCABULARY, msg_ss.TaCommit(1.5, 3, 99, True, False, "S1", "S2", "192.0.2.1", b"a@b", b"", (RCPT, RCPT),
                                         (CONTENT,))),
@@ -20,9 +22,11 @@ MESSAGES = [
     (msg_ss.VOCABULARY, msg_ss.JournalOpen((msg_ss.Segment("J1"),))),
     (msg_ss.VOCABULARY, msg_ss.Compose(True, "S1", "S2", b"head", b"", (CONTENT,))),
     (msg_da.VOCABULARY, msg_da.Deliver(1, 2, 0, 3, 1, True, False, False, "S1", "", "x", "", "AB", b"", b"",
-                                       (msg_da.DaRcpt(0, "", b"x", b""),), (CONTENT,), (HOP,))),
+                                       (msg_da.DaRcpt(0, "", b"x", b"", (DANE,)), msg_da.DaRcpt(1, "", b"y", b"")),
+                                       (CONTENT,), (HOP,))),
     (msg_da.VOCABULARY, msg_da.Delivered(1, 2, True, False, True, (msg_da.Result(0, 550, 4, True, "5.1.1", "no"),))),
-    (msg_ar.VOCABULARY, msg_ar.Resolved((msg_ar.Target(0, 60, 0, False, False, b"a@b", b"", "", "", "", (HOP, HOP)),))),
+    (msg_ar.VOCABULARY, msg_ar.Resolved((msg_ar.Target(0, 60, 0, False, False, b"a@b", b"", "", "", "", (HOP, HOP),
+                                                       (DANE, DANE)),))),
     (msg_ctl.VOCABULARY, msg_ctl.Answer(False, "{}")),
 ]
 

@@ -13,7 +13,7 @@ EXPIRES = 1000.0
 
 
 class Play:
-    """`maps` by role, `dns` by "name TYPE": records, `temp`, `refused`, `nx` or `` for no data."""
+    """`maps` by role, `dns` by "name TYPE": records, `temp`, `refused`, `nx`, `` for no data, or a whole answer."""
 
     def __init__(self, maps: Mapping[str, Any] | None = None, dns: Mapping[str, Any] | None = None) -> None:
         self.maps = dict(maps or {})
@@ -52,6 +52,8 @@ class Play:
     def name(self, ask: DnsAsk) -> DnsAnswer:
         self.asked.append(ask)
         records = self.dns.get(f"{ask.name} {TYPE_NAMES[ask.rtype]}", "")
+        if isinstance(records, DnsAnswer):
+            return records
         if records == "temp":
             return DnsAnswer(Status.TEMP, 5.0, reason="timeout")
         if records == "refused":

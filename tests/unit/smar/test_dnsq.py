@@ -8,8 +8,9 @@ from typing import Any
 
 import pytest
 
+from meta1g.mta.dane import Tlsa
 from meta1g.smar import dnsq, upstream
-from meta1g.smar.ask import DnsAnswer, DnsAsk, Mx, Rtype, Status, Tlsa
+from meta1g.smar.ask import DnsAnswer, DnsAsk, Mx, Rtype, Status
 from meta1g.smar.cache import TtlCache
 from meta1g.smar.dnsq import DnsConf, DnsThread
 from tests.lib.nameserver import Nameserver, wait_until
@@ -84,6 +85,12 @@ def test_tlsa(ns: Nameserver) -> None:
         assert set(c.ask("_25._tcp.mx.a.dom", Rtype.TLSA).tlsa) == expected
         assert set(c.ask("_25._tcp.alias.dom", Rtype.TLSA).tlsa) == expected
         assert c.ask("a.dom", Rtype.TLSA) == (Status.NODATA, *c.ask("a.dom", Rtype.TLSA)[1:])
+
+
+def test_where_aliases_lead(ns: Nameserver) -> None:
+    with client(ns.address) as c:
+        for name, alias in (("a.dom", ""), ("alias.dom", "a.dom"), ("c0.dom", "c8.dom"), ("dangling.dom", "")):
+            assert c.ask(name).alias == alias or c.ask(name).status is Status.NXDOMAIN
 
 
 def test_ad_counts_only_if_asked_for_and_from_whom_we_trust(ns: Nameserver) -> None:

@@ -4,6 +4,7 @@ import pytest
 
 from meta1g.conf.load import Config, load_text
 from meta1g.conf.opt_smar import SmarConf
+from meta1g.maps import order
 from meta1g.maps.map import NOT_FOUND, TempFail
 from meta1g.maps.open import MapError
 from meta1g.mta.errors import StoreError
@@ -11,7 +12,7 @@ from meta1g.proc.log import Log
 from meta1g.shim.mapfile import write_map
 from meta1g.smar import ask
 from meta1g.smar import open as smar_open
-from meta1g.smar.open import Maps, dns_conf, make_setup, resolv_conf
+from meta1g.smar.open import Maps, dns_conf, make_setup, of_others, resolv_conf
 
 
 def load(folder: Path, text: str) -> tuple[Config, SmarConf]:
@@ -130,3 +131,19 @@ def test_whose_dnssec_is_believed(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     assert (conf.trusted, conf.untrusted) == ({"192.0.2.1"}, [])
     conf = dns_conf(load(tmp_path, "")[1].dns)
     assert conf.untrusted == []
+
+
+@pytest.mark.parametrize(("flags", "keys"), [
+    ("", [b"u+d@a.dom", b"u++@a.dom", b"u+*@a.dom", b"u*@a.dom", b"@a.dom", b"u+d@.dom", b"u++@.dom", b"u+*@.dom",
+          b"u*@.dom", b"@.dom", b".", b"u+d", b"u++", b"u+*", b"u*"]),
+    ("rcpt_conf_lookup_flags = { domain, dotsubdomain };", [b"@a.dom", b"@.dom"]),
+    ("rcpt_conf_lookup_flags = { full_address };", [b"u+d@a.dom"]),
+    ("rcpt_conf_lookup_flags = { star, dot };", [b"u*@a.dom", b"."]),
+])
+def test_what_other_sections_say(flags: str, keys: list[bytes]) -> None:
+    """How QMGR wants recipients to be looked up, where SMTPC sends mail (M1 3.8 item 16.8, 8.6 item 7)."""
+    text = f"qmgr {{ smtpc {{ {flags} }} }} smtpc {{ remote_port = 26; }} smtpc two {{ remote_port = 27; }}"
+    found = of_others(load_text(text, "x"))
+    assert found.smtp_port == 26
+    assert order.address_keys(b"u+d@a.dom", b"+", found.client_conf) == keys
+    assert of_others(load_text("smar { }", "x")).smtp_port == 25

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import pytest
+from cryptography.hazmat.primitives.serialization import Encoding
 
 from meta1g.conf.kinds import PathValue
 from meta1g.conf.opt_tls import DhConf, TlsConf
@@ -53,7 +54,7 @@ class Met(NamedTuple):
     client: tuple[TlsFd, TlsFacts]
 
 
-def meet(server: ServerEnd, client: ClientEnd, ip: str = "192.0.2.1") -> Met:
+def meet(server: ServerEnd, client: ClientEnd, ip: str = "192.0.2.1", *, shows_chain: bool = False) -> Met:
     """Both shake hands; what either raises is raised."""
     left, right = socket.socketpair()
     slot = Slot()
@@ -64,7 +65,7 @@ def meet(server: ServerEnd, client: ClientEnd, ip: str = "192.0.2.1") -> Met:
             slot.fail(error)
             left.close()
     spawn(serve)
-    mine = client.shake_hands(NetFd(right), ip, 25, "mx.test", 5)
+    mine = client.shake_hands(NetFd(right), ip, 25, "mx.test", 5, shows_chain=shows_chain)
     return Met(slot.get(5), mine)
 
 
@@ -148,6 +149,18 @@ def test_resumed_sessions_keep_their_verdict(folder: Path, options: tuple[str, .
         assert not meet(server, client, "192.0.2.2").client[1].is_resumed
         server._verdicts.clear()
         assert meet(server, client).server[1].verify == FAIL, "nobody knows what was proved"
+
+
+def test_a_chain_is_from_this_handshake(folder: Path) -> None:
+    """Who wants to see it takes up no session and leaves none."""
+    server, client = ServerEnd(conf(folder, "server"), path_of), ClientEnd(conf(folder), path_of)
+    for shows_chain, is_resumed in ((True, False), (False, False), (True, False), (False, True)):
+        met = meet(server, client, shows_chain=shows_chain)
+        assert met.client[1].is_resumed is is_resumed
+        chain = tuple(signed.cert.public_bytes(Encoding.DER) for signed in (SERVER, BETWEEN, ROOT))
+        assert met.client[1].chain == (chain if shows_chain else ())
+        assert say(met.server[0], met.client[0], b"x") == b"x"
+        met.client[0].close()
 
 
 def test_no_cache_no_resumption(folder: Path) -> None:
