@@ -22,7 +22,9 @@ class Sink:
         self.refuse = False
         self.extensions = ["PIPELINING", "8BITMIME"]
         self.reply = b""
-        self.mischief: Callable[[str], str] = lambda where: ""  # at "rcpt" or "dot": "450", "drop", "late", "slow"
+        # At "rcpt" or "dot": "450", "drop", "late", "slow", "hang".
+        self.mischief: Callable[[str], str] = lambda where: ""
+        self.go_on = threading.Event()  # what hangs waits for
         self.tls = tls  # what STARTTLS begins with
         self.versions: list[str] = []  # of TLS, of each handshake; empty for one that failed
         self.injects = b""  # said together with the answer to STARTTLS
@@ -108,6 +110,8 @@ class Sink:
                 if what == "450":
                     sock.sendall(b"450 4.2.0 later\r\n")
                     continue
+                if what == "hang":
+                    self.go_on.wait(60)
                 if what == "slow":
                     time.sleep(0.2)
                 self._take(b"".join(content))

@@ -23,7 +23,7 @@ class Watch:
         self.sink = sink
         self._listener = socket.create_server((HOST, 0))
         self.port = int(self._listener.getsockname()[1])
-        self.open = self.most = 0
+        self.open = self.most = self.total = 0
         self.sources: set[str] = set()
         self._lock = threading.Lock()
         threading.Thread(target=self._accept, daemon=True).start()
@@ -33,6 +33,7 @@ class Watch:
             sock, (ip, _) = self._listener.accept()
             with self._lock:
                 self.open += 1
+                self.total += 1
                 self.most = max(self.most, self.open)
                 self.sources.add(ip)
             threading.Thread(target=self._pass_on, args=(sock,), daemon=True).start()
@@ -107,6 +108,24 @@ def test_connections_to_a_server_are_limited(server: Instance, watch: Watch, ent
 def test_without_limits_there_are_more(server: Instance, watch: Watch) -> None:
     _send(server, 20)
     assert watch.most > 2
+
+
+def test_connections_a_minute_are_limited(server: Instance, watch: Watch) -> None:
+    """The fourth connection waits for the end of the minute, or for another limit; mailq and QMGR have what waits."""
+    _configure(server, "ocr:127. 3\nocm:127. 20\noci:127. 20\n")
+    watch.sink.mischief = lambda where: "hang" if where == "dot" else ""
+    for number in range(6):
+        server.send(f"r{number}@sink.test")
+    until(lambda: watch.total == 3, 30, "three connections are open")
+    until(lambda: server.status()["queue"]["queues"]["aq_states"]["ready"] == 3, 30, "three recipients wait")
+    assert sum(len(message["recipients"]) for message in server.queue()) == 6
+    assert watch.total == 3
+    watch.sink.mischief = lambda where: ""
+    watch.sink.go_on.set()
+    until(server.is_empty, 30)
+    assert watch.total == 3, "the sessions were used again"
+    assert len(watch.sink.messages) == 6
+    _configure(server, "")
 
 
 def test_local_address_by_sender(server: Instance, watch: Watch) -> None:
