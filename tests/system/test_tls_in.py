@@ -14,6 +14,7 @@ import pytest
 
 from tests.lib.certs import revoked, sign
 from tests.lib.instance import Instance, free_port, other_user
+from tests.lib.postfix import Postfix, needs_postfix
 from tests.lib.wait import until
 
 pytestmark = [pytest.mark.system]
@@ -249,6 +250,23 @@ def test_swaks(server: Server) -> None:
     swaks(server.first, "--tlsc")
     until(lambda: len(server.mail("root")) == before + 3)
     assert "verify=OK, cert_subject=/CN=friend.test" in server.log("smtps")
+
+
+@pytest.mark.peer
+def test_postfix_as_client(server: Server, tmp_path: Path) -> None:
+    """It verifies our certificate and shows its own, which is verified here."""
+    needs_postfix()
+    tmp_path.chmod(0o755)
+    cert, key = FRIEND.write(tmp_path, "postfix")
+    ROOT.write(tmp_path, "root")
+    before = len(server.mail("root"))
+    extra = (f"smtp_tls_security_level = verify\nsmtp_tls_CAfile = {tmp_path}/root.pem\nsmtp_tls_cert_file = {cert}\n"
+             f"smtp_tls_key_file = {key}\nsmtp_tls_verify_cert_match = local.test\n")
+    with Postfix(server.port, extra=extra) as postfix, smtplib.SMTP("127.0.0.1", postfix.port, timeout=20) as smtp:
+        smtp.sendmail("a@local.test", TO, "Subject: by postfix\n\nx\n")
+        until(lambda: len(server.mail("root")) > before, 60)
+    text = max(server.mail("root"), key=lambda path: path.stat().st_mtime).read_text()
+    assert "verify=OK" in text[:text.index("by postfix")]
 
 
 def test_a_wrong_section_is_told_and_stops_nothing_else() -> None:
