@@ -1,10 +1,9 @@
 """A map with secrets, which follows its file and is read only if others can't (M1 2.4.1)."""
 import os
-import stat
 
 from meta1g.mta.errors import StoreError
 from meta1g.shim.mapdb import MapDb
-from meta1g.shim.secretfile import SecretError
+from meta1g.shim.secretfile import check_secret
 
 
 class SecretDb:
@@ -30,9 +29,5 @@ class SecretDb:
             found = os.stat(self._path)
         except OSError as error:
             raise StoreError("open", self._path, error.strerror or "error") from None
-        mode, user = stat.S_IMODE(found.st_mode), os.geteuid()
-        if mode & 0o027:  # others may do nothing, the group may not write
-            raise SecretError(f"{self._path}: mode {mode:o} makes it no secret; chmod {mode & 0o640:o} {self._path}")
-        if user and found.st_uid not in (0, user):
-            raise SecretError(f"{self._path}: it belongs to user {found.st_uid}; chown {user} {self._path}")
+        check_secret(self._path, found)
         return found.st_ino, found.st_mtime_ns, found.st_size

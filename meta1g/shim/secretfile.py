@@ -21,7 +21,7 @@ def read_secret(path: str, *, is_shared: bool = False) -> bytes:
     try:
         fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)  # else a FIFO waits for ever
         try:
-            _check(path, os.fstat(fd), is_shared=is_shared)
+            check_secret(path, os.fstat(fd), is_shared=is_shared)
             text = os.read(fd, _SIZE_MAX + 1)
         finally:
             os.close(fd)
@@ -35,7 +35,8 @@ def read_secret(path: str, *, is_shared: bool = False) -> bytes:
     return text
 
 
-def _check(path: str, state: os.stat_result, *, is_shared: bool) -> None:
+def check_secret(path: str, state: os.stat_result, *, is_shared: bool = False) -> None:
+    """SecretError unless a file of this state is a secret, as `read_secret` says."""
     if not stat.S_ISREG(state.st_mode):
         raise SecretError(f"{path}: not a regular file")
     mode = stat.S_IMODE(state.st_mode)

@@ -4,6 +4,7 @@ import json
 import os
 import pwd
 import random
+import re
 import shutil
 import signal
 import smtplib
@@ -172,3 +173,10 @@ def other_user() -> str | None:
     if os.geteuid() != 0:
         return None
     return pwd.getpwnam("nobody").pw_name
+
+
+def more_smtps(base: str, name: str, number: int, port: int, settings: str) -> str:
+    """One more SMTP server: `base` is the section smtps that meta1g-ctl init made, `settings` are its own."""
+    text = base.replace("smtps {", f"smtps {name} {{ id = {number};", 1).replace("smtpsfd", f"{name}fd")
+    text = re.sub(r"port = \d+", f"port = {port}", text).replace('"meta1g smtps ', f'"meta1g smtps -N {name} ')
+    return text.replace("  CDB_gid", f"  {settings}\n  CDB_gid", 1)

@@ -18,7 +18,7 @@ import pytest
 
 from tests.lib.authservers import Dovecot, Saslauthd
 from tests.lib.certs import sign
-from tests.lib.instance import BIN, Instance, free_port, other_user, run
+from tests.lib.instance import BIN, Instance, free_port, more_smtps, other_user, run
 from tests.lib.mapserver import Server as MapServer
 from tests.lib.peers import needs
 from tests.lib.wait import until
@@ -31,13 +31,6 @@ CLEAR = "plaintext_without_TLS = on; failure_delay_max = 1s;"
 ALL = ("PLAIN", "LOGIN", "CRAM-MD5", "DIGEST-MD5", "SCRAM-SHA-1", "SCRAM-SHA-256")
 SCHEMES = ("SCRYPT", "SCRAM-SHA-1", "SCRAM-SHA-256", "PLAIN")
 TRUSTED = "PLAIN LOGIN SCRAM-SHA-256 EXTERNAL OAUTHBEARER"
-
-
-def section(name: str, number: int, port: int, settings: str, base: str) -> str:
-    """One more SMTP server: section smtps as meta1g-ctl init made it, with settings of its own."""
-    text = base.replace("smtps {", f"smtps {name} {{ id = {number};", 1).replace("smtpsfd", f"{name}fd")
-    text = re.sub(r"port = \d+", f"port = {port}", text).replace('"meta1g smtps ', f'"meta1g smtps -N {name} ')
-    return text.replace("  CDB_gid", f"  {settings}\n  CDB_gid", 1)
 
 
 def give(path: Path) -> None:
@@ -75,7 +68,7 @@ class Server(Instance):
         base = text[text.index("\nsmtps {"):]
         self.at = {"own": self.port, **{name: free_port() for name in sections}}
         for number, (name, settings) in enumerate(sections.items(), 1):
-            text += section(name, number, self.at[name], settings, base)
+            text += more_smtps(base, name, number, self.at[name], settings)
         self.conf.write_text(text.replace("  CDB_gid", f"  {check} auth {{ {own} {trusted} {CLEAR} }}\n  CDB_gid", 1))
 
     def write_passwords(self, users: dict[str, str], *schemes: str) -> None:

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from tests.lib.certs import revoked, sign
-from tests.lib.instance import Instance, free_port, other_user
+from tests.lib.instance import Instance, free_port, more_smtps, other_user
 from tests.lib.postfix import Postfix, needs_postfix
 from tests.lib.wait import until
 
@@ -22,13 +22,6 @@ ROOT = sign("Test CA (1)", org="Test", is_ca=True)
 HOST = sign("local.test", ROOT, hosts=("local.test",))
 FRIEND, REVOKED, STRANGER = sign("friend.test", ROOT), sign("revoked.test", ROOT), sign("stranger.test")
 TO = "root@local.test"
-
-
-def section(name: str, number: int, port: int, settings: str, base: str) -> str:
-    """One more SMTP server: section smtps as meta1g-ctl init made it, with settings of its own."""
-    text = base.replace("smtps {", f"smtps {name} {{ id = {number};", 1).replace("smtpsfd", f"{name}fd")
-    text = re.sub(r"port = \d+", f"port = {port}", text).replace('"meta1g smtps ', f'"meta1g smtps -N {name} ')
-    return text.replace("  CDB_gid", f"  {settings}\n  CDB_gid", 1)
 
 
 def give(key: Path) -> None:
@@ -55,8 +48,8 @@ class Server(Instance):
         text = self.conf.read_text()
         base = text[text.index("\nsmtps {"):]
         self.first = free_port()
-        more = section("first", 1, self.first,
-                       f"flags = {{ access, smtps }} proxy_protocol_peers = 127.0.0.8; {tls}", base)
+        more = more_smtps(base, "first", 1, self.first,
+                          f"flags = {{ access, smtps }} proxy_protocol_peers = 127.0.0.8; {tls}")
         self.conf.write_text(text.replace(
             "  CDB_gid", f"  flags = {{ access, lookup_session_conf, rcpt_conf }} {tls}\n"
                          "  session_features plain { flags = { no_starttls } }\n  CDB_gid", 1) + more)

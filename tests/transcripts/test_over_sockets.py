@@ -1,26 +1,17 @@
 """The dialogs of this folder against real processes: one instance, an SMTP server for each group of settings."""
-import re
 import socket
 from collections.abc import Iterator
 
 import pytest
 
 from tests.lib import transcript
-from tests.lib.instance import Instance, free_port
+from tests.lib.instance import Instance, free_port, more_smtps
 from tests.lib.transcript import Dialog
 
 pytestmark = pytest.mark.system
 
 DIALOGS = transcript.dialogs()
 NO_DNS = "map passwd { type = passwd; }\n  DNS { timeout = 1; retries = 0; nameservers = { 127.0.0.1 }; port = 9; }"
-
-
-def section(base: str, number: int, port: int, settings: str) -> str:
-    """One more SMTP server: section smtps as meta1g-ctl init made it, with settings of its own."""
-    name = f"group{number}"
-    text = base.replace("smtps {", f"smtps {name} {{ id = {number};", 1).replace("smtpsfd", f"{name}fd")
-    text = re.sub(r"port = \d+", f"port = {port}", text).replace('"meta1g smtps ', f'"meta1g smtps -N {name} ')
-    return text.replace("  CDB_gid", f"  {settings}\n  CDB_gid", 1)
 
 
 @pytest.fixture(scope="module")
@@ -37,7 +28,7 @@ def ports() -> Iterator[dict[str, int]]:
     found = {"": instance.port}
     for settings in sorted({dialog.settings for dialog in DIALOGS} - {""}):
         found[settings] = free_port()
-        text += section(base, len(found), found[settings], settings)
+        text += more_smtps(base, f"group{len(found)}", len(found), found[settings], settings)
     instance.conf.write_text(text)
     with instance:
         yield found
