@@ -21,6 +21,11 @@ _TO = click.option("--to", multiple=True, metavar="ADDRESS",
 _ID = click.option("--id", "ids", multiple=True, metavar="ID", help="the transaction or recipient with this id")
 
 
+def _selecting(command: Callable[..., None]) -> Callable[..., None]:
+    """A command about some recipients: its options say which."""
+    return _SITE(_TO(_ID(_JSON(click.pass_obj(command)))))
+
+
 class _Asking:
     """Where QMGR is, and in which form its answer is shown."""
 
@@ -100,11 +105,7 @@ def reload_maps(asking: _Asking, as_json: bool) -> None:
 
 
 @main.command()
-@_SITE
-@_TO
-@_ID
-@_JSON
-@click.pass_obj
+@_selecting
 def flush(asking: _Asking, sites: tuple[str, ...], to: tuple[str, ...], ids: tuple[str, ...], as_json: bool) -> None:
     """Try deferred mail now: all, or the recipients that fit every option.
 
@@ -149,15 +150,11 @@ def release(asking: _Asking, sites: tuple[str, ...], as_json: bool) -> None:
 
 
 @main.command()
-@_SITE
-@_TO
-@_ID
-@_JSON
-@click.pass_obj
+@_selecting
 def delete(asking: _Asking, sites: tuple[str, ...], to: tuple[str, ...], ids: tuple[str, ...], as_json: bool) -> None:
     """Delete recipients from the queue for ever; nobody is told. They must fit every option.
 
-    
+    \b
     Examples: qmgrctl delete --id S00000000000000A100     all recipients of a message
               qmgrctl delete --to '*@spamtrap.example.org'
 
@@ -168,15 +165,11 @@ def delete(asking: _Asking, sites: tuple[str, ...], to: tuple[str, ...], ids: tu
 
 
 @main.command()
-@_SITE
-@_TO
-@_ID
-@_JSON
-@click.pass_obj
+@_selecting
 def expire(asking: _Asking, sites: tuple[str, ...], to: tuple[str, ...], ids: tuple[str, ...], as_json: bool) -> None:
     """Give recipients up as if they had been in the queue for too long: the senders get reports.
 
-    
+    \b
     Example: qmgrctl expire --site mx.example.net
     """
     asking.do("expire", _given_up("given up"), as_json=as_json, site=sites, to=to, id=ids)

@@ -22,8 +22,8 @@ class TlsFacts(NamedTuple):
     why.
     `subject` and `issuer` are as `oneline` makes them, `common_name`, `issuer_name` and `root`, that of the verified
     chain's end, as `common_name` does. `hostnames` are the DNS names in subjectAltName in lower case, `fingerprint` is
-    in hexadecimal digits, `expires` in seconds since 1970. `chain` are the
-    certificates that a server presented in DER form, its own first, if they are to be judged by TLSA records.
+    in hexadecimal digits, `expires` in seconds since 1970. `chain` are the certificates that a server presented in DER
+    form, its own first, if they are to be judged by TLSA records.
     """
 
     version: str
@@ -76,6 +76,7 @@ def common_name(components: Iterable[tuple[bytes, bytes]]) -> str:
     if len(found) > _NAME_MAX:
         return "BadCert:TooLong"
     return _printable(found)
+
 
 def log_fields(facts: TlsFacts) -> dict[str, object]:
     """A handshake in the log."""

@@ -37,6 +37,12 @@ def count_deferred(q: Qmgr, ta: Ta, change: int) -> None:
     q.deferred_tas += (ta.deferred > 0) - (before > 0)
 
 
+def has(q: Qmgr, name: str, idx: int) -> bool:
+    """Whether a recipient is in AQ, by transaction and index."""
+    ta = q.aq.get(name)
+    return ta is not None and idx in ta.rcpts
+
+
 def room(q: Qmgr) -> int:
     """How many recipients AQ still takes from DEFEDB; half of it is kept for new mail."""
     return q.settings.aq_entries_max // 2 - q.aq_rcpts - q.loading

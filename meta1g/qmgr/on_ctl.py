@@ -14,7 +14,7 @@ from meta1g.mta.selection import Picker, Selection
 from meta1g.proto.msg_ar import Reopen
 from meta1g.proto.msg_ctl import Answer, Command
 from meta1g.proto.msg_ss import Names
-from meta1g.qmgr import holds, parking, routing, throttle, verdicts
+from meta1g.qmgr import aq, holds, parking, routing, throttle, verdicts
 from meta1g.qmgr.effects import Done, Effect, HoldsStored, LogLine, ScanDefedb, Scanned, Tell, WriteHolds, WriteIbdb
 from meta1g.qmgr.state import PeerKey, Qmgr, RState, Verdict
 
@@ -177,7 +177,7 @@ def on_scanned(q: Qmgr, message: Scanned, now: float, out: list[Effect]) -> None
     flushing: Flushing = message.then
     if flushing.verdict is None:
         q.occ.wake(message.addresses)
-    flushing.chosen.update(key for key in message.found if not _is_active(q, *key))
+    flushing.chosen.update(key for key in message.found if not aq.has(q, *key))
     if flushing.chosen and (not message.next or len(flushing.chosen) >= q.edbc.batch):
         _do(q, flushing, now)
     if message.error:
@@ -203,11 +203,6 @@ def _do(q: Qmgr, flushing: Flushing, now: float) -> None:
 def _has_enough(q: Qmgr) -> bool:
     """Whether what commands have found has to be worked on before they find more."""
     return q.edbc.is_hurried or len(q.doomed) + q.loading >= q.edbc.batch
-
-
-def _is_active(q: Qmgr, name: str, idx: int) -> bool:
-    ta = q.aq.get(name)
-    return ta is not None and idx in ta.rcpts
 
 
 def go_on(q: Qmgr, out: list[Effect]) -> None:

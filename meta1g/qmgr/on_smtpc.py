@@ -1,12 +1,10 @@
 """What SMTP clients say: results of deliveries, ends of sessions; pure."""
-from collections.abc import Callable
-
 from meta1g.mta.reply import Reply
 from meta1g.proto.dsn import Said
 from meta1g.proto.msg_da import Delivered, Ready, Result, SessionEnded, Stage, TlsLevel, TlsSeen
 from meta1g.qmgr import occ, outcome, sched
 from meta1g.qmgr.effects import Effect, LogLine
-from meta1g.qmgr.state import PeerKey, Qmgr, Rcpt, SmtpcPeer, Ta, Task
+from meta1g.qmgr.state import PeerKey, Qmgr, Rcpt, Site, SmtpcPeer, Ta, Task
 
 _ENDED = Reply(451, "4.4.2", "Session ended before the message was sent")
 _LOST = Reply(451, "4.3.0", "Delivery was interrupted, its result is not known")
@@ -35,30 +33,29 @@ def on_message(q: Qmgr, peer: PeerKey, message: Message, now: float, out: list[E
             _on_delivered(q, message, now, out)
         case SessionEnded():
             reply = _LOST if message.is_lost else _NO_TLS if message.has_no_tls else _ENDED
-            is_hopeless = message.has_no_tls and _needs_tls(q, message.session)
-            if message.has_no_tls:
-                _of_session(q, message.session, lambda entry: entry.tls_failed(now))
+            site = _site_of(q, message.session) if message.has_no_tls else None
+            is_hopeless = site is not None and _needs_tls(site)
+            if site is not None:
+                site.occ.tls_failed(now)
             _session_over(q, message.session, now, out, reply, is_lost=message.is_lost, is_hopeless=is_hopeless)
         case TlsSeen():
-            _of_session(q, message.session, lambda entry: entry.saw(message.fingerprint, message.expires))
+            site = _site_of(q, message.session)
+            if site is not None:
+                site.occ.saw(message.fingerprint, message.expires)
         case Ready():
             q.smtpc[peer].sessions_max = message.sessions_max
             sched.wake_all(q)
 
 
-def _of_session(q: Qmgr, number: int, do: Callable[[occ.OccEntry], None]) -> None:
-    """Note something about the host of a session."""
+def _site_of(q: Qmgr, number: int) -> Site | None:
+    """Where a session goes."""
     session = q.sessions.get(number)
-    site = q.sites.get(session.site) if session is not None else None
-    if site is not None:
-        do(site.occ)
+    return q.sites.get(session.site) if session is not None else None
 
 
-def _needs_tls(q: Qmgr, number: int) -> bool:
-    """Whether a session whose handshake failed had tried all there is, and TLSA records rule out to go without."""
-    session = q.sessions.get(number)
-    site = q.sites.get(session.site) if session is not None else None
-    return site is not None and bool(site.key.base) and site.occ.tls_level >= TlsLevel.OLD
+def _needs_tls(site: Site) -> bool:
+    """Whether a handshake that failed there was the last to be tried, and TLSA records rule out to go without."""
+    return bool(site.key.base) and site.occ.tls_level >= TlsLevel.OLD
 
 
 def _session_over(

@@ -90,8 +90,7 @@ def _will_fetch(q: Qmgr, name: str, idx: int, found: dict[str, set[int]]) -> boo
     """Have a recipient read unless it is in AQ; False if its transaction is being read just now."""
     if name in q.reading:
         return False
-    ta = q.aq.get(name)
-    if ta is None or idx not in ta.rcpts:
+    if not aq.has(q, name, idx):
         found.setdefault(name, set()).add(idx)
     return True
 

@@ -5,7 +5,6 @@ from datetime import UTC, datetime
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
-from meta1g.conf.errors import ConfErrors
 from meta1g.conf.kinds import PathValue
 from meta1g.conf.opt_tls import ServerEntry, TlsConf, TlsRequirements
 from meta1g.conf.parse import parse
@@ -112,8 +111,5 @@ def missing(text: str, facts: TlsFacts | None, default: str) -> Missing | None:
 def _required(text: str) -> TlsRequirements | None:
     """What an entry demands, None if it has a mistake."""
     root, errors = parse(text, "tls_requirements")
-    try:
-        conf = bind(ServerEntry, root, errors)
-    except ConfErrors:
-        return None
+    conf = bind(ServerEntry, root, errors)
     return None if errors else conf.tls_requirements

@@ -10,7 +10,7 @@ from meta1g.proc.log import SESSION, Log
 from meta1g.proto.smtp import replies
 from meta1g.st.netfd import NetFd
 from meta1g.st.sched import TimedOut
-from meta1g.tls.judge import is_demanding, violation
+from meta1g.tls.judge import violation
 
 if TYPE_CHECKING:  # they load OpenSSL, which a server without TLS does without
     from meta1g.tls.ends import ServerEnd
@@ -63,7 +63,7 @@ class Security:
 
     def refusal(self, wanted: TlsRequirements) -> Reply | None:
         """What a command is told that needs more than the session has."""
-        missing = violation(wanted, self.facts) if is_demanding(wanted) else ""
+        missing = violation(wanted, self.facts)
         if not missing:
             return None
         how = next((word for word in ("abort", "tempfail", "permfail") if word in wanted.violation),

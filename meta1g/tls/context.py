@@ -59,10 +59,10 @@ def files_of(conf: TlsConf, path_of: PathOf) -> Files:
     return Files(tuple(pairs), tuple(path_of(value) for value in others if value is not None and value.text))
 
 
-def server_context(conf: TlsConf, path_of: PathOf) -> SSL.Context:
+def server_context(conf: TlsConf, files: Files, path_of: PathOf) -> SSL.Context:
     """What connections of clients begin with; TlsError."""
-    context = _context(SSL.TLS_SERVER_METHOD, conf, path_of)
-    if not files_of(conf, path_of).pairs:
+    context = _context(SSL.TLS_SERVER_METHOD, conf, files, path_of)
+    if not files.pairs:
         raise TlsError("a server needs cert_file and key_file")
     context.set_options(SSL.OP_CIPHER_SERVER_PREFERENCE)
     if "request_cert" in conf.flags:
@@ -80,19 +80,19 @@ def server_context(conf: TlsConf, path_of: PathOf) -> SSL.Context:
     return context
 
 
-def client_context(conf: TlsConf, path_of: PathOf) -> SSL.Context:
+def client_context(conf: TlsConf, files: Files, path_of: PathOf) -> SSL.Context:
     """What connections to servers begin with; TlsError."""
-    context = _context(SSL.TLS_CLIENT_METHOD, conf, path_of)
+    context = _context(SSL.TLS_CLIENT_METHOD, conf, files, path_of)
     context.set_verify(SSL.VERIFY_PEER, on_certificate)
-    context.set_session_cache_mode(SSL.SESS_CACHE_OFF)  # `cache` keeps sessions by server
+    context.set_session_cache_mode(SSL.SESS_CACHE_OFF)  # `ends` keeps sessions by server
     return context
 
 
-def _context(method: int, conf: TlsConf, path_of: PathOf) -> SSL.Context:
+def _context(method: int, conf: TlsConf, files: Files, path_of: PathOf) -> SSL.Context:
     context = SSL.Context(method)
     context.set_min_proto_version(SSL.TLS1_2_VERSION)
     context.set_options(SSL.OP_NO_RENEGOTIATION | SSL.OP_NO_COMPRESSION | _options(conf.options))
-    for pair in files_of(conf, path_of).pairs:
+    for pair in files.pairs:
         keys.use(context, pair, with_chain="use_chain" in conf.flags)
     _set_cas(context, conf, path_of)
     _set_ciphers(context, conf)

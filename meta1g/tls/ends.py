@@ -63,7 +63,7 @@ class _End:
         self._path_of = path_of
         self._files = context.files_of(conf, path_of)
         self._stamp = self._files.stamp
-        self._context = self._make(conf, path_of)
+        self._context = self._make(conf, self._files, path_of)
         self._looked = now()
 
     def refresh(self) -> str:
@@ -76,7 +76,7 @@ class _End:
             return ""
         self._stamp = stamp
         try:
-            self._context = self._make(self.conf, self._path_of)
+            self._context = self._make(self.conf, self._files, self._path_of)
         except MtaError as error:
             return str(error)
         self._forget()

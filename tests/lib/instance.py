@@ -175,6 +175,13 @@ def other_user() -> str | None:
     return pwd.getpwnam("nobody").pw_name
 
 
+def give(path: Path) -> None:
+    """A file goes to the user that the processes have."""
+    user = other_user()
+    if user is not None:
+        shutil.chown(path, user)
+
+
 def more_smtps(base: str, name: str, number: int, port: int, settings: str) -> str:
     """One more SMTP server: `base` is the section smtps that meta1g-ctl init made, `settings` are its own."""
     text = base.replace("smtps {", f"smtps {name} {{ id = {number};", 1).replace("smtpsfd", f"{name}fd")

@@ -18,7 +18,7 @@ import pytest
 
 from tests.lib.authservers import Dovecot, Saslauthd
 from tests.lib.certs import sign
-from tests.lib.instance import BIN, Instance, free_port, more_smtps, other_user, run
+from tests.lib.instance import BIN, Instance, free_port, give, more_smtps, other_user, run
 from tests.lib.mapserver import Server as MapServer
 from tests.lib.peers import needs
 from tests.lib.wait import until
@@ -31,13 +31,6 @@ CLEAR = "plaintext_without_TLS = on; failure_delay_max = 1s;"
 ALL = ("PLAIN", "LOGIN", "CRAM-MD5", "DIGEST-MD5", "SCRAM-SHA-1", "SCRAM-SHA-256")
 SCHEMES = ("SCRYPT", "SCRAM-SHA-1", "SCRAM-SHA-256", "PLAIN")
 TRUSTED = "PLAIN LOGIN SCRAM-SHA-256 EXTERNAL OAUTHBEARER"
-
-
-def give(path: Path) -> None:
-    """To the user that the processes have."""
-    user = other_user()
-    if user is not None:
-        shutil.chown(path, user)
 
 
 class Server(Instance):

@@ -1,6 +1,5 @@
 """TLS on the way in: real processes, openssl s_client, smtplib, swaks; requirements met and violated."""
 import re
-import shutil
 import smtplib
 import socket
 import ssl
@@ -13,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from tests.lib.certs import revoked, sign
-from tests.lib.instance import Instance, free_port, more_smtps, other_user
+from tests.lib.instance import Instance, free_port, give, more_smtps, other_user
 from tests.lib.postfix import Postfix, needs_postfix
 from tests.lib.wait import until
 
@@ -22,13 +21,6 @@ ROOT = sign("Test CA (1)", org="Test", is_ca=True)
 HOST = sign("local.test", ROOT, hosts=("local.test",))
 FRIEND, REVOKED, STRANGER = sign("friend.test", ROOT), sign("revoked.test", ROOT), sign("stranger.test")
 TO = "root@local.test"
-
-
-def give(key: Path) -> None:
-    """To the user that the processes have."""
-    user = other_user()
-    if user is not None:
-        shutil.chown(key, user)
 
 
 class Server(Instance):

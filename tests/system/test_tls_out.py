@@ -1,6 +1,5 @@
 """TLS on the way out: real processes to Python's ssl and to Postfix; requirements met and violated, broken servers."""
 import json
-import shutil
 import ssl
 from collections.abc import Iterator
 from pathlib import Path
@@ -9,7 +8,7 @@ import pytest
 from cryptography.hazmat.primitives import hashes
 
 from tests.lib.certs import Signed, sign
-from tests.lib.instance import BIN, Instance, other_user, run
+from tests.lib.instance import BIN, Instance, give, other_user, run
 from tests.lib.postfix import Postfix, needs_postfix
 from tests.lib.sink import Sink
 from tests.lib.wait import until
@@ -50,8 +49,7 @@ class World:
         etc = made.base / "etc"
         ROOT.write(etc, "ca")
         for path in CLIENT.write(etc, "client"):
-            if other_user():
-                shutil.chown(path, other_user())
+            give(path)
         made.edit("\nsmtpc {", f"\nsmtpc {{ tls {{ cert_file = {etc}/client.pem; key_file = {etc}/client.key; "
                                f"CAcert_file = {etc}/ca.pem; }}\n"
                                "  session_features notls { flags = { no_starttls } }\n")
