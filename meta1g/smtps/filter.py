@@ -1,8 +1,8 @@
 """What a session knows of a filter, whichever protocol it speaks (sendmail's milter, M1 5); pure.
 
 Rules
-    A filter is asked in the order of the dialog: connect, HELO, then for each transaction MAIL, RCPT, DATA, and when all
-    content has come the header, the body in pieces, the end. It sees the message as filters before it have left it.
+    A filter is asked in the order of the dialog: connect, HELO, then for each transaction MAIL, RCPT, DATA, and when
+    all content has come the header, the body in pieces, the end. It sees the message as filters before it left it.
     A transaction that ends in another way than by `on_end` is aborted. After `on_close` nothing more comes.
     What goes wrong with the program behind it is the filter's own matter: an answer comes in bounded time, always.
     Changes are for the end only, and count unless the answer refuses the message.
@@ -77,12 +77,12 @@ class DeleteRcpt(NamedTuple):
     """A recipient less: the one with this index, or with None all that have the address."""
 
     address: bytes
-    index: int | None = None
+    idx: int | None = None
 
 
 class InsertField(NamedTuple):
-    """A field more: `octets` with name, colon and any line ends; `position` 0 is in front of our Received, 1 in front of
-    the first field of the client's, None behind the last one.
+    """A field more: `octets` with name, colon and any line ends; `position` 0 is in front of our Received, 1 in front
+    of the first field of the client's, None behind the last one.
     """
 
     position: int | None
