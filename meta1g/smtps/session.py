@@ -23,15 +23,18 @@ from meta1g.proto.smtp.events import (
     RcptAsked,
     Reset,
     TlsAsked,
+    UnknownAsked,
     VrfyAsked,
 )
 from meta1g.proto.smtp.server import SmtpServer
 from meta1g.proto.smtp.tally import Tally
 from meta1g.smtps import ending, judge
 from meta1g.smtps.authentication import Peer
+from meta1g.smtps.filters import Filters
 from meta1g.smtps.pace import Pace
 from meta1g.smtps.policy import Decision, Policy
 from meta1g.smtps.setting import Setting, client_ip_of, is_in
+from meta1g.smtps.symbols import Symbols
 from meta1g.smtps.trace import Client, received
 from meta1g.smtps.transaction import Transaction
 from meta1g.smtps.visit import Visit, stat
@@ -59,6 +62,7 @@ class Session:
         self._visit = Visit(setting, client_ip_of(netfd))
         self._machine.is_trusted = is_in(self._visit.ip, setting.xclient_peers)
         self._welcome = Welcome(self._visit)
+        self._filters: Filters | None = None
         self._ta: Transaction | None = None
         self.is_busy = False
 
@@ -86,6 +90,7 @@ class Session:
             reason = f"{error.strerror}"
         finally:
             self._drop_transaction()
+            self._end_filters()
             self._visit.auth.forget()
             self._welcome.leave()
             self._netfd.end()
@@ -106,12 +111,26 @@ class Session:
         """Greet the client, whose name a trusted one may have said; a reason if the session ends here."""
         visit, machine = self._visit, self._machine
         refusal = self._welcome.refusal(name_said, lambda: machine.has_input or self._netfd.has_input())
+        if refusal is None and self._set.filters:
+            refusal = self._begin_filters()
         if refusal is not None:
             return self._last_words(refusal)
         machine.offer(visit.offers)
         machine.auth.mechanisms = visit.auth.anew(visit.security.facts)
         machine.greet(self._set.greeting)
         return None
+
+    def _begin_filters(self) -> Reply | None:
+        """Let the filters know of the client; their refusal."""
+        sock = self._plain.sock
+        symbols = Symbols(self._visit, sock.getsockname(), self._plain.peer)
+        self._filters = Filters(self._set.filters, self._visit, symbols)
+        return self._filters.on_connect()
+
+    def _end_filters(self) -> None:
+        filters, self._filters = self._filters, None
+        if filters is not None:
+            filters.close()
 
     def _begin_tls(self) -> None:
         """Shake hands; what the client is allowed by its certificate it is from now on. RemoteProtocolError."""
@@ -169,6 +188,9 @@ class Session:
                 return self._machine.answer(self._on_rcpt(event))
             case DataAsked():
                 return self._machine.answer(self._on_data())
+            case UnknownAsked():
+                refusal = self._filters.on_unknown(event.line) if self._filters is not None else None
+                return self._machine.answer(refusal or event.reply)
             case VrfyAsked():
                 self._machine.answer(judge.vrfy(self._visit, event.word))
             case ProxyAsked():
@@ -181,7 +203,7 @@ class Session:
                 self.is_busy = True
                 try:
                     assert self._ta is not None
-                    return self._machine.answer(ending.finish(self._visit, self._ta, event))
+                    return self._machine.answer(ending.finish(self._visit, self._ta, event, self._filters))
                 finally:
                     self.is_busy = False
                     self._drop_transaction()
@@ -220,6 +242,8 @@ class Session:
             self._visit.log(ta="", helo=name, status="Identity_Theft")  # M1 6.3.2
         if setting.policy_flags.use_access and setting.smar.may_have("ehlo"):
             self._visit.policy.on_ehlo(setting.smar.ask(CheckEhlo(name)))
+        if self._filters is not None:
+            self._filters.on_helo(name)
 
     @property
     def _may_be_us(self) -> bool:
@@ -236,6 +260,7 @@ class Session:
         closed = self._machine.answer(replies.OK)
         if asked.is_for_log:
             return closed
+        self._end_filters()
         self._welcome.leave()
         visit.ip = asked.attributes.get("ADDR") or visit.ip
         visit.policy = Policy(self._set.policy_flags)
@@ -250,7 +275,7 @@ class Session:
         visit = self._visit
         reply = (visit.checks.on_mail(ta, asked.address, asked.params.author)
                  or visit.security.refusal(visit.security.required) or judge.mail(visit, asked.address)
-                 or self._set.refusal or replies.MAIL_OK)
+                 or self._set.refusal or self._filter_mail(ta, asked) or replies.MAIL_OK)
         visit.log(ta=ta, mail=addr.bracketed(asked.address), stat=stat(reply))
         if reply.is_positive:
             self._ta = Transaction(ta, asked)
@@ -258,16 +283,25 @@ class Session:
             self._set.counts.ta_refused += 1
         return reply
 
+    def _filter_mail(self, ta: str, asked: MailAsked) -> Reply | None:
+        if self._filters is None:
+            return None
+        words = [keyword + (b"=" + value if value else b"") for keyword, value in asked.given]
+        return self._filters.on_mail(ta, asked.address, words)
+
     def _on_rcpt(self, asked: RcptAsked) -> Reply:
         ta, visit = self._ta, self._visit
         assert ta is not None
         address = visit.qualified(asked.address)
         refusal = visit.checks.on_rcpt(address)
         decision = Decision(refusal) if refusal else judge.rcpt(visit, ta, asked.address, address)
+        index = len(ta.rcpts)
+        if self._filters is not None and not decision.is_discarded:
+            refusal = self._filters.on_rcpt(address, asked.params.split(), index, decision.reply)
+            decision = Decision(refusal) if refusal is not None else decision
         reply = decision.reply or replies.RCPT_OK
         visit.checks.on_rcpt_answered(reply)
         self._set.counts.rcpt(reply, is_discarded=decision.is_discarded)
-        index = len(ta.rcpts)
         visit.log(ta=ta.ta, rcpt=addr.bracketed(address), idx=index, stat=stat(reply),
                   status="discarded" if decision.is_discarded else None)
         if reply.is_positive and not decision.is_discarded:
@@ -278,6 +312,8 @@ class Session:
         ta, setting, visit = self._ta, self._set, self._visit
         assert ta is not None
         refusal = visit.checks.on_data() or ta.greylisted or setting.refusal
+        if refusal is None and self._filters is not None:
+            refusal = self._filters.on_data()
         if refusal is not None:
             setting.counts.ta_refused += 1
             return refusal
@@ -302,6 +338,8 @@ class Session:
         ta, self._ta = self._ta, None
         if ta is not None:
             ta.abort()
+            if self._filters is not None:
+                self._filters.abort()
 
     def _last_words(self, reply: Reply) -> str:
         self._machine.close(reply._replace(code=421) if reply.is_temporary else reply)
