@@ -19,8 +19,8 @@ from meta1g.mta import logfmt
 from meta1g.proc.start import Started, start
 from meta1g.proc.stats import print_stats
 from meta1g.proto.smtp.command import Syntax
+from meta1g.proto.smtp.options import ServerOptions
 from meta1g.proto.smtp.params import Offers
-from meta1g.proto.smtp.server import ServerOptions
 from meta1g.shim.safeio import Disk
 from meta1g.st.block import Blocking
 from meta1g.st.listen import Acceptor

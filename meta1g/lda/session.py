@@ -10,7 +10,8 @@ from meta1g.mta.reply import Reply
 from meta1g.proc.log import SESSION, Log
 from meta1g.proto.smtp import replies
 from meta1g.proto.smtp.events import Chunk, Closed, ContentEnd, DataAsked, Event, MailAsked, RcptAsked, Reset, VrfyAsked
-from meta1g.proto.smtp.server import ServerOptions, SmtpServer
+from meta1g.proto.smtp.options import ServerOptions
+from meta1g.proto.smtp.server import SmtpServer
 from meta1g.proto.smtp.tally import Tally, TallyLimits
 from meta1g.st.block import Blocking
 from meta1g.st.netfd import NetFd

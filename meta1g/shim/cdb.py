@@ -36,9 +36,9 @@ class ContentDb:
             raise ValueError(f"not a transaction id: {ta!r}")
         return f"{self.base}{cdb_folder(ta)}/{ta}"
 
-    def writer(self, ta: str) -> "ContentWriter":
-        """Begin a transaction's file."""
-        return ContentWriter(self.disk, self.path(ta), self._gid)
+    def writer(self, ta: str, mark: str = "") -> "ContentWriter":
+        """Begin a transaction's file; `mark` tells it from another that is being written for the same one."""
+        return ContentWriter(self.disk, self.path(ta), self._gid, mark)
 
     def has_file(self, ta: str) -> bool:
         """Whether the transaction has a file of its own."""
@@ -108,10 +108,10 @@ class ContentDb:
 class ContentWriter:
     """A file that becomes a transaction's content by `commit`."""
 
-    def __init__(self, disk: Disk, path: str, gid: int) -> None:
+    def __init__(self, disk: Disk, path: str, gid: int, mark: str = "") -> None:
         self._disk = disk
         self._path = path
-        self._temporary = path + ".new"
+        self._temporary = f"{path}{mark}.new"
         self._fd = disk.create(self._temporary, MODE, gid)
         self.size = 0
 
@@ -122,6 +122,14 @@ class ContentWriter:
     def fill(self, offset: int, octets: bytes) -> None:
         """Write over octets that were added before."""
         self._disk.write_at(self._temporary, octets, offset)
+
+    def read(self, offset: int) -> bytes:
+        """A piece of what was added, from there on; b"" at its end."""
+        fd = self._disk.open_read(self._temporary)
+        try:
+            return self._disk.read_at(fd, self._temporary, _PIECE, offset)
+        finally:
+            self._disk.close(fd)
 
     def commit(self) -> None:
         """Flush the file, give it its name, flush its folder: then it counts."""

@@ -55,6 +55,11 @@ class SessionChecks:
         self._hostname = hostname.encode()
         self._facts = Facts()
 
+    @property
+    def facts(self) -> Facts:
+        """What is known so far."""
+        return self._facts
+
     def on_tls(self, facts: TlsFacts) -> None:
         """The session has TLS; what is known of it is asked for by conditions."""
         found = self._facts

@@ -30,6 +30,7 @@ class Counts:
         self.rcpt_discarded = 0
         self.octets = 0
         self.signed = 0
+        self._filters: dict[str, dict[str, int]] = {}
 
     def refuse(self, reply: Reply, *, is_limit: bool) -> None:
         """A session ends with this greeting; `is_limit`: QMGR said so."""
@@ -44,6 +45,11 @@ class Counts:
         else:
             self.rcpt_accepted += 1
 
+    def filtered(self, name: str, what: str) -> None:
+        """A filter has done something."""
+        counts = self._filters.setdefault(name, {})
+        counts[what] = counts.get(what, 0) + 1
+
     def as_dict(self, busy: int) -> dict[str, object]:
         """With stable names; `busy` sessions were refused as there were too many."""
         return {
@@ -55,4 +61,5 @@ class Counts:
                 "accepted": self.rcpt_accepted, "refused": self.rcpt_refused, "discarded": self.rcpt_discarded},
             "octets": self.octets,
             "signed": self.signed,
+            **({"filters": self._filters} if self._filters else {}),
         }

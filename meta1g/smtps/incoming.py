@@ -7,8 +7,9 @@ Rules
     take CONTENT_IN_MEMORY octets together: slow clients shall not hold more.
     Room may be left for what is known only when the content is over, a signature: its size must be said before
     anything can go to the file, where the room is then written over. Until then the content stays in memory.
+    What was stored can be read again before it is committed, for filters and what they change.
 """
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Final
 
 from meta1g.mta import limits
@@ -107,9 +108,11 @@ class Store:
 class Incoming:
     """One message's content as it arrives."""
 
-    def __init__(self, store: Store, ta: str) -> None:
+    def __init__(self, store: Store, ta: str, mark: str = "") -> None:
+        """`mark` is as in `ContentDb.writer`."""
         self._store = store
         self._ta = ta
+        self._mark = mark
         self._pieces: list[bytes] = []
         self._small = bytearray()  # pieces too small to be kept each for itself
         self._held = 0
@@ -155,6 +158,20 @@ class Incoming:
         elif is_much or (self._held >= _SMALL and is_full):
             self._spill()
 
+    def read(self, start: int) -> Iterator[bytes]:
+        """What came so far, from this offset on, piece by piece. StoreError if the disk refuses."""
+        at = 0
+        if self._file is not None:
+            at = self._file.size
+            while start < at and (piece := self._store.blocking.run(self._file.read, start)):
+                start += len(piece)
+                yield piece
+        self._gather()
+        for piece in self._pieces:
+            if start < at + len(piece):
+                yield piece[max(start - at, 0):]
+            at += len(piece)
+
     def commit(self) -> Content:
         """Put all of it on stable storage; where it lies. StoreError if that fails."""
         if self._file is None and self._store.has_journal:
@@ -193,7 +210,7 @@ class Incoming:
     def _spill(self) -> None:
         run = self._store.blocking.run
         if self._file is None:
-            self._file = run(self._store.cdb.writer, self._ta)
+            self._file = run(self._store.cdb.writer, self._ta, self._mark)
         self._gather()
         data = b"".join(self._pieces)
         self._let_go()

@@ -37,8 +37,8 @@ from meta1g.proto.msg_ss import (
 )
 from meta1g.proto.smtp import replies
 from meta1g.proto.smtp.command import Syntax
+from meta1g.proto.smtp.options import ServerOptions
 from meta1g.proto.smtp.params import Offers
-from meta1g.proto.smtp.server import ServerOptions
 from meta1g.proto.smtp.tally import TallyLimits
 from meta1g.shim.cdb import ContentDb
 from meta1g.shim.journal import JournalWriter
@@ -247,6 +247,7 @@ def setting_of(started: Started, ids: Ids, qmgr: Qmgr, smar: Smar, store: Store)
         require_helo="require_ehlo_before_mail" in flags,
         soft_bounce="soft_bounce" in flags,
         normalises=conf.bare_line_ends == "normalise",
+        asks_unknown=False,
         syntax=Syntax("allow_space_after_colon_for_mail_and_rcpt" in flags, "strict_ehlo_checks" in flags,
                       utf8=offers.offers_smtputf8),
     )

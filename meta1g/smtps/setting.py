@@ -6,11 +6,12 @@ from typing import TYPE_CHECKING
 
 from meta1g.mta.reply import Reply
 from meta1g.proc.log import Log
-from meta1g.proto.smtp.server import ServerOptions
+from meta1g.proto.smtp.options import ServerOptions
 from meta1g.proto.smtp.tally import TallyLimits
 from meta1g.smtps.behind import Gate
 from meta1g.smtps.check import Checks
 from meta1g.smtps.counts import Counts
+from meta1g.smtps.filter import FilterServer
 from meta1g.smtps.incoming import Store
 from meta1g.smtps.peers import Ids, Qmgr, Smar
 from meta1g.smtps.policy import PolicyFlags
@@ -62,6 +63,8 @@ class Setting:
     dates: DateClock = field(default_factory=DateClock)
     is_stopping: bool = False
     refusal: Reply | None = None
+    name: str = ""  # of the section
+    filters: tuple[FilterServer, ...] = ()
     counts: Counts = field(default_factory=Counts)
 
 

@@ -91,6 +91,12 @@ class HeaderScanner:
         return len(self._seen)
 
     @property
+    def body_at(self) -> int:
+        """Where in the content the body begins, which is its size so far if the header is not over."""
+        seen = self._seen
+        return len(seen) + (2 if self.is_over and not self.is_too_large and seen != b"\r\n" else 0)
+
+    @property
     def header(self) -> bytes:
         """The header as it came, without the empty line behind it."""
         return b"" if self._seen == b"\r\n" else bytes(self._seen)

@@ -1,4 +1,6 @@
 """A transaction while it is being received: its envelope, and where its content goes."""
+from collections.abc import Iterator
+
 from meta1g.mta import limits, logfmt
 from meta1g.mta.reply import Reply
 from meta1g.proc.log import DETAIL, SESSION
@@ -24,15 +26,22 @@ class Transaction:
         self.signer: MessageSigner | None = None
         self.error: Reply | None = None
         self.greylisted: Reply | None = None  # to be said at DATA
+        self.received = b""
+        self.quarantine = ""  # why it is kept back
+        self._is_8bit: bool | None = None  # if it was written anew
+        self._taken = 0
         self._scanner = HeaderScanner()
 
     def begin(self, store: Store, received: bytes, signing: Signing | None) -> None:
         """Content comes behind our own field Received."""
-        self.incoming = Incoming(store, self.ta)
-        self.incoming.append(received)
-        if signing is not None:
-            self.signer = MessageSigner(signing, self.incoming)
-            self._scanner = HeaderScanner(max(limits.HEADER_SECTION, signing.header_max))
+        self.received = received
+        self._begin(Incoming(store, self.ta), received, signing)
+
+    def _begin(self, incoming: Incoming, front: bytes, signing: Signing | None) -> None:
+        self.incoming = incoming
+        incoming.append(front)
+        self._scanner = HeaderScanner(max(limits.HEADER_SECTION, signing.header_max if signing is not None else 0))
+        self.signer = MessageSigner(signing, incoming) if signing is not None else None
 
     def take(self, octets: bytes) -> None:
         """A piece of content; StoreError."""
@@ -41,6 +50,47 @@ class Transaction:
         if self.signer is not None:
             self.signer.take(self._scanner, body)
         self.incoming.append(octets)
+        self._taken += len(octets)
+
+    @property
+    def header(self) -> bytes:
+        """The header in wire form, without our Received and without the empty line."""
+        return self._scanner.header
+
+    @property
+    def body_at(self) -> int:
+        """Where in `header` and what follows it the body begins: there is none if that is where the header ends."""
+        return self._scanner.body_at
+
+    def read_body(self) -> Iterator[bytes]:
+        """The body in wire form, as it was stored. StoreError."""
+        assert self.incoming is not None
+        return self.incoming.read(self.incoming.size - self._taken + self.body_at)
+
+    def rewrite(self, store: Store, signing: Signing | None, parts: tuple[bytes, bytes, bytes],
+                body: Iterator[bytes]) -> None:
+        """Store the message anew: fields in front of our Received, it, the others, and the body; all in wire form.
+
+        StoreError if the disk refuses; what there was counts then.
+        """
+        old, (front, ours, behind) = self.incoming, parts
+        assert old is not None
+        new = Incoming(store, self.ta, ".w")
+        try:
+            self._begin(new, front + ours, signing)
+            self._scanner.feed(front)  # it is signed, too
+            self._taken = 0
+            self.take(behind + b"\r\n")
+            is_ascii = True
+            for piece in body:
+                is_ascii = is_ascii and piece.isascii()
+                self.take(piece)
+        except BaseException:
+            self.incoming = old
+            new.abort()
+            raise
+        self._is_8bit = not (is_ascii and front.isascii() and behind.isascii())
+        old.abort()
 
     def facts(self) -> HeaderFacts:
         """What the header said."""
@@ -74,9 +124,10 @@ class Transaction:
     def message(self, se: str, client_ip: str, now: float, end: ContentEnd, content: Content) -> TaCommit:
         """What QMGR is told of it; `now` in seconds since 1970."""
         facts = self.facts()
+        is_8bit = end.is_8bit if self._is_8bit is None else self._is_8bit
         is_ascii = facts.is_ascii and self.mail.isascii() and all(rcpt.address.isascii() for rcpt in self.rcpts)
         return TaCommit(
-            now, facts.hops, content.length, end.is_8bit, self.params.is_utf8 and not is_ascii, se, self.ta, client_ip,
+            now, facts.hops, content.length, is_8bit, self.params.is_utf8 and not is_ascii, se, self.ta, client_ip,
             self.mail, self.params.onward, tuple(self.rcpts), (content,))
 
     def abort(self) -> None:

@@ -8,8 +8,8 @@ from meta1g.proto.smtp.auth import AuthAsked, AuthResponse
 from meta1g.proto.smtp.command import Syntax
 from meta1g.proto.smtp.data import stuff, unstuff
 from meta1g.proto.smtp.events import Chunk, Closed, ContentEnd, MailAsked, ProxyAsked, VrfyAsked
+from meta1g.proto.smtp.options import ServerOptions
 from meta1g.proto.smtp.params import Offers
-from meta1g.proto.smtp.server import ServerOptions
 from meta1g.proto.smtp.states import State
 from meta1g.proto.smtp.tally import TallyLimits
 from tests.fuzz.source import Source, pieces

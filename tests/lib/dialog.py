@@ -22,8 +22,9 @@ from meta1g.proto.smtp.events import (
     TlsAsked,
     VrfyAsked,
 )
+from meta1g.proto.smtp.options import ServerOptions
 from meta1g.proto.smtp.params import Offers
-from meta1g.proto.smtp.server import ServerOptions, SmtpServer
+from meta1g.proto.smtp.server import SmtpServer
 from meta1g.proto.smtp.tally import Tally, TallyLimits
 from meta1g.smtps.authentication import Authentication
 from meta1g.smtps.keeper import Peer

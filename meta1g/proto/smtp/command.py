@@ -144,10 +144,11 @@ def _path_and_params(
         return match[1], ()
     if not rest.startswith(b" "):
         return None
-    return match[1], _params(rest.split())
+    return match[1], parse_params(rest.split())
 
 
-def _params(words: list[bytes]) -> tuple[tuple[bytes, bytes], ...] | Reply:
+def parse_params(words: list[bytes]) -> tuple[tuple[bytes, bytes], ...] | Reply:
+    """The parameters of MAIL or RCPT, KEYWORD or KEYWORD=value each; the reply to what is none."""
     found: dict[bytes, bytes] = {}
     for word in words:
         match = _PARAM.fullmatch(word)

@@ -4,15 +4,16 @@ from typing import NamedTuple
 from meta1g.mta.reply import Reply
 from meta1g.proto.smtp.auth import AuthAsked, AuthResponse
 from meta1g.proto.smtp.command import Helo
-from meta1g.proto.smtp.params import MailParams
+from meta1g.proto.smtp.params import MailParams, Params
 from meta1g.proto.smtp.xclient import Attributes
 
 
 class MailAsked(NamedTuple):
-    """May this sender begin a transaction?"""
+    """May this sender begin a transaction? `given` are its parameters as they came."""
 
     address: bytes
     params: MailParams
+    given: Params = ()
 
 
 class RcptAsked(NamedTuple):
@@ -26,6 +27,13 @@ class VrfyAsked(NamedTuple):
     """Is there such a user (RFC 5321 3.5.1)? `word` is as it was given."""
 
     word: bytes
+
+
+class UnknownAsked(NamedTuple):
+    """A command that this server does not know, and what is usually said to that."""
+
+    line: bytes
+    reply: Reply
 
 
 class DataAsked(NamedTuple):
@@ -71,5 +79,5 @@ class Closed(NamedTuple):
     reply: Reply
 
 
-Event = (MailAsked | RcptAsked | VrfyAsked | DataAsked | ProxyAsked | TlsAsked | AuthAsked | AuthResponse | Chunk
-         | ContentEnd | Reset | Closed)
+Event = (MailAsked | RcptAsked | VrfyAsked | DataAsked | ProxyAsked | TlsAsked | AuthAsked | AuthResponse
+         | UnknownAsked | Chunk | ContentEnd | Reset | Closed)

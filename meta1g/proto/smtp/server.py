@@ -11,14 +11,14 @@ Rules
 States
     See `states.TRANSITIONS`.
 """
-from typing import NamedTuple
+from typing import Final
 
 from meta1g.mta import limits
 from meta1g.mta.errors import LocalProtocolError
 from meta1g.mta.reply import Reply
 from meta1g.proto.smtp import replies, xclient
 from meta1g.proto.smtp.auth import AuthAsked, AuthDialog, AuthResponse
-from meta1g.proto.smtp.command import Bdat, Command, Helo, Mail, Rcpt, Simple, Syntax, parse_command
+from meta1g.proto.smtp.command import Bdat, Command, Helo, Mail, Rcpt, Simple, parse_command
 from meta1g.proto.smtp.data import ChunkComing, ChunkReader, ContentReader, NormalReader, fault_of
 from meta1g.proto.smtp.events import (
     Chunk,
@@ -31,26 +31,17 @@ from meta1g.proto.smtp.events import (
     RcptAsked,
     Reset,
     TlsAsked,
+    UnknownAsked,
     VrfyAsked,
 )
 from meta1g.proto.smtp.input import Input
 from meta1g.proto.smtp.line_ends import LineEnds
+from meta1g.proto.smtp.options import ServerOptions
 from meta1g.proto.smtp.params import MailParams, Offers, ehlo_words, mail_params, rcpt_params
 from meta1g.proto.smtp.states import TRANSITIONS, Ev, State
 from meta1g.proto.smtp.tally import Tally
 
-
-class ServerOptions(NamedTuple):
-    """What the server offers and allows, to all sessions that nothing else is said about."""
-
-    hostname: str
-    size_max: int
-    offers: Offers = Offers()
-    require_helo: bool = False
-    soft_bounce: bool = False
-    normalises: bool = False  # bare line ends in content; otherwise they are refused
-    answers_vrfy: bool = True  # with 252 or by asking; otherwise 502
-    syntax: Syntax = Syntax()
+_UNKNOWN: Final = (replies.UNKNOWN_COMMAND, replies.NOT_IMPLEMENTED)
 
 
 class SmtpServer:
@@ -189,6 +180,8 @@ class SmtpServer:
                 self._tally.transaction_ended(is_accepted=reply.is_positive)
             case VrfyAsked():
                 pass
+            case UnknownAsked():
+                over = self._tally.bad_command()
             case ProxyAsked():
                 return self._answer_proxy(event, reply)
             case TlsAsked():
@@ -308,7 +301,7 @@ class SmtpServer:
         command: Command | Reply = line if isinstance(line, Reply) else parse_command(line, self._options.syntax)
         match command:
             case Reply():
-                return self._on_bad_line(command)
+                return self._on_bad_line(line, command)
             case Mail():
                 return self._on_mail(command)
             case Rcpt():
@@ -320,7 +313,9 @@ class SmtpServer:
             case Simple():
                 return self._on_simple(command)
 
-    def _on_bad_line(self, reply: Reply) -> Event | None:
+    def _on_bad_line(self, line: bytes | Reply, reply: Reply) -> Event | None:
+        if self._options.asks_unknown and isinstance(line, bytes) and reply in _UNKNOWN:
+            return self._ask(UnknownAsked(line, reply))
         if reply is replies.BAD_BDAT:
             if self._options.offers.offers_chunking:
                 return self.close(reply)
@@ -378,7 +373,7 @@ class SmtpServer:
             return self.close(over)
         self._rcpts_tried = 0
         self._mail = params
-        return self._ask(MailAsked(mail.address, params))
+        return self._ask(MailAsked(mail.address, params, mail.params))
 
     def _on_rcpt(self, rcpt: Rcpt) -> Event | None:
         if (self._state, Ev.RCPT) not in TRANSITIONS:

@@ -4,8 +4,9 @@ import pytest
 from meta1g.proto.smtp import replies
 from meta1g.proto.smtp.auth import AuthAsked, AuthResponse, decoded
 from meta1g.proto.smtp.events import MailAsked, ProxyAsked
+from meta1g.proto.smtp.options import ServerOptions
 from meta1g.proto.smtp.params import Offers
-from meta1g.proto.smtp.server import ServerOptions, SmtpServer
+from meta1g.proto.smtp.server import SmtpServer
 from meta1g.proto.smtp.tally import Tally, TallyLimits
 
 

@@ -8,7 +8,7 @@ from meta1g.proto.smtp import replies
 from meta1g.proto.smtp.command import Syntax
 from meta1g.proto.smtp.data import stuff
 from meta1g.proto.smtp.events import Chunk, Closed, ContentEnd, MailAsked
-from meta1g.proto.smtp.server import ServerOptions
+from meta1g.proto.smtp.options import ServerOptions
 from meta1g.proto.smtp.states import State
 from tests.lib.dialog import Client
 
