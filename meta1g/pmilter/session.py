@@ -162,8 +162,8 @@ class Session:
             code = int(reply[:3])
         else:
             whole, code = b"", reply
-        if code != numbers.SMTP_R_OK and not 400 <= code <= 599:
-            raise PolicyError(f"setreplies: {code} is neither 250 nor 400 to 599")
+        if code == numbers.SMTP_R_SSD or (code != numbers.SMTP_R_OK and not 400 <= code <= 599):
+            raise PolicyError(f"setreplies: {code} is neither 250 nor 400 to 599 (421 is for sessions)")
         return RcptReply(code, whole)
 
     @staticmethod

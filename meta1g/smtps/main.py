@@ -46,9 +46,11 @@ from meta1g.shim.safeio import Disk
 from meta1g.smtps import orders
 from meta1g.smtps.behind import gate_of
 from meta1g.smtps.check import read_checks
+from meta1g.smtps.filter import FilterServer
 from meta1g.smtps.incoming import Store
 from meta1g.smtps.listening import listening_sockets
 from meta1g.smtps.peers import Ids, Qmgr, Smar
+from meta1g.smtps.pmilter import Pmilter
 from meta1g.smtps.policy import PolicyFlags
 from meta1g.smtps.session import Session
 from meta1g.smtps.session_conf import Features
@@ -247,7 +249,7 @@ def setting_of(started: Started, ids: Ids, qmgr: Qmgr, smar: Smar, store: Store)
         require_helo="require_ehlo_before_mail" in flags,
         soft_bounce="soft_bounce" in flags,
         normalises=conf.bare_line_ends == "normalise",
-        asks_unknown=False,
+        asks_unknown=conf.policy_milter is not None,
         syntax=Syntax("allow_space_after_colon_for_mail_and_rcpt" in flags, "strict_ehlo_checks" in flags,
                       utf8=offers.offers_smtputf8),
     )
@@ -281,7 +283,7 @@ def setting_of(started: Started, ids: Ids, qmgr: Qmgr, smar: Smar, store: Store)
         tls=end, is_tls_first="smtps" in flags,
         tls_violation=conf.tls.violation if conf.tls is not None else "permfail",
         checks=read_checks(conf.check),
-        auth=_auth(started), signing=_signing(started),
+        auth=_auth(started), signing=_signing(started), filters=_filters(started, offers),
     )
 
 
@@ -313,6 +315,15 @@ def _auth(started: Started) -> "Auth | None":
         conf.auth, started.config, started.hostname, started.log, waiting_max))
 
 
+def _filters(started: Started, offers: Offers) -> tuple[FilterServer, ...]:
+    conf = started.conf.policy_milter
+    if conf is None:
+        return ()
+    pmilter = Pmilter(conf, started.config, started.hostname, started.log, offers_prdr=offers.offers_prdr)
+    pmilter.start()
+    return (pmilter,)
+
+
 def _signing(started: Started) -> Signing | None:
     conf = started.conf.dkim_signing
     if conf is None:
@@ -331,7 +342,7 @@ def _offers(conf: SmtpsConf, flags: frozenset[str], end: "ServerEnd | None") -> 
         offers_chunking="chunking" in flags,
         offers_binarymime="binarymime" in flags and "chunking" in flags,
         offers_dsn="dsn" in flags, offers_xverp="xverp" in flags, offers_starttls=end is not None,
-        offers_auth=conf.auth is not None)
+        offers_auth=conf.auth is not None, offers_prdr="prdr" in flags and conf.policy_milter is not None)
 
 
 def main(argv: list[str]) -> int:

@@ -10,6 +10,7 @@ Diagnostics
     milter=NAME, change=...: what a filter has changed. status=change refused: which change of it makes no sense.
 """
 from collections.abc import Iterator, Sequence
+from itertools import chain
 from typing import Final
 
 from meta1g.mta import addr, logfmt
@@ -99,13 +100,9 @@ class Review:
         return (piece for piece in unstuffed(self._rest()) if piece)
 
     def _rest(self) -> Iterator[bytes]:
-        """The body in wire form."""
-        if self._lead:
-            yield self._lead
-        if self._body is not None:
-            yield from self._body.read(self._body_at)
-        else:
-            yield from self._ta.read_body()
+        """The body in wire form, from where it lies now."""
+        stored = self._body.read(self._body_at) if self._body is not None else self._ta.read_body()
+        return chain([self._lead] if self._lead else [], stored)
 
     def _new_spool(self) -> ContentSpool:
         spool = ContentSpool(self._visit.set.store, self._ta.ta, f".{len(self._spools)}",
