@@ -46,8 +46,11 @@ from meta1g.shim.safeio import Disk
 from meta1g.smtps import orders
 from meta1g.smtps.behind import gate_of
 from meta1g.smtps.check import read_checks
+from meta1g.smtps.filter import FilterServer
 from meta1g.smtps.incoming import Store
 from meta1g.smtps.listening import listening_sockets
+from meta1g.smtps.milter import Milter
+from meta1g.smtps.milter_host import MilterHost
 from meta1g.smtps.peers import Ids, Qmgr, Smar
 from meta1g.smtps.policy import PolicyFlags
 from meta1g.smtps.session import Session
@@ -70,6 +73,7 @@ if TYPE_CHECKING:
 _TURN_FILE: Final = "smtps/accept.lock"  # in the queue directory, in a folder of this process's user
 _TELL: Final = 1.0  # seconds between two looks at what QMGR does not know yet of our counts
 _REFUSALS: Final = {DISK_SPACE: replies.NO_SPACE, QUEUE_FULL: replies.QUEUE_FULL}
+_TEND: Final = 10.0  # seconds between two looks at connections to filters
 _EXPIRY: Final = 86400.0  # seconds between two looks at the ends of certificates
 _SETTLE: Final = 20.0  # seconds that content gets to settle at an orderly stop
 _LEAVE: Final = 600.0  # seconds that sessions get after HUP; MCP waits longer
@@ -247,7 +251,7 @@ def setting_of(started: Started, ids: Ids, qmgr: Qmgr, smar: Smar, store: Store)
         require_helo="require_ehlo_before_mail" in flags,
         soft_bounce="soft_bounce" in flags,
         normalises=conf.bare_line_ends == "normalise",
-        asks_unknown=False,
+        asks_unknown=bool(conf.milter),
         syntax=Syntax("allow_space_after_colon_for_mail_and_rcpt" in flags, "strict_ehlo_checks" in flags,
                       utf8=offers.offers_smtputf8),
     )
@@ -281,7 +285,7 @@ def setting_of(started: Started, ids: Ids, qmgr: Qmgr, smar: Smar, store: Store)
         tls=end, is_tls_first="smtps" in flags,
         tls_violation=conf.tls.violation if conf.tls is not None else "permfail",
         checks=read_checks(conf.check),
-        auth=_auth(started), signing=_signing(started),
+        auth=_auth(started), signing=_signing(started), name=conf.name or "smtps", filters=_filters(started),
     )
 
 
@@ -311,6 +315,15 @@ def _auth(started: Started) -> "Auth | None":
     waiting_max = max(conf.threads_max // 4, 1)  # the others serve who does not guess
     return started.or_end("auth", lambda: auth_of(
         conf.auth, started.config, started.hostname, started.log, waiting_max))
+
+
+def _filters(started: Started) -> tuple[FilterServer, ...]:
+    found = []
+    for conf in started.conf.milter:
+        host = MilterHost(conf, started.config.queue_path(conf.socket.path or ""), started.log)
+        every(_TEND, host.tend)
+        found.append(Milter(host))
+    return tuple(found)
 
 
 def _signing(started: Started) -> Signing | None:
