@@ -37,6 +37,7 @@ def _commit(visit: Visit, ta: Transaction, end: ContentEnd, filters: Filters | N
             counts.ta_discarded += 1
             visit.log(ta=ta.ta, status="discarded")
             return accepted
+        ta.quarantine = filters.quarantine if filters is not None else ""
         refusal = ta.sign(setting, visit.se)
         if refusal is not None:
             return refusal
