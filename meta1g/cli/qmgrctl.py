@@ -137,16 +137,15 @@ def hold(asking: _Asking, sites: tuple[str, ...], as_json: bool) -> None:
 
 
 @main.command()
-@_SITE
-@_JSON
-@click.pass_obj
-def release(asking: _Asking, sites: tuple[str, ...], as_json: bool) -> None:
-    """End all holds, or those of some sites; what they held is tried at once.
+@_selecting
+def release(asking: _Asking, sites: tuple[str, ...], to: tuple[str, ...], ids: tuple[str, ...], as_json: bool) -> None:
+    """End all holds, or those of some sites; or let messages go that a filter has put in quarantine.
 
     \b
-    Example: qmgrctl release --site mx.example.net
+    Examples: qmgrctl release --site mx.example.net         what was held is tried at once
+              qmgrctl release --id S00000000000000A100      a message in quarantine: see mailq --held
     """
-    asking.do("release", _held, as_json=as_json, site=sites)
+    asking.do("release", _given_up("released") if to or ids else _held, as_json=as_json, site=sites, to=to, id=ids)
 
 
 @main.command()

@@ -9,6 +9,7 @@ from meta1g.cli.queue_files import open_defedb
 from meta1g.conf.load import Config
 from meta1g.mcp import status as mcp_status
 from meta1g.mta.errors import CorruptRecord, StoreError, TornTail
+from meta1g.proto.smtp.params import quarantine
 from meta1g.qmgr import holds
 from meta1g.qmgr.recover import replay
 from meta1g.shim import ibdb, smallfile
@@ -23,7 +24,7 @@ class QueuedRcpt(NamedTuple):
     """A recipient that waits; `next_try` 0 for what is being worked on; `reason` may be empty.
 
     `hosts` are names and IP addresses in its route, in order; empty before the first try. It `is_held` by an
-    administrator.
+    administrator, or kept back as a filter wants it.
     """
 
     idx: int
@@ -66,7 +67,8 @@ def _read_holds(config: Config, damage: list[str]) -> Callable[[Queued], Queued]
         found = holds.Holds(True)
 
     def mark(message: Queued) -> Queued:
-        rcpts = [rcpt._replace(is_held=found.covers(rcpt.address, rcpt.hosts)) for rcpt in message.rcpts]
+        rcpts = [rcpt._replace(is_held=rcpt.is_held or found.covers(rcpt.address, rcpt.hosts))
+                 for rcpt in message.rcpts]
         return message._replace(rcpts=rcpts)
 
     return mark if found else None
@@ -113,7 +115,8 @@ def _rcpt(entry: DeferredRcpt) -> QueuedRcpt:
     estat = f"{entry.estat} " if entry.estat else ""
     reason = f"{entry.code} {estat}{entry.text}" if entry.code else ""
     hosts = tuple(name for hop in entry.hops for name in (hop.name, hop.ip) if name)
-    return QueuedRcpt(entry.idx, entry.address, entry.next_try, entry.tries, reason, hosts)
+    return QueuedRcpt(entry.idx, entry.address, entry.next_try, entry.tries, reason, hosts,
+                      quarantine(entry.params) is not None)
 
 
 def _fresh(folder: str, on_damage: Callable[[CorruptRecord], None], reads: int) -> list[Queued]:

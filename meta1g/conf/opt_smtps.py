@@ -52,6 +52,13 @@ _PMILTER = {
     "abort": "end the session with 421",
     "accept_but_reconnect": "go on without it, try it again in the next session",
 }
+_DEFAULTS = {
+    "tempfail": "451, so that the client tries again; at the begin of a session 421",
+    "accept": "go on without it",
+    "reject": "550",
+    "quarantine": "accept mail, and keep it back until it is released",
+}
+_MILTER = {"no_reuse": "a connection for each session; else one is used again if the filter speaks version 6"}
 _PROTECT = {"sender": "by the sender's address", "client_ip": "by the client's address"}
 _MATCH = {
     "generic_lookup": "as M1 3.12.1 says",
@@ -124,6 +131,25 @@ class PolicyMilterConf:
 
 
 @dataclass(frozen=True)
+class MilterConf:
+    """A filter that speaks sendmail's milter protocol."""
+
+    name: str = ""
+    socket: SocketConf | None = sub("socket", SocketConf, m1="", optional=True,
+                                    help="where it is: type with path, or with address and port")
+    default_action: str = opt("default_action", kinds.enum(*_DEFAULTS), "tempfail", m1="", source="Postfix",
+                              help="what happens when it can't be asked or makes no sense", about=_DEFAULTS)
+    connect_timeout: int = opt("connect_timeout", kinds.time(1), 10, m1="", source="meta1g",
+                               help="wait for a connection and its options")
+    timeout: int = opt("timeout", kinds.time(1), 30, m1="", help="wait for the answer to a command", source="Postfix")
+    content_timeout: int = opt("content_timeout", kinds.time(1), 300, m1="", source="Postfix",
+                               help="wait for the answer to a part of the content; a filter that tells of progress may "
+                                    "take longer, 600 seconds in all")
+    flags: frozenset[str] = opt("flags", kinds.flags(*_MILTER), frozenset(), m1="", about=_MILTER,
+                                help="what is done in another way")
+
+
+@dataclass(frozen=True)
 class ProxyConf(SocketConf):
     """smtpp, which may pass on clients."""
 
@@ -173,6 +199,8 @@ class SmtpsConf:
     """The SMTP server."""
 
     name: str = ""
+    milter: tuple[MilterConf, ...] = named("milter", MilterConf, m1="",
+                                           help="a filter, see docs/milters.md; asked in the order of the file")
     auth: AuthConf | None = sub("auth", AuthConf, m1="3.10(1)", optional=True, help="AUTH (RFC 4954)")
     cdb_gid: int | None = opt("CDB_gid", kinds.count(), m1="3.10(2)", help="group of content files, that of SMTPC")
     dkim_signing: DkimConf | None = sub("DKIM_signing", DkimConf, m1="3.10(3)", optional=True,

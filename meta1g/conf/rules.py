@@ -9,6 +9,7 @@ from meta1g.conf.expression import IDENTIFIERS, STAGES, too_early
 from meta1g.conf.opt_qmgr import QmgrConf
 from meta1g.conf.opt_smar import MAP_OPTIONS, MapConf, SmarConf
 from meta1g.conf.opt_smtps import DkimConf, SmtpsConf
+from meta1g.conf.opt_tls import SocketConf
 from meta1g.conf.parse import Option, Section
 from meta1g.conf.spec import joined
 
@@ -27,6 +28,11 @@ def check_section(section: Section, conf: Any, errors: list[ConfError]) -> None:
         for entry in section.entries:
             if isinstance(entry, Section) and entry.keyword.lower() == "check":
                 _check_stage(entry, errors)
+            elif isinstance(entry, Section) and entry.keyword.lower() == "milter":
+                milter = next((found for found in conf.milter if found.name == entry.name), None)
+                _check_socket(entry, milter.socket if milter is not None else None, errors)
+            elif isinstance(entry, Section) and entry.keyword.lower() == "policy_milter":
+                _check_socket(entry, conf.policy_milter.socket if conf.policy_milter is not None else None, errors)
 
 
 def _check_qmgr(section: Section, conf: QmgrConf, errors: list[ConfError]) -> None:
@@ -64,6 +70,22 @@ def _check_stage(section: Section, errors: list[ConfError]) -> None:
             errors.append(ConfError(place(option.values[0], name.offset),
                                     f"condition: {name.name} has no value yet in check {section.name}",
                                     f"it needs check {needed}"))
+
+
+def _check_socket(section: Section, socket: SocketConf | None, errors: list[ConfError]) -> None:
+    """A socket to talk to is said in full (M1 3.7 item 2)."""
+    part, label = _part(section, "socket"), f"{section.keyword} {section.name}".rstrip()
+    if part is None or socket is None:
+        errors.append(ConfError(section.at, f"section {label} needs a section socket",
+                                "socket { type = unix; path = P; } or { type = inet; address = A; port = N; }"))
+        return
+    if not socket.type:
+        return  # which has been said
+    for option in ("path",) if socket.type == "unix" else ("address", "port"):
+        if not getattr(socket, option):
+            errors.append(ConfError(part.at, f"{label}: a socket of type {socket.type} needs {option}"))
+    if socket.type != "unix" and socket.address and (socket.type == "inet6") != (":" in socket.address):
+        errors.append(ConfError(part.at, f"{label}: address {socket.address} does not fit type {socket.type}"))
 
 
 def _check_auth(section: Section, conf: SmtpsConf, errors: list[ConfError]) -> None:

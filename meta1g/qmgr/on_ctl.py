@@ -102,6 +102,8 @@ def on_command(
                 _answer(peer, tag, {"reloaded": True}, out)
             case "flush":
                 _flush(q, Flushing(peer, tag, {}, Picker(wanted), is_all=not any(wanted)), out)
+            case "release" if wanted.to or wanted.ids:
+                _give_up(q, Flushing(peer, tag, {}, Picker(wanted), is_all=False, verdict=Verdict.RELEASE), out)
             case "delete" | "expire":
                 _give_up(q, Flushing(peer, tag, {}, Picker(wanted), is_all=not any(wanted),
                                      verdict=Verdict(command.name)), out)

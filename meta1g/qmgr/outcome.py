@@ -9,7 +9,7 @@ from meta1g.mta.ids import rcpt_id
 from meta1g.mta.reply import Reply
 from meta1g.proto.msg_da import Stage
 from meta1g.proto.msg_ss import Content
-from meta1g.proto.smtp.params import notifies
+from meta1g.proto.smtp.params import notifies, quarantine, released
 from meta1g.qmgr import aq, content, notice, retry
 from meta1g.qmgr.effects import Deferred, Effect, EndedThere, Gone, LogLine, Waits, WriteDefedb, WriteIbdb
 from meta1g.qmgr.state import Home, Qmgr, Rcpt, RState, Ta, Verdict
@@ -75,10 +75,15 @@ def _too_old(reply: Reply) -> Reply:
 
 
 def end_by_verdict(q: Qmgr, ta: Ta, rcpt: Rcpt, now: float, out: list[Effect]) -> bool:
-    """End a recipient that nobody works on if an administrator has given it up (M1 4.7.3); whether that is so."""
+    """End a recipient that nobody works on if an administrator has given it up (M1 4.7.3); whether that is so.
+
+    One that is released comes again from DEFEDB, where it is on record then.
+    """
     verdict = q.verdicts.pop((ta.ta, rcpt.idx), None) if q.verdicts else None
     if verdict is None:
         return False
+    if verdict is Verdict.RELEASE:
+        return _release(q, ta, rcpt, now, out)
     is_over = verdict is Verdict.DELETE
     out.append(LogLine(1, logfmt.fields(
         func="q_verdict", rcpt_id=rcpt_id(ta.ta, rcpt.idx), rcpt=addr.bracketed(rcpt.address),
@@ -88,6 +93,16 @@ def end_by_verdict(q: Qmgr, ta: Ta, rcpt: Rcpt, now: float, out: list[Effect]) -
         finish(q, ta, rcpt, Outcome.DISCARDED, out)
     else:
         bounce(q, ta, rcpt, _too_old(rcpt.reply), now, out)
+    return True
+
+
+def _release(q: Qmgr, ta: Ta, rcpt: Rcpt, now: float, out: list[Effect]) -> bool:
+    if quarantine(rcpt.params) is None:
+        return False
+    rcpt.params, rcpt.reply = released(rcpt.params), Reply(0, "", "")
+    out.append(LogLine(1, logfmt.fields(func="q_verdict", rcpt_id=rcpt_id(ta.ta, rcpt.idx),
+                                        rcpt=addr.bracketed(rcpt.address), status="released by an administrator")))
+    store_deferred(q, ta, rcpt, now, out)
     return True
 
 

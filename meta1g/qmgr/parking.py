@@ -4,10 +4,14 @@ Rules
     No new attempt of a held recipient begins, what is under way ends. A hold costs no try, and nobody grows
     too old by it: the age counts again with the first try after it. Bounces are written, and then held as other
     mail is. While all is held DEFEDB is left alone; who waits for a site's release is looked at now and then.
+    A message that a filter wants to be kept back is held by a mark that its recipients bring with them, so it is on
+    record from the first moment. A release of the message takes the mark away.
 """
 from meta1g.mta import addr
 from meta1g.mta.ids import rcpt_id
 from meta1g.mta.logfmt import fields
+from meta1g.mta.reply import Reply
+from meta1g.proto.smtp.params import quarantine
 from meta1g.qmgr import outcome
 from meta1g.qmgr.effects import Effect, LogLine
 from meta1g.qmgr.holds import Holds
@@ -16,14 +20,18 @@ from meta1g.qmgr.state import Qmgr, Rcpt, Ta
 
 def is_held(q: Qmgr, rcpt: Rcpt) -> bool:
     """Whether no attempt of this recipient may begin now."""
-    return bool(q.holds) and q.holds.covers(rcpt.address, rcpt.names)
+    return (bool(q.holds) and q.holds.covers(rcpt.address, rcpt.names)) or (
+        bool(rcpt.params) and quarantine(rcpt.params) is not None)
 
 
 def park(q: Qmgr, ta: Ta, rcpt: Rcpt, now: float, out: list[Effect]) -> None:
     """Put a held recipient into DEFEDB as it is."""
     rcpt.requeued = 0
+    why = quarantine(rcpt.params)
+    if why is not None:
+        rcpt.reply = Reply(450, "4.7.0", f"Quarantine: {why}")
     out.append(LogLine(9, fields(func="q_hold", rcpt_id=rcpt_id(ta.ta, rcpt.idx), rcpt=addr.bracketed(rcpt.address),
-                                 status="held")))
+                                 status="held", reason=why)))
     again = now if q.holds.is_all else now + q.settings.retry_delay_max
     outcome.store_deferred(q, ta, rcpt, again, out)
 

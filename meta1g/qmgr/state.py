@@ -52,6 +52,7 @@ class Verdict(Enum):
 
     DELETE = "delete"  # it ends, and nobody hears of it
     EXPIRE = "expire"  # as if it had been in the queue for too long
+    RELEASE = "release"  # it goes on its way, if a filter wanted it to be kept back
 
 
 class Verp(NamedTuple):

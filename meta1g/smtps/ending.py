@@ -48,6 +48,7 @@ def _store(visit: Visit, ta: Transaction, end: ContentEnd, filters: Filters | No
         counts.ta_discarded += 1
         visit.log(ta=ta.ta, status="discarded")
         return accepted
+    ta.quarantine = filters.quarantine if filters is not None else ""
     refusal = ta.sign(setting, visit.se)
     if refusal is not None:
         return refusal

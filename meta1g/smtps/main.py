@@ -49,6 +49,8 @@ from meta1g.smtps.check import read_checks
 from meta1g.smtps.filter import FilterServer
 from meta1g.smtps.incoming import Store
 from meta1g.smtps.listening import listening_sockets
+from meta1g.smtps.milter import Milter
+from meta1g.smtps.milter_host import MilterHost
 from meta1g.smtps.peers import Ids, Qmgr, Smar
 from meta1g.smtps.pmilter import Pmilter
 from meta1g.smtps.policy import PolicyFlags
@@ -72,6 +74,7 @@ if TYPE_CHECKING:
 _TURN_FILE: Final = "smtps/accept.lock"  # in the queue directory, in a folder of this process's user
 _TELL: Final = 1.0  # seconds between two looks at what QMGR does not know yet of our counts
 _REFUSALS: Final = {DISK_SPACE: replies.NO_SPACE, QUEUE_FULL: replies.QUEUE_FULL}
+_TEND: Final = 10.0  # seconds between two looks at connections to filters
 _EXPIRY: Final = 86400.0  # seconds between two looks at the ends of certificates
 _SETTLE: Final = 20.0  # seconds that content gets to settle at an orderly stop
 _LEAVE: Final = 600.0  # seconds that sessions get after HUP; MCP waits longer
@@ -249,7 +252,7 @@ def setting_of(started: Started, ids: Ids, qmgr: Qmgr, smar: Smar, store: Store)
         require_helo="require_ehlo_before_mail" in flags,
         soft_bounce="soft_bounce" in flags,
         normalises=conf.bare_line_ends == "normalise",
-        asks_unknown=conf.policy_milter is not None,
+        asks_unknown=bool(conf.milter) or conf.policy_milter is not None,
         syntax=Syntax("allow_space_after_colon_for_mail_and_rcpt" in flags, "strict_ehlo_checks" in flags,
                       utf8=offers.offers_smtputf8),
     )
@@ -283,7 +286,8 @@ def setting_of(started: Started, ids: Ids, qmgr: Qmgr, smar: Smar, store: Store)
         tls=end, is_tls_first="smtps" in flags,
         tls_violation=conf.tls.violation if conf.tls is not None else "permfail",
         checks=read_checks(conf.check),
-        auth=_auth(started), signing=_signing(started), filters=_filters(started, offers),
+        auth=_auth(started), signing=_signing(started), name=conf.name or "smtps",
+        filters=_filters(started, offers),
     )
 
 
@@ -316,12 +320,18 @@ def _auth(started: Started) -> "Auth | None":
 
 
 def _filters(started: Started, offers: Offers) -> tuple[FilterServer, ...]:
-    conf = started.conf.policy_milter
-    if conf is None:
-        return ()
-    pmilter = Pmilter(conf, started.config, started.hostname, started.log, offers_prdr=offers.offers_prdr)
-    pmilter.start()
-    return (pmilter,)
+    """In the order in which they are asked: who judges by policy has the last word."""
+    conf, found = started.conf, list[FilterServer]()
+    for section in conf.milter:
+        host = MilterHost(section, started.config.queue_path(section.socket.path or ""), started.log)
+        every(_TEND, host.tend)
+        found.append(Milter(host))
+    if conf.policy_milter is not None:
+        pmilter = Pmilter(conf.policy_milter, started.config, started.hostname, started.log,
+                          offers_prdr=offers.offers_prdr)
+        pmilter.start()
+        found.append(pmilter)
+    return tuple(found)
 
 
 def _signing(started: Started) -> Signing | None:

@@ -27,7 +27,7 @@ class Symbols:
         reader = READERS.get(name)
         if reader is not None:
             value = reader(self._visit.checks.facts)
-            return value if isinstance(value, bytes) else b"%d" % value
+            return value if isinstance(value, bytes) else b"%d" % value if value or not name.endswith("_bits") else b""
         return _MORE[name](self) if name in _MORE else b""
 
     @property

@@ -8,6 +8,7 @@ from meta1g.proto.dkim.fields import Unsignable
 from meta1g.proto.msg_ss import Content, Rcpt, TaCommit
 from meta1g.proto.smtp import replies
 from meta1g.proto.smtp.events import ContentEnd, MailAsked
+from meta1g.proto.smtp.params import quarantining
 from meta1g.smtps.incoming import Incoming, Store
 from meta1g.smtps.setting import Setting
 from meta1g.smtps.signing import MessageSigner, Signing
@@ -132,11 +133,14 @@ class Transaction:
     def message(self, se: str, client_ip: str, now: float, end: ContentEnd, content: Content) -> TaCommit:
         """What QMGR is told of it; `now` in seconds since 1970."""
         facts = self.facts()
+        rcpts = [rcpt._replace(idx=idx) for idx, rcpt in enumerate(self.rcpts)]  # a filter may have taken some away
+        if self.quarantine:
+            rcpts = [rcpt._replace(params=quarantining(rcpt.params, self.quarantine)) for rcpt in rcpts]
         is_8bit = end.is_8bit if self._is_8bit is None else self._is_8bit
         is_ascii = facts.is_ascii and self.mail.isascii() and all(rcpt.address.isascii() for rcpt in self.rcpts)
         return TaCommit(
             now, facts.hops, content.length, is_8bit, self.params.is_utf8 and not is_ascii, se, self.ta, client_ip,
-            self.mail, self.params.onward, tuple(self.rcpts), (content,))
+            self.mail, self.params.onward, tuple(rcpts), (content,))
 
     def abort(self) -> None:
         """Forget the content unless it was committed."""

@@ -6,6 +6,7 @@ import pytest
 
 from meta1g.mta.ids import rcpt_id
 from meta1g.proto.msg_ar import Target
+from meta1g.proto.smtp.params import quarantining
 from meta1g.qmgr.state import RState
 from tests.flow.world import SETTINGS, World, target
 
@@ -316,4 +317,39 @@ def test_what_is_being_worked_on_is_given_up(world: World) -> None:
     world.run().sleep(1200, 10)
     assert world.delivered == []
     assert sum("deleted by an administrator" in line for line in world.log) == 41
+    world.check_empty()
+
+
+def quarantined(world: World) -> None:
+    world.send(b"a@x.test", b"b@x.test", params=quarantining(b"NOTIFY=NEVER", "a virus, perhaps"))
+    world.run().sleep(SETTINGS.queue_return * 2, 600)
+    assert not world.delivers
+    assert {rcpt.text for rcpt in world.defedb.values()} == {"Quarantine: a virus, perhaps"}
+    assert [rcpt.tries for rcpt in world.defedb.values()] == [0, 0]
+
+
+def test_quarantine_lasts_until_it_is_released(world: World) -> None:
+    quarantined(world)
+    (ta,) = {rcpt.ta for rcpt in world.defedb.values()}
+    world.control("release")
+    world.run().sleep(SETTINGS.retry_delay_max + 60, 600)
+    assert not world.delivers
+    world.control("release", id=[ta])
+    world.run().sleep(2)
+    assert told(world) == {"due": 2}
+    assert arrived(world) == [b"a@x.test", b"b@x.test"]
+    world.check_empty()
+
+
+def test_quarantine_outlives_qmgr_and_can_be_deleted(world: World) -> None:
+    quarantined(world)
+    world.crash()
+    for peer in (world.smar, world.smtps, world.smtpc):
+        world.connect(peer)
+    world.run().sleep(SETTINGS.retry_delay_max + 60, 600)
+    assert not world.delivers
+    world.control("delete", to=["a@x.test"])
+    world.control("release", to=["b@x.test"])
+    world.run().sleep(2)
+    assert arrived(world) == [b"b@x.test"]
     world.check_empty()

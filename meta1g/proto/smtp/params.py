@@ -20,6 +20,8 @@ _UTF8_TEXT: Final = re.compile(rb"(?:[!-*,-<>-\[\]-~]|\\x\{[0-9A-F]{2,6}\}|[\x80
 _NOTIFY: Final = frozenset({b"SUCCESS", b"FAILURE", b"DELAY"})
 _UNLESS_TOLD: Final = frozenset({b"FAILURE", b"DELAY"})
 _REPORTS: Final = b"REPORTS"
+_QUARANTINE: Final = b"QUARANTINE="
+_REASON_MAX: Final = 200  # octets of why a recipient is kept back
 _DSN: Final = (b"RET", b"ENVID")
 _BODIES: Final = {b"7BIT": "offers_8bitmime", b"8BITMIME": "offers_8bitmime", b"BINARYMIME": "offers_binarymime"}
 
@@ -176,6 +178,27 @@ def reporting(params: bytes, action: str) -> bytes:
 def reports(params: bytes) -> str:
     """What `reporting` put there, empty if it did not."""
     return split_onward(params).get(_REPORTS, b"").decode() if params.startswith(_REPORTS) else ""
+
+
+def quarantining(params: bytes, reason: str) -> bytes:
+    """The parameters of a recipient who is kept back until somebody releases the message, and why.
+
+    No client can give them: the keyword is ours.
+    """
+    text = reason.encode("utf-8", "replace")[:_REASON_MAX]
+    return _QUARANTINE + re.sub(rb"[^!-*,-<>-~]", lambda found: b"+%02X" % found[0][0], text) + b" " + params
+
+
+def quarantine(params: bytes) -> str | None:
+    """Why a recipient is kept back, None if it is not."""
+    if not params.startswith(_QUARANTINE):
+        return None
+    return decode_xtext(params.partition(b" ")[0][len(_QUARANTINE):]).decode("utf-8", "replace")
+
+
+def released(params: bytes) -> bytes:
+    """The parameters of a recipient who is not kept back any more."""
+    return params.partition(b" ")[2] if params.startswith(_QUARANTINE) else params
 
 
 def for_members(params: bytes) -> bytes:
