@@ -82,6 +82,7 @@ class Wire:
         self.wants = wants
         self.capabilities = Cap(wants.capabilities)
         self._netfd = netfd
+        self._timeout = timeout
         self._log = log
         self._outbox = Outbox(netfd, timeout, limits.PEER_BACKLOG, self.drop)
         self._waiting: dict[int, _Waiting] = {}
@@ -195,7 +196,7 @@ class Wire:
         self._pulse = Slot()
         self._outbox.put(TO_MILTER.frame(Ping(1)))
         try:
-            self._pulse.get(_PULSE)
+            self._pulse.get(min(_PULSE, self._timeout))
         except TimedOut:
             self.drop("timeout")
         except LinkDown:

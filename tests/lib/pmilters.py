@@ -106,6 +106,10 @@ class FakeMilter:
     def say(self, message: Any, number: int) -> None:
         self.send(TO_SERVER.frame(message, number))
 
+    def say_later(self, message: Any, number: int, seconds: float) -> None:
+        octets = TO_SERVER.frame(message, number)
+        threading.Timer(seconds, self._out.sock.sendall, (octets,)).start()
+
     def send(self, octets: bytes) -> None:
         self._out.sock.sendall(octets)
 
