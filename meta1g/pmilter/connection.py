@@ -1,9 +1,10 @@
 """A connection of an SMTP server: many sessions, each with its own order of calls.
 
 Rules
-    The hub's thread reads; a message goes to its session's inbox, and the session to the pool unless it is there.
-    Whoever has an answer sends it at once. What the socket does not take waits for the hub; a server that does not
-    read for `timeout` seconds, or for which too much waits, is dropped, and so is one that breaks the protocol.
+    The leader of the crew reads; a message goes to its session's inbox, and the session to the crew unless it is there.
+    The leader's answers leave together, when it has made all calls; others send theirs at once. What the socket does
+    not take waits for the hub; a server that does not read for `timeout` seconds, or for which too much waits, is
+    dropped, and so is one that breaks the protocol.
     When a connection ends, what is under way in its sessions is ended by `abort` and `close`.
 """
 import logging
@@ -19,9 +20,9 @@ from meta1g.mta import logfmt
 from meta1g.mta.errors import FrameError
 from meta1g.pmilter.caller import Caller
 from meta1g.pmilter.contexts import Process, Server
+from meta1g.pmilter.crew import Crew
 from meta1g.pmilter.negotiation import negotiate
 from meta1g.pmilter.policy import PolicyMilter
-from meta1g.pmilter.pool import Pool
 from meta1g.proto.pmilter import numbers
 from meta1g.proto.pmilter.messages import TO_MILTER, TO_SERVER, Msg, Offer, Ping, Reader, Refuse, Step
 from meta1g.proto.pmilter.numbers import Step as StepKind
@@ -35,15 +36,16 @@ _BACKLOG: Final = 16 * 1024 * 1024  # octets that wait for an SMTP server to rea
 
 
 class Connection:
-    """One SMTP server; `wake` makes the hub look at `wants_write` and `is_dead`."""
+    """One SMTP server; `wake` makes the hub look at `wants_write` and `is_dead`, `to_settle` are those with answers."""
 
-    def __init__(self, sock: socket.socket, policy: PolicyMilter, process: Process, pool: Pool,
-                 wake: Callable[[], None]) -> None:
+    def __init__(self, sock: socket.socket, policy: PolicyMilter, process: Process, crew: Crew,
+                 wake: Callable[[], None], to_settle: set["Connection"]) -> None:
         self.sock = sock
         self._policy = policy
         self._process = process
-        self._pool = pool
+        self._crew = crew
         self._wake = wake
+        self._to_settle = to_settle
         self._reader = Reader(TO_MILTER)
         self._server: Server | None = None
         self._sessions: dict[int, Conversation] = {}
@@ -52,6 +54,7 @@ class Connection:
         self._out = bytearray()
         self._deadline = monotonic() + process.timeout  # for the offer, later for octets to be taken
         self.reason = ""  # why it is of no use any more
+        self._farewell = ""  # why it will be when all has been sent
 
     @property
     def wants_write(self) -> bool:
@@ -61,6 +64,8 @@ class Connection:
     @property
     def is_dead(self) -> bool:
         """Whether it is to be closed: it is broken, or its server is too slow."""
+        if self._farewell and not self._out:
+            self.reason = self.reason or self._farewell
         if not self.reason and (self._out or self._server is None) and monotonic() > self._deadline:
             self.reason = "timeout"
         return bool(self.reason)
@@ -97,7 +102,7 @@ class Connection:
                 if self._has_offer:
                     raise FrameError("Offer came twice")
                 self._has_offer = True
-                self._pool.put(lambda: self._negotiate(message))
+                self._crew.put(lambda: self._negotiate(message))
             case _ if self._server is None:
                 raise FrameError(f"{type(message).__name__} came before Wants was sent")
             case _ if not number:
@@ -111,7 +116,7 @@ class Connection:
             if len(self._sessions) == numbers.SESSIONS_MAX:
                 raise FrameError("too many sessions")
             conversation = self._sessions[number] = Conversation(
-                Caller(self._policy, server), number, self.send, self._pool)
+                Caller(self._policy, server), number, self.send, self._crew)
         if isinstance(message, Step) and message.kind == StepKind.CLOSE:
             del self._sessions[number]
         conversation.put(message)
@@ -120,7 +125,7 @@ class Connection:
         server, answer = negotiate(self._policy, self._process, offer)
         if isinstance(answer, Refuse):
             self.send(TO_SERVER.frame(answer))
-            self.reason = "refused"
+            self._farewell = "refused"
         else:
             self._server = server  # before the answer leaves, on which sessions may come
             self.send(TO_SERVER.frame(answer))
@@ -130,40 +135,38 @@ class Connection:
         self._wake()
 
     def send(self, octets: bytes) -> None:
-        """Send this, or as much of it as the socket takes now and the rest later; any thread."""
+        """Send this: the leader when it settles, any other thread at once."""
         with self._lock:
             if self.reason:
                 return
-            sent = 0
-            if not self._out:
-                try:
-                    sent = self.sock.send(octets)
-                except BlockingIOError:
-                    pass
-                except OSError:
-                    return  # the hub sees the same when it reads
-            if sent == len(octets):
-                return
             if not self._out:
                 self._deadline = monotonic() + self._process.timeout
-            self._out += octets[sent:]
+            self._out += octets
             if len(self._out) > _BACKLOG:
                 self.reason = "does not read"
-        self._wake()
+        if self._crew.is_leading:
+            self._to_settle.add(self)
+        if not self._crew.is_leading:  # nor any more, if it was just deposed
+            self.write()
 
     def write(self) -> None:
-        """Send more of what waits."""
+        """Send what waits, as much of it as the socket takes now; any thread."""
         with self._lock:
+            had = len(self._out)
+            if not had or self.reason:
+                return
             try:
                 sent = self.sock.send(self._out)
             except BlockingIOError:
-                return
+                sent = 0
             except OSError as error:
                 self.reason = error.strerror or "error"
-                return
+                sent = 0
             if sent:
                 del self._out[:sent]
                 self._deadline = monotonic() + self._process.timeout
+        if sent < had:
+            self._wake()
 
     def close(self) -> None:
         """The connection is over, and so are its sessions."""
@@ -180,16 +183,16 @@ class Connection:
 
 
 class Conversation:
-    """A session's messages, handled one after another on the pool's threads."""
+    """A session's messages, handled one after another on the crew's threads."""
 
-    def __init__(self, caller: Caller, number: int, send: Callable[[bytes], None], pool: Pool) -> None:
+    def __init__(self, caller: Caller, number: int, send: Callable[[bytes], None], crew: Crew) -> None:
         self._caller = caller
         self._number = number
         self._send = send
-        self._pool = pool
+        self._crew = crew
         self._inbox: deque[Any] = deque()
         self._octets = 0
-        self._is_with_pool = False
+        self._is_with_crew = False
         self._lock = threading.Lock()
 
     def put(self, message: Any) -> None:
@@ -199,29 +202,26 @@ class Conversation:
                 self._octets += len(message.octets)
             self._inbox.append(message)
             is_too_much = len(self._inbox) > _INBOX or self._octets > _INBOX_OCTETS
-            is_new, self._is_with_pool = not self._is_with_pool, True
+            is_new, self._is_with_crew = not self._is_with_crew, True
         if is_new:
-            self._pool.put(self._run)
+            self._crew.put(self._run)
         if is_too_much and message is not None:
             raise FrameError("more than a session may have under way")
 
     def _run(self) -> None:
         """Handle what is there; then others have their turn."""
-        out = []
         while (message := self._next()) is not _NOTHING:
             if message is None:
                 self._caller.lose()
                 continue
             answers = self._caller.handle(message)
-            out += [TO_SERVER.frame(answer, self._number) for answer in answers]
-            if out:
-                self._send(b"".join(out))
-                out = []
+            if answers:
+                self._send(b"".join([TO_SERVER.frame(answer, self._number) for answer in answers]))
 
     def _next(self) -> Any:
         with self._lock:
             if not self._inbox:
-                self._is_with_pool = False
+                self._is_with_crew = False
                 return _NOTHING
             message = self._inbox.popleft()
             if isinstance(message, Msg):

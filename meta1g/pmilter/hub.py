@@ -1,17 +1,16 @@
-"""The thread that waits for sockets: it accepts SMTP servers and reads what they say (M1 15.1.2)."""
+"""A running policy milter: its sockets, at which SMTP servers are accepted and heard (M1 15.1.2)."""
 import logging
 import os
 import selectors
 import socket
-import threading
 from typing import Final
 
 from meta1g.mta import logfmt
 from meta1g.pmilter.connection import Connection
 from meta1g.pmilter.contexts import Process
+from meta1g.pmilter.crew import LOOK, Crew
 from meta1g.pmilter.listening import listen
 from meta1g.pmilter.policy import PolicyMilter
-from meta1g.pmilter.pool import LOOK, Pool
 
 _LOG: Final = logging.getLogger("pmilter")
 _CONNECTIONS_MAX: Final = 64  # SMTP servers: a machine has up to seven processes of one
@@ -28,21 +27,19 @@ class Hub:
         self._process = process
         self._listener = listen(process.connection, process.backlog, mode)
         self._listener.setblocking(False)
-        self._pool = Pool(process.threads_soft, process.threads_hard)
+        self._crew = Crew(process.threads_soft, process.threads_hard, self._turn, self._settle, self._finish)
         self._selector = selectors.DefaultSelector()
         self._waker, self._woken = socket.socketpair()
         self._waker.setblocking(False)
         self._woken.setblocking(False)
         self._connections: set[Connection] = set()
-        self._is_stopping = False
-        self._thread = threading.Thread(target=self._run, name="pmilter-hub", daemon=True)
+        self._to_settle: set[Connection] = set()
 
     def start(self) -> None:
         """Begin to serve, sm_pmfi_start; returns at once."""
         self._selector.register(self._listener, selectors.EVENT_READ, None)
         self._selector.register(self._woken, selectors.EVENT_READ, None)
-        self._pool.start()
-        self._thread.start()
+        self._crew.start()
 
     @property
     def address(self) -> object:
@@ -51,15 +48,12 @@ class Hub:
 
     @property
     def threads(self) -> int:
-        """How many threads make calls now."""
-        return self._pool.size
+        """How many threads there are."""
+        return self._crew.size
 
     def stop(self) -> None:
         """End: no more connections, those that are there are closed when their calls are done; sm_pmfi_stop."""
-        self._is_stopping = True
-        self._wake()
-        self._thread.join(_STOP)
-        if not self._pool.stop(_STOP):
+        if not self._crew.stop(self._wake, _STOP):
             _LOG.warning("status=a call did not end in time")
 
     def _wake(self) -> None:
@@ -68,15 +62,21 @@ class Hub:
         except OSError:
             pass  # it is awake already, or has ended
 
-    def _run(self) -> None:
-        while not self._is_stopping:
-            has_backlog = self._pool.has_backlog
-            for key, events in self._selector.select(LOOK if has_backlog else _LOOK_AROUND):
-                self._serve(key, events)
-            if has_backlog:
-                self._pool.relieve()
-            for connection in [found for found in self._connections if found.is_dead]:
-                self._end(connection)
+    def _turn(self, is_urgent: bool) -> None:
+        for key, events in self._selector.select(LOOK if is_urgent else _LOOK_AROUND):
+            self._serve(key, events)
+        for connection in [found for found in self._connections if found.is_dead]:
+            self._end(connection)
+
+    def _settle(self) -> None:
+        while self._to_settle:
+            try:
+                connection = self._to_settle.pop()
+            except KeyError:
+                return  # another thread has it
+            connection.write()
+
+    def _finish(self) -> None:
         for connection in list(self._connections):
             self._end(connection)
         self._close()
@@ -107,7 +107,8 @@ class Hub:
         sock.setblocking(False)
         if sock.family != socket.AF_UNIX:
             sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        connection = Connection(sock, self._policy, self._process, self._pool, self._wake)
+        connection = Connection(
+            sock, self._policy, self._process, self._crew, self._wake, self._to_settle)
         self._connections.add(connection)
         self._selector.register(sock, selectors.EVENT_READ, connection)
         connection.begin()
