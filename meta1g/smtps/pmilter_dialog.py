@@ -79,6 +79,8 @@ class PmilterDialog:
         """A client is there."""
         if self._wire is None:
             return self._without()
+        if not self._wire.capabilities:
+            return _DONE
         facts = self._facts
         return self._stage(Cap.CONNECT, Stage.CONNECT, Connect(
             int(facts.symbol("client_port") or 0), facts.symbol("client_name")[:numbers.NAME_MAX],
@@ -166,10 +168,7 @@ class PmilterDialog:
         wire, self._wire = self._wire, None
         if wire is None or not self._number:
             return
-        try:
-            wire.tell(bytes(self._held) + TO_MILTER.frame(Step(StepKind.CLOSE), self._number), 0.0)
-        except (LinkDown, TimedOut):
-            pass
+        wire.tell_later(bytes(self._held) + TO_MILTER.frame(Step(StepKind.CLOSE), self._number))
 
     # Asking
 

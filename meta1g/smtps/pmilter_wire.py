@@ -37,9 +37,10 @@ from meta1g.proto.pmilter.numbers import Cap, Fct
 from meta1g.proto.rcb import Hello
 from meta1g.st.netfd import NetFd, connect, reason_of
 from meta1g.st.outbox import Outbox
-from meta1g.st.sched import Slot, TimedOut, give_way, now, spawn
+from meta1g.st.sched import Slot, TimedOut, give_way, now, sleep, spawn
 
 _IDLE: Final = 10**8  # a milter may be silent for as long as nobody asks
+_LATER: Final = 0.05  # seconds until the milter hears that a session has ended, if nothing else is to be said
 _PULSE: Final = 5.0  # seconds in which a milter that was silent must answer Ping
 _LATE_MAX: Final = 10_000  # sessions whose answers are not waited for any more
 _FUNCTIONS: Final[dict[type, Fct]] = {
@@ -86,6 +87,7 @@ class Wire:
         self._log = log
         self._outbox = Outbox(netfd, timeout, limits.PEER_BACKLOG, self.drop)
         self._waiting: dict[int, _Waiting] = {}
+        self._later = b""
         self._late: set[int] = set()
         self._number = 0
         self._heard = now()
@@ -103,11 +105,17 @@ class Wire:
         self._number = self._number % numbers.WORD_MAX + 1
         return self._number
 
+    def tell_later(self, octets: bytes) -> None:
+        """Send frames that need no answer with the next that do, or in a moment."""
+        if not self._later and not self._reason:
+            spawn(self._send_later)
+        self._later += octets
+
     def tell(self, octets: bytes, timeout: float) -> None:
         """Send frames that need no answer; while the milter is slow to read, wait. LinkDown, TimedOut."""
         if self._reason:
             raise LinkDown(self._reason)
-        self._outbox.put(octets)
+        self._put(octets)
         if not self._outbox.wait_drained(timeout):
             raise TimedOut
 
@@ -117,7 +125,7 @@ class Wire:
             raise LinkDown(self._reason)
         waiting = self._waiting[number] = _Waiting(question)
         since = now()
-        self._outbox.put(octets)
+        self._put(octets)
         is_heard = False
         try:
             answer = waiting.slot.get(timeout)
@@ -130,6 +138,15 @@ class Wire:
         finally:
             if not is_heard and self._waiting.pop(number, None) is not None:
                 self._late.add(number)
+
+    def _put(self, octets: bytes) -> None:
+        later, self._later = self._later, b""
+        self._outbox.put(later + octets)
+
+    def _send_later(self) -> None:
+        sleep(_LATER)
+        if self._later and not self._reason:
+            self._put(b"")
 
     def drop(self, reason: str) -> None:
         """The milter is of no use any more: whoever waits for it need not."""
@@ -145,7 +162,7 @@ class Wire:
         reader.feed(TO_SERVER.frame(_hello()))  # the milter's has been read
         reason = "closed"
         try:
-            while data := self._netfd.read(limits.LINK_READ, _IDLE):
+            while data := self._read():
                 self._heard = now()
                 for message, number in reader.feed(data):
                     self._take(message, number)
@@ -161,6 +178,10 @@ class Wire:
                 self._log.error(logfmt.fields(
                     func="smtps", policy_milter=self.wants.name, status="down", reason=reason))
             self._netfd.close()
+
+    def _read(self) -> bytes:
+        self._netfd.await_input(_IDLE)  # there is hardly ever something at once
+        return self._netfd.read(limits.LINK_READ, _IDLE)
 
     def _take(self, message: Any, number: int) -> None:
         if isinstance(message, Ping):
