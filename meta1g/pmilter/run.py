@@ -1,7 +1,7 @@
 """A policy as a program: `run(MyPolicy(), "unix:/run/policy.sock")` at the end of its file.
 
 Rules
-    The command line may say another socket and how much is logged: -p SOCKET, -d LEVEL, -m MODE, -t SECONDS.
+    The command line may say another socket, how much is logged, and more; -h shows it.
     Lines go to standard error. USR1 and USR2 call the policy's `signal`, TERM and INT end the program.
 """
 import argparse
@@ -14,6 +14,7 @@ from typing import Any, Final
 from meta1g.mta import logfmt
 from meta1g.mta.errors import MtaError
 from meta1g.pmilter.contexts import Process
+from meta1g.pmilter.errors import PolicyError
 from meta1g.pmilter.hub import Hub
 from meta1g.pmilter.policy import PolicyMilter
 
@@ -23,18 +24,39 @@ _ENDS: Final = {signal.SIGTERM, signal.SIGINT}
 _TOLD: Final = {signal.SIGUSR1, signal.SIGUSR2}
 
 
-def run(policy: PolicyMilter, where: str, own: Any = None, argv: list[str] | None = None) -> int:
+def run(policy: PolicyMilter, where: str | argparse.Namespace, own: Any = None) -> int:
     """Serve until a signal says stop; the exit code: 0, or 1 if the socket can't be had.
 
-    `own` is the author's object for the global context. `argv` are the arguments, those of the program by default.
+    `where` is the socket unless the command line says another one, or what a `parser` has found there. `own` is the
+    author's object for the global context.
     """
-    found = _arguments(policy, where, argv)
+    found = parser(type(policy).__doc__ or "A policy milter.", where).parse_args() if isinstance(where, str) else where
     logging.basicConfig(format="%(asctime)s %(levelname)s %(message)s", level=logging.INFO)
     process = Process(own)
-    process.setconn(found.socket)
-    process.setdbg(found.debug)
-    process.settimeout(found.timeout)
-    return start(policy, process, mode=int(found.mode, 8))
+    try:
+        process.setconn(found.socket)
+        process.setdbg(found.debug)
+        process.settimeout(found.timeout)
+        process.setthreads(min(process.threads_soft, found.threads), found.threads)
+    except PolicyError as error:
+        _LOG.error("%s", logfmt.fields(status=error))
+        return 1
+    return start(policy, process, mode=found.mode)
+
+
+def parser(about: str, where: str) -> argparse.ArgumentParser:
+    """The command line of a policy, to which its author may add options."""
+    made = argparse.ArgumentParser(prog=sys.argv[0].rpartition("/")[2], description=about.partition("\n")[0])
+    made.add_argument("-p", "--socket", default=where, help="a path, or inet:port@host (default: %(default)s)")
+    made.add_argument("-d", "--debug", type=int, default=0, metavar="LEVEL",
+                      help="1 logs connections, 2 sessions, 3 each call")
+    made.add_argument("-m", "--mode", type=lambda text: int(text, 8), default=_MODE,
+                      help=f"mode of a Unix socket (default: {_MODE:o})")
+    made.add_argument("-n", "--threads", type=int, default=Process().threads_hard,
+                      help="calls at the same time, at most (default: %(default)s)")
+    made.add_argument("-t", "--timeout", type=float, default=Process().timeout, metavar="SECONDS",
+                      help="wait for an SMTP server (default: %(default)s)")
+    return made
 
 
 def start(policy: PolicyMilter, process: Process, mode: int = _MODE) -> int:
@@ -57,15 +79,3 @@ def start(policy: PolicyMilter, process: Process, mode: int = _MODE) -> int:
             _LOG.error("%s", logfmt.fields(call="signal", error=traceback.format_exc(limit=-1)))
     hub.stop()
     return 0
-
-
-def _arguments(policy: PolicyMilter, where: str, argv: list[str] | None) -> argparse.Namespace:
-    about = (type(policy).__doc__ or "A policy milter.").partition("\n")[0]
-    parser = argparse.ArgumentParser(prog=sys.argv[0].rpartition("/")[2], description=about)
-    parser.add_argument("-p", "--socket", default=where, help="a path, or inet:port@host (default: %(default)s)")
-    parser.add_argument("-d", "--debug", type=int, default=0, metavar="LEVEL",
-                        help="1 logs connections, 2 sessions, 3 each call")
-    parser.add_argument("-m", "--mode", default=f"{_MODE:o}", help="mode of a Unix socket (default: %(default)s)")
-    parser.add_argument("-t", "--timeout", type=float, default=Process().timeout, metavar="SECONDS",
-                        help="wait for an SMTP server (default: %(default)s)")
-    return parser.parse_args(argv)

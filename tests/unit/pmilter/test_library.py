@@ -239,6 +239,8 @@ def test_a_program(tmp_path: Path) -> None:
     assert "policy=Told, status=ready" in errors
     failed = subprocess.run([sys.executable, str(path)], capture_output=True, text=True, timeout=20, check=False)
     assert failed.returncode == 1 and "/nonexistent/sock" in failed.stderr
+    failed = subprocess.run([*command, "-n", "0"], capture_output=True, text=True, timeout=20, check=False)
+    assert failed.returncode == 1 and "0 is less than 1" in failed.stderr
 
 
 @pytest.fixture(autouse=True)
