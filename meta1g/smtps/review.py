@@ -49,6 +49,7 @@ class Review:
     def __init__(self, visit: Visit, ta: Transaction, filters: Filters) -> None:
         self._visit, self._ta, self._filters = visit, ta, filters
         self._begin(ta.header, has_end=ta.body_at > len(ta.header))
+        self._stored, self._stored_at = ta.stored_body()
         self._spools: list[ContentSpool] = []
         self._body: ContentSpool | None = None  # in place of what was stored
         self._body_at = 0  # there
@@ -105,7 +106,7 @@ class Review:
         if self._body is not None:
             yield from self._body.read(self._body_at)
         else:
-            yield from self._ta.read_body()
+            yield from self._stored.read(self._stored_at)
 
     def _new_spool(self) -> ContentSpool:
         spool = ContentSpool(self._visit.set.store, self._ta.ta, f".{len(self._spools)}",

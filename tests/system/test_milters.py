@@ -101,6 +101,7 @@ def test_header(mta: Mta) -> None:
         head="Received: from far\r\n\tby away\r\nX-Gone: 1\r\nX-Gone: 2\r\nX-Gone: 3\r\n")))
     want = ["X-Top", "X-Second", "Received", "X-Behind", "From", "Subject", "Received", "X-Gone", "X-Gone", "X-Added",
             "X-New"]
+    assert found.get_payload() == "old body\r\n"
     shown = names(found)
     begin = shown.index("X-Top")
     assert shown[begin:] == want
@@ -140,9 +141,10 @@ def test_body(mta: Mta) -> None:
 @pytest.mark.parametrize("size", [10, 1_000_000])
 def test_our_signature_covers_what_is_sent(mta: Mta, size: int) -> None:
     mta.needs(Everything)
-    text = doing("add X-Added a", "insert 0 Subject again", "body New|.one", body="x" * 70 + "\r\n" * (size // 70))
+    text = doing("add X-Added a", "insert 0 Subject again", "body New|.one", body=("x" * 70 + "\r\n.\r\n") * (size // 70))
     for actions in (text, text.replace("X-Do: body New|.one\r\n", "")):
         sent = mta.delivered(actions.replace("joe@example.org", "joe@signed.test"))
+        assert sent.endswith(b"New\r\n.one\r\n" if "body New" in actions else text.partition("\r\n\r\n")[2].encode())
         assert mta.keys.verified(sent[sent.index(b"Subject: again"):]) == ["own"]
 
 
