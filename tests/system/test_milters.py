@@ -141,10 +141,11 @@ def test_body(mta: Mta) -> None:
 @pytest.mark.parametrize("size", [10, 1_000_000])
 def test_our_signature_covers_what_is_sent(mta: Mta, size: int) -> None:
     mta.needs(Everything)
-    text = doing("add X-Added a", "insert 0 Subject again", "body New|.one", body=("x" * 70 + "\r\n.\r\n") * (size // 70))
+    body = ("x" * 70 + "\r\n.\r\n") * (size // 70)
+    text = doing("add X-Added a", "insert 0 Subject again", "body New|.one", body=body)
     for actions in (text, text.replace("X-Do: body New|.one\r\n", "")):
         sent = mta.delivered(actions.replace("joe@example.org", "joe@signed.test"))
-        assert sent.endswith(b"New\r\n.one\r\n" if "body New" in actions else text.partition("\r\n\r\n")[2].encode())
+        assert sent.endswith(b"New\r\n.one\r\n" if "body New" in actions else body.encode())
         assert mta.keys.verified(sent[sent.index(b"Subject: again"):]) == ["own"]
 
 
@@ -190,7 +191,8 @@ def test_macros(mta: Mta) -> None:
                  "rcpt {rcpt_addr} nobody@mail.test", "rcpt {rcpt_host} mail.test", "eom {msg_id} <m@x>",
                  "eom {nrcpts} 1", "helo client.test"):
         assert line in lines, line
-    assert max(int(line.split()[1]) for line in lines if re.fullmatch(r"eom \d+", line)) < 150_000
+    sizes = [int(line.split()[1]) for line in lines[:lines.index(f"eom i {ta}")] if re.fullmatch(r"eom \d+", line)]
+    assert 0 < sizes[-1] < 150_000
 
 
 def test_quarantine(mta: Mta) -> None:
