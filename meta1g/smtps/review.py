@@ -40,6 +40,7 @@ from meta1g.smtps.trace import HeaderScanner
 from meta1g.smtps.transaction import Transaction
 from meta1g.smtps.visit import Visit
 
+_PIECE: Final = 64 * 1024  # octets of a body that filters get at once, or more
 _RCPTS_MAX: Final = 10_000  # of a transaction to which filters add
 
 
@@ -96,8 +97,17 @@ class Review:
         return refusal
 
     def _pieces(self) -> Iterator[bytes]:
-        """The body as filters see it."""
-        return (piece for piece in unstuffed(self._rest()) if piece)
+        """The body as filters see it, in pieces that are not small, since each may be an answer to wait for."""
+        held: list[bytes] = []
+        size = 0
+        for piece in unstuffed(self._rest()):
+            held.append(piece)
+            size += len(piece)
+            if size >= _PIECE:
+                yield b"".join(held)
+                held, size = [], 0
+        if size:
+            yield b"".join(held)
 
     def _rest(self) -> Iterator[bytes]:
         """The body in wire form."""
