@@ -125,11 +125,13 @@ peers() {
     missing=
     for pair in swaks:swaks smtp-source:postfix nsd:nsd unbound:unbound ldns-signzone:ldnsutils dig:dnsutils cdb:tinycdb \
             db5.3_verify:db5.3-util strace:strace eatmydata:eatmydata mkfs.ext4:e2fsprogs redis-server:redis-server \
-            curl:curl msmtp:msmtp opendkim:opendkim gsasl:gsasl dovecot:dovecot-core saslauthd:sasl2-bin; do
+            curl:curl msmtp:msmtp opendkim:opendkim gsasl:gsasl dovecot:dovecot-core saslauthd:sasl2-bin \
+            rspamd:rspamd clamd:clamav-daemon clamav-milter:clamav-milter spamd:spamd spamass-milter:spamass-milter; do
         PATH=$PATH:/usr/sbin command -v "${pair%%:*}" >/dev/null || missing="$missing ${pair##*:}"
     done
     [ -e /usr/lib/dovecot/lmtp ] || missing="$missing dovecot-lmtpd"
     [ -e /usr/lib/postfix/postfix-lmdb.so ] || missing="$missing postfix-lmdb"
+    /usr/bin/python3 -c 'import Milter' 2>/dev/null || missing="$missing python3-milter"
     perl -MNet::SSLeay -e 1 2>/dev/null || missing="$missing libnet-ssleay-perl" # TLS of swaks
     perl -MAuthen::SASL -MDigest::HMAC_MD5 -e 1 2>/dev/null || # CRAM-MD5 and DIGEST-MD5 of swaks
         missing="$missing libauthen-sasl-perl libdigest-hmac-perl"

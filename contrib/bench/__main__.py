@@ -13,14 +13,14 @@ from collections.abc import Callable
 from functools import cached_property
 from pathlib import Path
 
-from contrib.bench import backlog, door, scenarios, sites, smar, tls
+from contrib.bench import backlog, door, milter, scenarios, sites, smar, tls
 from contrib.bench.report import Row, plot, table
 from contrib.bench.scenarios import Figures, Server
 from contrib.bench.servers import Meta1g, Postfix, Sink
 from tests.lib.instance import free_port
 
 Scenario = Callable[[Server], Figures]
-PARTS = ["rates", "details", "tls", "recipients", "queues", "backlog", "sites", "smar", "door"]
+PARTS = ["rates", "details", "tls", "milter", "recipients", "queues", "backlog", "sites", "smar", "door"]
 DOCS = Path(__file__).parents[2] / "docs" / "bench"
 
 
@@ -95,6 +95,14 @@ def secure(bench: Bench, count: int) -> None:
     sink = bench.sink
     bench.run("TLS handshakes", lambda s: tls.handshakes(s, count), {"a second": "", "cpu ms": ""})
     bench.run("1 KB by TLS", lambda s: tls.relay(s, sink, count), {"a second": "", "cpu ms": ""})
+
+
+def filters(bench: Bench, count: int) -> None:
+    """What a milter that does nothing costs on the way in."""
+    bench.run("a milter", lambda s: milter.cost(s, bench.sink, count),
+              {"accept/s without": "", "accept/s with one": "", "share with one": "ours >= 0.7",
+               "share with a chatty one": "", "cpu ms without": "", "cpu ms with one": "",
+               "cpu ms with a chatty one": ""}, runs=1)
 
 
 def recipients(bench: Bench) -> None:
@@ -181,6 +189,10 @@ def _measure(bench: Bench, options: argparse.Namespace) -> None:
         details(bench, options.m // 2)
     if "tls" in parts:
         secure(bench, options.m // 2)
+    if "milter" in parts and not Path("/usr/include/libmilter/mfapi.h").exists():
+        print("the milter is left out, it needs libmilter: apt-get install libmilter-dev")
+    elif "milter" in parts:
+        filters(bench, options.m)
     if "recipients" in parts:
         recipients(bench)
     if "queues" in parts:

@@ -79,6 +79,13 @@ class Meta1g:
                             f"key_file = {etc}/key.pem; }}\n  threads_max")
         self._instance.ctl("restart")
 
+    def ask_milter(self, path: str) -> None:
+        """Ask the milter at this socket from now on, or none."""
+        text = re.sub(r"  milter noop .*\n", "", self._instance.conf.read_text())
+        section = f'  milter noop {{ socket {{ type = unix; path = "{path}"; }} }}\n' if path else ""
+        self._instance.conf.write_text(text.replace("smtps {\n", f"smtps {{\n{section}", 1))
+        self._instance.ctl("restart")
+
     def cpu(self) -> dict[str, float]:
         return {name: cpu_of(pid) for name, pid in self._passed().items()}
 
@@ -161,6 +168,12 @@ class Postfix:
         (self._conf / "master.cf").write_text(text)
         (self._conf / "dynamicmaps.cf").write_text("")
         self._postfix("start")
+        wait_port(self.port)
+
+    def ask_milter(self, path: str) -> None:
+        """Ask the milter at this socket from now on, or none."""
+        self._postconf(f"smtpd_milters = {'unix:' + path if path else ''}")
+        self.restart()
         wait_port(self.port)
 
     def offer_tls(self) -> None:

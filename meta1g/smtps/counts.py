@@ -5,7 +5,7 @@ from meta1g.mta.reply import Reply
 from meta1g.proto.smtp import replies
 from meta1g.smtps.peers import UNAVAILABLE
 
-REASONS: Final = ("busy", "limits", "access", "check", "early_talker", "qmgr_away", "smar_away")
+REASONS: Final = ("busy", "limits", "access", "check", "filter", "early_talker", "qmgr_away", "smar_away")
 _BY_REPLY: Final[dict[Reply, str]] = {
     replies.NO_QMGR: "qmgr_away",
     replies.EARLY_TALKER: "early_talker",
@@ -35,6 +35,11 @@ class Counts:
     def refuse(self, reply: Reply, *, is_limit: bool) -> None:
         """A session ends with this greeting; `is_limit`: QMGR said so."""
         self.refused[_BY_REPLY.get(reply, "limits" if is_limit else "access")] += 1
+
+    def refuse_by_filter(self) -> None:
+        """A session that was let in ends with a filter's word."""
+        self.sessions -= 1
+        self.refused["filter"] += 1
 
     def rcpt(self, reply: Reply, *, is_discarded: bool) -> None:
         """RCPT was answered."""

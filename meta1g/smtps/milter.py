@@ -91,7 +91,7 @@ class MilterFilter:
         self._waiting_size = 0
         self._is_between = True  # nothing is outstanding
         self._has_answered = False
-        self._is_at_end = False  # of a message, the one place where libmilter lets another session follow
+        self._is_at_end = False  # of a message that it lets go on: only there libmilter lets another session follow
         self._has_begun = False  # it knows of a transaction
         self._fallback: Answer | None = None
         self._said: dict[str, bytes] = {}  # macros of this transaction
@@ -107,10 +107,11 @@ class MilterFilter:
             if self._used.is_used and step.is_answered:
                 try:
                     self._waiting.append(step.octets)
-                    return self._exchange(self._host.timeouts.command)
-                except (OSError, RemoteProtocolError):  # it has been started anew meanwhile
+                    return self._exchange(self._host.timeouts.connect)
+                except (OSError, TimedOut, RemoteProtocolError) as error:
                     self._used.close()
-                    self._host.forget_idle()
+                    self._host.drop_idle(error)
+                    self._is_between = True
                     self._open()
             answer = self._ask(step)
         except Away as error:
@@ -268,7 +269,7 @@ class MilterFilter:
         while size <= _CHANGES_OCTETS:
             said = line.answer(timeout, until)
             if isinstance(said, Verb | Code):
-                self._is_between = self._is_at_end = True
+                self._is_between, self._is_at_end = True, said is Verb.CONTINUE
                 return _verdict(said)
             if not line.options.actions & _RIGHTS[type(said)]:
                 self._host.lied(type(said).__name__)
@@ -311,7 +312,8 @@ class MilterFilter:
         line, self._line = self._line, None
         if line is not None:
             line.close()
-        self._host.failed(error)
+        if not isinstance(error, Away):  # which the host knows
+            self._host.failed(error)
         self._fallback = self._host.default
         if self._fallback.act is Act.QUARANTINE:
             self._fallback = self._fallback._replace(reply=Reply(250, "", f"milter {self._host.name} is away"))

@@ -11,6 +11,7 @@ Rules
 Diagnostics
     func=smtps, milter=NAME, status=away, reason=...: it can't be asked; said once a minute at most. status=back.
     func=smtps, milter=NAME, status=did what it had not asked for, ...: it changes what it had said it would not.
+    func=smtps, milter=NAME, status=takes one session a connection: it was silent when another one followed.
 """
 import socket
 from typing import Any, Final, NamedTuple
@@ -157,6 +158,7 @@ class MilterHost:
             if line is not None:
                 line.close()
             self._is_away, self._rests_until = True, now() + _REST
+            self._warn(error)
             raise Away(reason_of(error)) from None
         return line
 
@@ -180,11 +182,14 @@ class MilterHost:
         for line in stale:
             line.close(dialog.QUIT)
 
-    def forget_idle(self) -> None:
-        """Connections to it are of no use any more."""
+    def drop_idle(self, error: Exception) -> None:
+        """A connection could not be used for another session: it was started anew, or does not know of such."""
         idle, self._idle = self._idle, []
         for line in idle:
             line.close()
+        if isinstance(error, TimedOut) and self._reuses:
+            self._reuses = False
+            self._log.warning(logfmt.fields(func="smtps", milter=self.name, status="takes one session a connection"))
 
     def is_there(self) -> None:
         """It can be reached, and answers."""
@@ -203,6 +208,9 @@ class MilterHost:
         self._let_down += 1
         if self._let_down >= _LET_DOWN:
             self._is_away, self._rests_until = True, now() + _REST
+        self._warn(error)
+
+    def _warn(self, error: Exception) -> None:
         if now() >= self._quiet_until:
             self._quiet_until, self._has_warned = now() + _QUIET, True
             self._log.warning(logfmt.fields(func="smtps", milter=self.name, status="away", reason=reason_of(error)))

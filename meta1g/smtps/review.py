@@ -4,16 +4,16 @@ Rules
     The message lies where it was stored; what filters change is noted, and it is written anew only when all have seen
     it. That is signed and put on stable storage like any other; until then the client has no answer (design 5).
     The header is in memory, a body never beyond what `Incoming` keeps there.
-    A change that can't be made is left out, with a warning.
+    A change that can't be made is left out, with a warning; without another message in its place it is not accepted.
 
 Diagnostics
     milter=NAME, change=...: what a filter has changed. status=change refused: which change of it makes no sense.
 """
 from collections.abc import Iterator, Sequence
-from itertools import chain
 from typing import Final
 
 from meta1g.mta import addr, logfmt
+from meta1g.mta.errors import StoreError
 from meta1g.mta.reply import Reply
 from meta1g.proc.log import DETAIL
 from meta1g.proto.msg_ss import Rcpt
@@ -41,6 +41,7 @@ from meta1g.smtps.trace import HeaderScanner
 from meta1g.smtps.transaction import Transaction
 from meta1g.smtps.visit import Visit
 
+_PIECE: Final = 64 * 1024  # octets of a body that filters get at once, or more
 _RCPTS_MAX: Final = 10_000  # of a transaction to which filters add
 
 
@@ -50,6 +51,7 @@ class Review:
     def __init__(self, visit: Visit, ta: Transaction, filters: Filters) -> None:
         self._visit, self._ta, self._filters = visit, ta, filters
         self._begin(ta.header, has_end=ta.body_at > len(ta.header))
+        self._stored, self._stored_at = ta.stored_body()
         self._spools: list[ContentSpool] = []
         self._body: ContentSpool | None = None  # in place of what was stored
         self._body_at = 0  # there
@@ -96,13 +98,26 @@ class Review:
         return refusal
 
     def _pieces(self) -> Iterator[bytes]:
-        """The body as filters see it."""
-        return (piece for piece in unstuffed(self._rest()) if piece)
+        """The body as filters see it, in pieces that are not small, since each may be an answer to wait for."""
+        held: list[bytes] = []
+        size = 0
+        for piece in unstuffed(self._rest()):
+            held.append(piece)
+            size += len(piece)
+            if size >= _PIECE:
+                yield b"".join(held)
+                held, size = [], 0
+        if size:
+            yield b"".join(held)
 
     def _rest(self) -> Iterator[bytes]:
-        """The body in wire form, from where it lies now."""
-        stored = self._body.read(self._body_at) if self._body is not None else self._ta.read_body()
-        return chain([self._lead] if self._lead else [], stored)
+        """The body in wire form."""
+        if self._lead:
+            yield self._lead
+        if self._body is not None:
+            yield from self._body.read(self._body_at)
+        else:
+            yield from self._stored.read(self._stored_at)
 
     def _new_spool(self) -> ContentSpool:
         spool = ContentSpool(self._visit.set.store, self._ta.ta, f".{len(self._spools)}",
@@ -115,6 +130,8 @@ class Review:
         try:
             self._make(change)
         except ValueError as error:
+            if isinstance(change, ReplaceMessage):  # it must not go as it was
+                raise StoreError("replace", name, str(error)) from None
             log.warning(logfmt.fields(func="smtps", ss_ta=self._ta.ta, milter=name, change=_described(change),
                                       status="change refused", reason=error))
             return

@@ -113,6 +113,8 @@ class Session:
         refusal = self._welcome.refusal(name_said, lambda: machine.has_input or self._netfd.has_input())
         if refusal is None and self._set.filters:
             refusal = self._begin_filters()
+            if refusal is not None and name_said is None:
+                self._set.counts.refuse_by_filter()
         if refusal is not None:
             return self._last_words(refusal)
         machine.offer(visit.offers)

@@ -71,10 +71,10 @@ class Transaction:
         """Where in `header` and what follows it the body begins: there is none if that is where the header ends."""
         return self._scanner.body_at
 
-    def read_body(self) -> Iterator[bytes]:
-        """The body in wire form, as it was stored. StoreError."""
+    def stored_body(self) -> tuple[Incoming, int]:
+        """Where the body is stored, and the offset there at which it begins."""
         assert self.incoming is not None
-        return self.incoming.read(self.incoming.size - self._taken + self.body_at)
+        return self.incoming, self.incoming.size - self._taken + self.body_at
 
     def rewrite(self, store: Store, signing: Signing | None, parts: tuple[bytes, bytes, bytes],
                 body: Iterator[bytes]) -> None:

@@ -1,4 +1,4 @@
-"""The examples in docs/configuration.md are right."""
+"""The examples in docs/configuration.md and docs/milters.md are right."""
 import re
 from pathlib import Path
 
@@ -6,7 +6,8 @@ import pytest
 
 from meta1g.conf.load import load_text
 
-PAGE = (Path(__file__).parents[2] / "docs" / "configuration.md").read_text()
+DOCS = Path(__file__).parents[2] / "docs"
+PAGE = (DOCS / "configuration.md").read_text() + (DOCS / "milters.md").read_text()
 EXAMPLES = re.findall(r"^```(conf|yaml)\n(.*?)^```$", PAGE, re.MULTILINE | re.DOTALL)
 
 

@@ -3,7 +3,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Final
 
-from tests.fuzz import on_parsers, on_sasl, on_server, on_signing
+from tests.fuzz import on_milter, on_parsers, on_sasl, on_server, on_signing
 from tests.lib import transcript
 
 CORPUS: Final = Path(__file__).parent / "corpus"
@@ -15,6 +15,7 @@ TARGETS: Final[dict[str, Callable[[bytes], None]]] = {
     "smtpp": on_parsers.smtpp,
     "condition": on_parsers.condition, "regex": on_parsers.regex, "signed": on_signing.signed,
     "author": on_signing.author, "sasl": on_sasl.sasl, "servers": on_sasl.servers,
+    "milter": on_milter.milter, "fields": on_milter.fields,
 }
 _CONTENT: Final = (b"\0", b"\1", b"\r\n.\r\n", b"\r\n", b"\r", b"\n", b".", b"x")
 WORDS: Final[dict[str, tuple[bytes, ...]]] = {
@@ -62,6 +63,13 @@ WORDS: Final[dict[str, tuple[bytes, ...]]] = {
     "servers": (
         b"{SCRYPT}", b"{PLAIN}", b"{SCRAM-SHA-1}", b"$scrypt$", b"ln=1,r=8,p=1$", b"4096,", b"QUFB", b"=", b" ", b"{",
         b"}", b"MECH\t", b"OK\t1\t", b"FAIL\t1\t", b"CONT\t1\t", b"user=", b"\t", b"\x01", b"temp", b"\xff"),
+    "milter": (
+        b"\0\0\0\1", b"\0\0\0\x0d", b"\0\0\0\x08", b"\0", b"\1", b"a", b"b", b"c", b"e", b"f", b"h", b"i", b"m", b"p",
+        b"q", b"r", b"s", b"t", b"y", b"O", b"+", b"-", b"2", b"4", b"550", b"421 ", b"5.7.1", b"%%", b"\r\n", b"<a@b>",
+        b"\0\0\0\6", b"\xff", b"{i}"),
+    "fields": (
+        b"\0", b"\1", b"\2", b"\3", b"\x04", b"\x08", b"A", b"B", b":", b" ", b"\t", b"\r", b"\n", b".", b"Received",
+        b"A: x\r\n"),
     "regex": (
         b"\0", b"\1", b"a", b"(", b")", b"|", b"*", b"+", b"{2,3}", b"[", b"]", b"^", b"$", b"\\", b"[:alpha:]",
         b"[.", b".]", b"-",

@@ -35,7 +35,7 @@ service anvil {{
 """  # without Dovecot's own penalty for clients that failed
 
 
-class _Server:
+class Peer:
     """A program in a folder of its own; `path` is its socket."""
 
     def __init__(self, path: str) -> None:
@@ -63,7 +63,7 @@ class _Server:
         shutil.rmtree(self.folder, ignore_errors=True)
 
 
-class Dovecot(_Server):
+class Dovecot(Peer):
     """Dovecot's auth server, which knows joe's password."""
 
     def __init__(self) -> None:
@@ -77,7 +77,7 @@ class Dovecot(_Server):
         return self
 
 
-class Saslauthd(_Server):
+class Saslauthd(Peer):
     """saslauthd, which asks an IMAP server that knows joe's password."""
 
     def __init__(self) -> None:

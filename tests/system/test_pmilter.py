@@ -104,7 +104,7 @@ class Told(PolicyMilter):
         self.note("eom", session.sender, session.getmac("dot_msgid"), session.getmac("hops"))
         self.digests[session.sender] = session.own.hexdigest()
         session.own = hashlib.sha256()
-        what = session.sender.partition("@")[0]
+        what = session.sender.partition("@")[0].partition("+")[0]
         doing = getattr(self, f"_{what}", None)
         return doing(session) if doing is not None else SMTP_R_CONT
 
@@ -127,7 +127,7 @@ class Told(PolicyMilter):
 
     def msg_rplc(self, session: Session) -> Iterator[bytes]:
         yield b"Subject: other\r\n\r\n"
-        yield b".dot\n"
+        yield b".dot\n" if session.sender != "replace+nul@b.test" else b"\0"
         if session.sender.startswith("large"):
             for number in range(20_000):
                 yield b"%050d\r\n" % number
@@ -339,6 +339,7 @@ def test_replaced_messages(server: Server, policy: Told) -> None:
     text = text_of(server, "postmaster", f"{19_999:050d}")
     assert text.count("\n0000") == 20_000
     assert policy.status == [0, 0]
+    assert send(server, "replace+nul@b.test")[0] == 451
 
 
 def test_a_large_message_is_seen_as_it_was_sent(server: Server, policy: Told) -> None:
