@@ -21,7 +21,7 @@ from meta1g.proto.pmilter import numbers
 from meta1g.proto.pmilter.messages import Offer
 from meta1g.proto.pmilter.numbers import Cap, Feat
 from meta1g.smtps.filter import Facts, Filter
-from meta1g.smtps.pmilter_dialog import PmilterDialog
+from meta1g.smtps.pmilter_dialog import PmilterDialog, Terms
 from meta1g.smtps.pmilter_wire import Wire, open_wire
 from meta1g.st.netfd import family_of
 from meta1g.st.sched import Flag, now, sleep, spawn
@@ -35,8 +35,6 @@ _LOCAL: Final = "127.0.0.1"
 class Pmilter:
     """The milter of a section policy_milter."""
 
-    name = "policy_milter"
-
     def __init__(self, conf: PolicyMilterConf, config: Config, hostname: str, log: Log, *, offers_prdr: bool) -> None:
         assert conf.socket is not None
         if conf.socket.type == "unix":
@@ -47,10 +45,9 @@ class Pmilter:
             self._family, self._address = family_of(host), (host, conf.socket.port or 0)
         self._offer = Offer(int(numbers.EVERYTHING), int(numbers.EVERY_FUNCTION),
                             int(Feat.PRDR) if offers_prdr else 0, 0, hostname.encode()[:numbers.NAME_MAX])
-        self.timeout = float(conf.timeout)
-        self.aborts = "abort" in conf.flags
-        self._reconnects = self.aborts or "accept_but_reconnect" in conf.flags
-        self.log = log
+        self._terms = Terms(float(conf.timeout), "abort" in conf.flags, log)
+        self._reconnects = self._terms.aborts or "accept_but_reconnect" in conf.flags
+        self._log = log
         self._wire: Wire | None = None
         self._trying: Flag | None = None
         self._failed = float("-inf")
@@ -61,6 +58,11 @@ class Pmilter:
         spawn(self._keep)
 
     @property
+    def name(self) -> str:
+        """As the log and the statistics call it."""
+        return self._terms.name
+
+    @property
     def wants_refused(self) -> bool:
         """Whether it is told of recipients that were refused (M1 15.1.11)."""
         wire = self._wire
@@ -68,7 +70,7 @@ class Pmilter:
 
     def begin(self, facts: Facts) -> Filter:
         """A session's part of it."""
-        return PmilterDialog(self, self._wire_now(), facts)
+        return PmilterDialog(self._terms, self._wire_now(), facts)
 
     def _wire_now(self) -> Wire | None:
         """The connection for a new session, None if there is none."""
@@ -91,7 +93,7 @@ class Pmilter:
         trying = self._trying = Flag()
         try:
             wire = self._wire = open_wire(
-                self._family, self._address, self._offer, min(self.timeout, _CONNECT), self.log)
+                self._family, self._address, self._offer, min(self._terms.timeout, _CONNECT), self._log)
         except LinkDown as error:
             self._failed = now()
             self._wire = None
@@ -107,10 +109,10 @@ class Pmilter:
         """Once for each reason, until it is there again."""
         if reason != self._reason:
             self._reason = reason
-            self.log.error(logfmt.fields(func="smtps", policy_milter=self._where, status="away", reason=reason))
+            self._log.error(logfmt.fields(func="smtps", policy_milter=self._where, status="away", reason=reason))
 
     def _say(self, status: str, **named: object) -> None:
-        self.log.info(logfmt.fields(func="smtps", policy_milter=self._where, status=status, **named))
+        self._log.info(logfmt.fields(func="smtps", policy_milter=self._where, status=status, **named))
 
     @property
     def _where(self) -> Any:

@@ -7,11 +7,12 @@ Rules
     Octets of a message wait until there are enough for a piece of the protocol's size.
 """
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final, NamedTuple
 
 from meta1g.mta import logfmt
 from meta1g.mta.errors import LinkDown, StoreError
 from meta1g.mta.reply import Reply
+from meta1g.proc.log import Log
 from meta1g.proto.dkim.fields import Field
 from meta1g.proto.pmilter import numbers
 from meta1g.proto.pmilter.messages import (
@@ -38,9 +39,6 @@ from meta1g.smtps.pmilter_changes import Nonsense, answer_of, changes_of, replie
 from meta1g.smtps.pmilter_wire import Heard, Question, Wire
 from meta1g.st.sched import TimedOut, now
 
-if TYPE_CHECKING:
-    from meta1g.smtps.pmilter import Pmilter
-
 _HELD: Final = 16 * 1024  # octets that wait for the next question
 _AWAY: Final = Reply(421, "4.3.2", "Policy not available, try again later")
 _DONE: Final = Answer(Act.SKIP)  # of the session or the content it need not hear
@@ -55,6 +53,15 @@ _FACTS: Final = {
 _NUMBERS: Final = frozenset({Pmm.TLS_CIPHER_BITS, Pmm.TLS_ALG_BITS})  # 0: there is no TLS
 
 
+class Terms(NamedTuple):
+    """What holds for all sessions: `timeout` in seconds for an answer, `aborts`: a session needs the milter."""
+
+    timeout: float
+    aborts: bool
+    log: Log
+    name: str = "policy_milter"
+
+
 class _Lost(Exception):
     """The milter has nothing more to say about the session; the text says why."""
 
@@ -62,8 +69,8 @@ class _Lost(Exception):
 class PmilterDialog:
     """A filter of one session; `wire` is None if the milter is not there."""
 
-    def __init__(self, pmilter: "Pmilter", wire: Wire | None, facts: Facts) -> None:
-        self._pmilter = pmilter
+    def __init__(self, terms: Terms, wire: Wire | None, facts: Facts) -> None:
+        self._terms = terms
         self._wire = wire
         self._facts = facts
         self._symbols = {entry.stage: entry.symbols for entry in wire.wants.stages} if wire is not None else {}
@@ -158,17 +165,15 @@ class PmilterDialog:
         if not self._is_in_ta or self._wire is None:
             return
         self._is_in_ta = False
-        try:
-            self._tell(TO_MILTER.frame(Step(StepKind.ABORT), self._its_number()))
-        except _Lost as lost:
-            self._lose(lost)
+        if self._number:
+            self._wire.tell_later(self._take_held() + TO_MILTER.frame(Step(StepKind.ABORT), self._number))
 
     def on_close(self) -> None:
         """The session is over."""
         wire, self._wire = self._wire, None
         if wire is None or not self._number:
             return
-        wire.tell_later(bytes(self._held) + TO_MILTER.frame(Step(StepKind.CLOSE), self._number))
+        wire.tell_later(self._take_held() + TO_MILTER.frame(Step(StepKind.CLOSE), self._number))
 
     # Asking
 
@@ -208,7 +213,7 @@ class PmilterDialog:
         self._held += octets
         if len(self._held) > _HELD and self._wire is not None:
             try:
-                self._wire.tell(self._take_held(), self._pmilter.timeout)
+                self._wire.tell(self._take_held(), self._terms.timeout)
             except (LinkDown, TimedOut) as error:
                 raise _Lost(str(error) or "timeout") from None
 
@@ -225,7 +230,7 @@ class PmilterDialog:
             raise _Lost(str(error) or "timeout") from None
 
     def _word(self, octets: bytes) -> Word:
-        answer = self._ask(octets, Question.STAGE, self._pmilter.timeout).answer
+        answer = self._ask(octets, Question.STAGE, self._terms.timeout).answer
         assert isinstance(answer, Word)
         return answer
 
@@ -260,7 +265,7 @@ class PmilterDialog:
         if wire.wants.misc & Cap.EOM:
             self._tell(octets)
             return GO_ON, ()
-        word, given = self._ask(octets, Question.END, self._pmilter.timeout)
+        word, given = self._ask(octets, Question.END, self._terms.timeout)
         assert isinstance(word, Word)
         try:
             answer = answer_of(word)
@@ -274,23 +279,25 @@ class PmilterDialog:
 
     def _replacement(self) -> Spool:
         """The message that the milter gives in place of the other. StoreError if it can't be kept."""
-        spool, end = self._facts.spool(), now() + self._pmilter.timeout
+        wire = self._wire
+        assert wire is not None
+        spool, end = self._facts.spool(), now() + self._terms.timeout
         more, status = TO_MILTER.frame(Step(StepKind.MORE), self._number), 1
         try:
             is_last = False
             while not is_last:
                 piece = self._ask(more, Question.PIECE, max(end - now(), 0.0)).answer
                 if not isinstance(piece, Piece):
-                    raise StoreError("replace", self._pmilter.name, "the policy milter gave it up")
+                    raise StoreError("replace", self._terms.name, "the policy milter gave it up")
                 if not piece.is_last and len(piece.octets) < numbers.CHUNK_SIZE:
                     raise _Lost("a piece is too small")
                 spool.append(piece.octets)
                 is_last = piece.is_last
             status = 0
         except ValueError as error:
-            raise StoreError("replace", self._pmilter.name, str(error)) from None
+            raise StoreError("replace", self._terms.name, str(error)) from None
         finally:
-            self._tell(TO_MILTER.frame(Replaced(status), self._number))
+            wire.tell_later(TO_MILTER.frame(Replaced(status), self._number))
         return spool
 
     def _forget_content(self) -> None:
@@ -303,9 +310,9 @@ class PmilterDialog:
         wire = self._wire
         if wire is not None and isinstance(why, Nonsense):
             wire.drop(str(why))
-        self._pmilter.log.error(logfmt.fields(
-            func="smtps", ss_se=self._facts.symbol("session_id"), policy_milter=self._pmilter.name,
-            status="session aborted" if self._pmilter.aborts else "session goes on without it", reason=str(why)))
+        self._terms.log.error(logfmt.fields(
+            func="smtps", ss_se=self._facts.symbol("session_id"), policy_milter=self._terms.name,
+            status="session aborted" if self._terms.aborts else "session goes on without it", reason=str(why)))
         self._held = bytearray()
         if wire is not None and wire.is_up and self._is_in_ta:
             self._held += TO_MILTER.frame(Step(StepKind.ABORT), self._number)
@@ -313,7 +320,7 @@ class PmilterDialog:
         return self._without()
 
     def _without(self) -> Answer:
-        return Answer(Act.CLOSE, _AWAY) if self._pmilter.aborts else _DONE
+        return Answer(Act.CLOSE, _AWAY) if self._terms.aborts else _DONE
 
 
 _KNOWN: Final = frozenset(int(symbol) for symbol in Pmm)
