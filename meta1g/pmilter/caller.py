@@ -35,7 +35,8 @@ from meta1g.proto.pmilter.numbers import Cap, Pmm
 from meta1g.proto.pmilter.numbers import Step as StepKind
 
 _LOG: Final = logging.getLogger("pmilter")
-_CALLS: Final = 3  # debug level from which each call is logged
+_SESSIONS: Final = 2  # debug level from which sessions are logged
+_CALLS: Final = 3  # ... and each call
 _FAILED: Final = Answer(numbers.SMTP_R_TEMP, False, b"451 4.3.0 Policy not available, try again later\r\n")
 _SYMBOLS: Final = {int(symbol): symbol for symbol in Pmm}
 _GO_ON: Final = Answer(numbers.SMTP_R_CONT, False, b"")
@@ -81,6 +82,7 @@ class Caller:
         session = self.session
         session.client_name, session.client_address = text(message.name), text(message.address)
         session.client_port = message.port
+        self._log_session("begins")
         return self._stage(Cap.CONNECT, "connect", session.client_name, session.client_address)
 
     def _helo(self, message: Helo) -> list[Any]:
@@ -131,6 +133,7 @@ class Caller:
             case _:
                 self._is_closed = True
                 self._end("close")
+                self._log_session("ends")
         return []
 
     def _eom(self) -> list[Any]:
@@ -201,6 +204,12 @@ class Caller:
             self._failure(what, error)
         finally:
             self._turn.call = ""
+
+    def _log_session(self, status: str) -> None:
+        session = self.session
+        if session.server.process.debug >= _SESSIONS:
+            _LOG.info("%s", logfmt.fields(
+                server=session.server.hostname, client=session.client_address, name=session.client_name, status=status))
 
     def _failure(self, what: str, error: Exception) -> Answer:
         self._turn.changes = []
