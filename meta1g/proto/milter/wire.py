@@ -79,7 +79,10 @@ def packet(letter: bytes, data: bytes = b"") -> bytes:
 
 def text(*parts: bytes) -> bytes:
     """Strings, each with a NUL behind it; what they have of NUL themselves goes."""
-    return b"".join([(part if b"\0" not in part else part.replace(b"\0", b"")) + b"\0" for part in parts])
+    joined = b"\0".join(parts)
+    if joined.count(b"\0") >= len(parts):
+        joined = b"\0".join([part.replace(b"\0", b"") for part in parts])
+    return joined + b"\0"
 
 
 def options_packet(actions: int = ALL_ACTIONS, steps: int = ALL_STEPS) -> bytes:
