@@ -66,7 +66,8 @@ class Deliver(NamedTuple):
 class Stage:
     """Where in the dialog a result was decided; the names stand in logs and DSNs (M1 10.6)."""
 
-    NAMES: Final = ("CONNECT", "GREETING", "EHLO", "MAIL", "RCPT", "DATA", "final_dot", "content", "SESSION", "DANE")
+    NAMES: Final = ("CONNECT", "GREETING", "EHLO", "MAIL", "RCPT", "DATA", "final_dot", "content", "SESSION", "DANE",
+                    "AUTH")
     CONNECT: Final = 0
     GREETING: Final = 1
     EHLO: Final = 2
@@ -77,6 +78,7 @@ class Stage:
     CONTENT: Final = 7  # our own content could not be read
     SESSION: Final = 8  # never tried: the session ended before its turn
     DANE: Final = 9  # no TLSA record matches the certificate (M1 3.8 item 13)
+    AUTH: Final = 10
 
 
 class Result(NamedTuple):

@@ -15,6 +15,7 @@ import signal
 import time
 from typing import Any, Final
 
+from meta1g.conf.opt_smtpc import SmtpcConf
 from meta1g.mta.errors import StoreError
 from meta1g.mta.logfmt import fields
 from meta1g.proc.accounts import uids_of
@@ -83,6 +84,7 @@ def _settings(started: Started) -> Settings:
         wait_for_client=conf.wait_for_client,
         looks_up_rcpts="lookup_rcpt_conf" in conf.smtpc.flags,
         looks_up_sessions="lookup_session_conf" in conf.smtpc.flags or bool(_features(started)),
+        keeps_hosts_apart=any(client.auth is not None for client in _clients(started)),
     )
 
 
@@ -106,10 +108,13 @@ def _out_limits(conf: Any) -> OutLimits:
                      conf.transactions_per_session_max)
 
 
+def _clients(started: Started) -> list[SmtpcConf]:
+    return [service.conf for service in started.config.services if service.keyword == "smtpc"]
+
+
 def _features(started: Started) -> list[str]:
     """Names of the classes of session features that SMTP clients have."""
-    clients = [service.conf for service in started.config.services if service.keyword == "smtpc"]
-    return [features.name for conf in clients for features in conf.session_features]
+    return [features.name for conf in _clients(started) for features in conf.session_features]
 
 
 class Process:

@@ -52,7 +52,8 @@ def make_ready(q: Qmgr, ta: Ta, rcpt: Rcpt, now: float, out: list[Effect]) -> No
         return
     source = q.hosts.source_of(ta.client_ip, ta.mail)
     base = rcpt.records[0].base if rcpt.records else ""
-    site = _site(q, SiteKey(rcpt.protocol, hop.ip, hop.port, source, base), hop, entry, conf)
+    host = hop.name if q.settings.keeps_hosts_apart else ""
+    site = _site(q, SiteKey(rcpt.protocol, hop.ip, hop.port, source, base, host), hop, entry, conf)
     if _is_crowded(q, site):
         outcome.defer(q, ta, rcpt, _CROWDED, now, out, is_tried=False)
         return

@@ -98,6 +98,7 @@ class Settings(NamedTuple):
     limit_classes: Mapping[str, OutLimits] = {}  # sections connection_limits
     sources: Mapping[str, tuple[str, ...]] = {}  # sections source: local addresses
     looks_up_sessions: bool = False  # smtpc_session_conf in qmgr_conf
+    keeps_hosts_apart: bool = False  # hosts of one address but several names: AUTH goes by name
     looks_up_rcpts: bool = False  # smtpc_rcpt_conf in the access map
     wait_for_server: float = 4.0
     wait_for_client: float = 4.0
@@ -188,7 +189,7 @@ class SiteKey(NamedTuple):
     """Protocol, IP address (or socket) and port, and the section source whose addresses are bound to.
 
     `base` is the TLSA base domain that a session is for, empty without one: a server may show it a certificate that
-    others don't see (RFC 7672 8.1).
+    others don't see (RFC 7672 8.1). `host` is its name, where the client may have an account there by that name alone.
     """
 
     protocol: int
@@ -196,6 +197,7 @@ class SiteKey(NamedTuple):
     port: int
     source: str = ""
     base: str = ""
+    host: str = ""
 
 
 @dataclass(slots=True, eq=False)

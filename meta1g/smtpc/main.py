@@ -18,6 +18,7 @@ from meta1g.proto.msg_da import CloseSession, Deliver, Ready, SessionEnded
 from meta1g.shim.cdb import ContentDb
 from meta1g.shim.journal import JournalReader
 from meta1g.shim.safeio import Disk
+from meta1g.smtpc.login import Logins
 from meta1g.smtpc.secure import Contexts
 from meta1g.smtpc.session import Session
 from meta1g.smtpc.setting import Setting, features_of
@@ -49,6 +50,7 @@ class Smtpc:
         self._sessions_max = conf.threads_max
         self._sessions_most = 0
         self._stop = Flag()
+        blocking = Blocking()
         self._setting = Setting(
             hostname=started.hostname, process=started.process, io_timeout=conf.io_timeout,
             remote_port=conf.remote_port, connect_only_to=conf.connect_only_to or "",
@@ -57,8 +59,10 @@ class Smtpc:
             features=features_of(conf.flags),
             classes={features.name: features_of(features.flags) for features in conf.session_features},
             cdb=ContentDb(Disk(), config.cdb_base_directory),
-            journal=JournalReader(Disk(), config.cdb_base_directory), blocking=Blocking(), log=started.log,
+            journal=JournalReader(Disk(), config.cdb_base_directory), blocking=blocking, log=started.log,
             contexts=started.or_end("tls", lambda: Contexts(conf.tls, conf.session_features, config.map_path)),
+            logins=started.or_end("auth", lambda: conf.auth and Logins(
+                conf.auth, config.map_path(conf.auth.password_map), blocking)),
             report=self._link.send)
 
     def run(self, wait_for_server: float) -> int:

@@ -351,7 +351,7 @@ class Session:
                  or self._set.refusal or replies.MAIL_OK)
         self._log(ta=ta, mail=addr.bracketed(asked.address), stat=_stat(reply))
         if reply.is_positive:
-            self._ta = Transaction(ta, asked)
+            self._ta = Transaction(ta, asked, self._checks.author)
         else:
             self._set.counts.ta_refused += 1
         return reply
