@@ -17,7 +17,7 @@ TOOLS: Final = {
 _USAGE: Final = f"""usage: meta1g PROGRAM [options]
 
 Daemons, normally started by mcp:  {' '.join(DAEMONS)}
-Tools for you:                     {' '.join(TOOLS)}
+Tools for you:                     {' '.join(TOOLS)} sendmail
 
 `meta1g PROGRAM --help` (a daemon: -h) explains each. `meta1g-ctl` starts and stops everything.
 """
@@ -46,6 +46,10 @@ def run(name: str, arguments: list[str]) -> int:
         module = importlib.import_module(TOOLS[name])
         code: int | None = module.main.main(arguments, prog_name=f"meta1g {name}", standalone_mode=True)
         return code or 0
+    if name == "sendmail":
+        from meta1g.cli import sendmail  # noqa: PLC0415 - its options are not click's
+
+        return sendmail.main(name, arguments)
     sys.stderr.write(f"meta1g: no program {name!r}\n\n{_USAGE}")
     return os.EX_USAGE
 
