@@ -217,21 +217,46 @@ def reload(conf: str) -> None:
     running = mcp_status.read(config.queue_directory)
     if running is None:
         _fail("not running; start it with meta1g-ctl start", os.EX_UNAVAILABLE)
-    before, maps_before = running["reloads"], _map_version(config, running)
+    before = running["reloads"]
+    maps_before, conf_before = _map_version(config, running), _conf_version(config, running)
     os.kill(running["pid"], signal.SIGHUP)
     deadline = time.monotonic() + _START_TIMEOUT
     while time.monotonic() < deadline:
         running = mcp_status.read(config.queue_directory)
         is_done = running is not None and running["reloads"] != before and _is_ready(config, running)
-        if running is not None and is_done and _map_version(config, running) != maps_before:
+        if running is not None and is_done and _map_version(config, running) != maps_before \
+                and _conf_version(config, running) != conf_before:
+            _say_what_is_old(config, running)
             return
         time.sleep(_POLL)
     _fail("the processes did not get ready again in time; see meta1g-ctl status", os.EX_TEMPFAIL)
 
 
+def _say_what_is_old(config: Config, running: dict[str, Any]) -> None:
+    """What of the new configuration is not in use, and why."""
+    late = _queue_status(config).get("configuration", {}).get("after_restart")
+    if late:
+        click.echo(f"qmgr: these count after a restart: {' '.join(late)}")
+    stale = sorted({process["name"] for process in running["processes"] if process["stale"]})
+    if stale:
+        lines = [f"{name}: {_last_line(os.path.join(config.log_directory, f'{name}.log'))}" for name in stale]
+        _fail("new processes could not be started, the old ones go on with the old configuration\n  "
+              + "\n  ".join(lines), os.EX_UNAVAILABLE)
+
+
+def _conf_version(config: Config, running: dict[str, Any]) -> tuple[int, int]:
+    """QMGR's process id and how often it has taken a configuration up."""
+    reloads = _queue_status(config).get("configuration", {}).get("reloads", -1)
+    return _pid_of("qmgr", running), reloads
+
+
+def _pid_of(keyword: str, running: dict[str, Any]) -> int:
+    return next((process["pid"] for process in running["processes"] if process["keyword"] == keyword), 0)
+
+
 def _map_version(config: Config, running: dict[str, Any]) -> tuple[int, int]:
     """SMAR's process id and how often it has reopened its maps."""
-    pid = next((p["pid"] for p in running["processes"] if p["keyword"] == "smar"), 0)
+    pid = _pid_of("smar", running)
     try:
         path = os.path.join(config.queue_directory, config.queue_path(config.smar_socket))
         return pid, int(control.ask_smar(path)["reopened"])
@@ -287,6 +312,8 @@ def _lines(running: dict[str, Any], queue: dict[str, Any]) -> list[str]:
     sizes = queue.get("queues", {})
     for process in running["processes"]:
         line = f"{process['name']:<10} pid {process['pid']:<8} {process['state']:<9} up {_uptime(process)} s"
+        if process["stale"]:
+            line += ", with an old configuration"
         if process["restarts"]:
             line += f", restarts {process['restarts']}"
         if process["keyword"] in ("smtps", "smtpc"):

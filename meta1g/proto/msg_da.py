@@ -2,8 +2,8 @@
 
 Peers
     QMGR: `Deliver` gives a transaction to a session (opened first when `is_new`), `CloseSession`
-    ends an idle one. SMTPC: `Delivered` with each recipient's result, `SessionEnded` when a
-    session is no more, `TlsSeen` after a handshake.
+    ends an idle one, `Released` answers a `Ready` without sessions. SMTPC: `Delivered` with each
+    recipient's result, `SessionEnded` when a session is no more, `TlsSeen` after a handshake.
 """
 from typing import Final, NamedTuple
 
@@ -139,11 +139,18 @@ class CloseSession(NamedTuple):
 
 
 class Ready(NamedTuple):
-    """SMTPC after Hello: how many sessions it can hold at once."""
+    """SMTPC after Hello: how many sessions it can hold at once. With 0 it leaves: QMGR ends its idle sessions, opens
+    no more, and says `Released`."""
 
     sessions_max: int
 
 
+class Released(NamedTuple):
+    """Nothing is on its way any more to an SMTPC that leaves, but for the `sessions` that it has."""
+
+    sessions: int
+
+
 VOCABULARY: Final = Vocabulary({
-    1: Ready, 2: Deliver, 3: Delivered, 4: SessionEnded, 5: CloseSession, 6: TlsSeen,
+    1: Ready, 2: Deliver, 3: Delivered, 4: SessionEnded, 5: CloseSession, 6: TlsSeen, 7: Released,
 })

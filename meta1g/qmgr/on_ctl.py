@@ -58,6 +58,7 @@ def status(q: Qmgr, now: float) -> dict[str, object]:
             states[rcpt.state.name.lower()] += 1
     return {
         "uptime": int(now - q.start),
+        "configuration": {"reloads": q.reloads, "after_restart": list(q.late)},
         "queues": {
             "iqdb": len(q.iqdb),
             "iqdb_rcpts": q.iqdb_rcpts,

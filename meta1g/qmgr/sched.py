@@ -222,7 +222,9 @@ def finish_task(q: Qmgr, session: DaSession, *, is_open: bool, now: float, out: 
         end_session(q, session)
         return
     settings, site = q.settings, q.sites[session.site]
-    is_spent = not settings.reuses_connections or session.done >= site.occ.limits.transactions
+    client = q.smtpc.get(session.peer)
+    is_leaving = client is not None and not client.sessions_max
+    is_spent = is_leaving or not settings.reuses_connections or session.done >= site.occ.limits.transactions
     if is_spent or (q.starved and not site.waiting):
         close_session(q, session, out)
         return

@@ -332,6 +332,8 @@ class Qmgr:
     smtps: dict[PeerKey, SmtpsPeer] = field(default_factory=dict)
     smtpc: dict[PeerKey, SmtpcPeer] = field(default_factory=dict)
     smar: PeerKey = None
+    reloads: int = 0  # of the configuration
+    late: tuple[str, ...] = ()  # options whose new values count after a restart
     maps_changed: float = 0.0  # when a reload, or the start, gave SMAR other maps perhaps
     missing: dict[str, float] = field(default_factory=dict)  # since when, infinity once that was said
     holders: dict[str, set[str]] = field(default_factory=dict)  # who needs each journal segment

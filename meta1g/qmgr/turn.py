@@ -8,6 +8,7 @@ from meta1g.proto.msg_ctl import Command
 from meta1g.proto.rcb import PeerDown, PeerUp
 from meta1g.qmgr import bounce, on_ctl, on_smar, on_smtpc, on_smtps, on_timer, routing, sched
 from meta1g.qmgr.effects import DiskFree, Done, Effect, HoldsStored, Loaded, LogLine, Scanned, Surveyed
+from meta1g.qmgr.reconfigure import Configured, on_configured
 from meta1g.qmgr.state import PeerKey, Qmgr
 
 Reload = Callable[[], None]
@@ -59,6 +60,8 @@ def _on_item(q: Qmgr, item: Any, now: float, reload: Reload, out: list[Effect]) 
             on_timer.on_loaded(q, item, now, out)
         case DiskFree():
             on_timer.on_disk(q, item, out)
+        case Configured():
+            on_configured(q, item, now, out)
         case (peer, message, tag):
             _on_peer(q, peer, message, tag, now, reload, out)
 
