@@ -149,7 +149,7 @@ class Process:
         for line in fill(self._q, stores.found, time.time()):
             self._log.info(line.text)
         self._q.holds = self._read_holds()  # now that threads are there to carry out what follows from it
-        self._decider = Decider(self._q, self._log, self._ibdb_thread, self._defedb_thread, self._reload)
+        self._decider = Decider(self._q, self._log, self._ibdb_thread, self._defedb_thread, self._reread)
         self._hub = Hub("qmgr", self._log, self._on_batch)
 
     def run(self) -> int:
@@ -196,8 +196,9 @@ class Process:
         self._report([Configured(settings, hosts, late)])
 
     def _on_usr1(self) -> None:
-        self._reload()
-        self._q.maps_changed = time.time()
+        found = self._reread()
+        if found is not None:
+            self._report([found])
         print_stats("qmgr", {
             **status(self._q, time.time()), "ibdb_flushes": self._ibdb_thread.flushes,
             "ibdb_records": self._ibdb_thread.records, "defedb_transactions": self._defedb_thread.transactions})
@@ -229,14 +230,13 @@ class Process:
             self._log.warning(f"func=q_hold, {fields(all=found.is_all, sites=len(found.sites))}, status=held")
         return found
 
-    def _reload(self) -> None:
-        """Read the configuration map anew (M1 4.8); if that fails the old one stays."""
+    def _reread(self) -> Configured | None:
+        """The configuration map as it is now (M1 4.8), None if it can't be read: then the old one stays."""
         try:
-            self._q.take_hosts(self._read_hosts(self._started, self._q.settings))
+            return Configured(self._q.settings, self._read_hosts(self._started, self._q.settings), self._q.late)
         except StoreError as error:
             self._log.error(f"func=qmgr_conf, status={error}")
-            return
-        self._log.info("func=qmgr, status=reloaded")
+            return None
 
 
 def main(argv: list[str]) -> int:
