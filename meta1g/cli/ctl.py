@@ -12,6 +12,7 @@ import click
 from meta1g import __version__
 from meta1g.cli import control, instance
 from meta1g.cli.keycheck import check_keys
+from meta1g.cli.layoutcheck import check_files, check_users
 from meta1g.conf.errors import ConfErrors
 from meta1g.conf.load import MODULES, Config, check_services, load_file
 from meta1g.mcp import status as mcp_status
@@ -88,11 +89,20 @@ def init(directory: str, port: int, hostname: str | None, user: str | None, *, h
 
 
 @main.command()
+@click.option("-p", "users", is_flag=True, help="instead: are the users and groups of the configuration there?")
+@click.option("-P", "files", is_flag=True, help="instead: are folders and files owned and guarded as they should be?")
 @click.pass_obj
-def check(conf: str) -> None:
+def check(conf: str, *, users: bool, files: bool) -> None:
     """Check the configuration and its keys; exit code 78 if something is wrong."""
-    _load_with_keys(conf)
-    click.echo(f"{conf}: ok")
+    if not users and not files:
+        _load_with_keys(conf)
+        click.echo(f"{conf}: ok")
+        return
+    config = _load(conf)
+    problems = (check_users(config) if users else []) + (check_files(config) if files else [])
+    for problem in problems:
+        click.echo(problem)
+    raise SystemExit(os.EX_CONFIG if problems else 0)
 
 
 @main.command()
