@@ -18,7 +18,7 @@ from meta1g.conf.load import MODULES, Config, check_services, load_file
 from meta1g.mcp import status as mcp_status
 from meta1g.mta.errors import LinkDown
 
-DEFAULT_CONF: Final = "/etc/meta1/meta1.conf"
+DEFAULT_CONF: Final = os.environ.get("META1G_CONF") or "/etc/meta1/meta1.conf"  # an installation elsewhere sets it
 _START_TIMEOUT: Final = 60.0
 _STOP_TIMEOUT: Final = 300.0  # every process has 60 s before MCP kills it
 _POLL: Final = 0.02

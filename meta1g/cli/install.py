@@ -62,7 +62,8 @@ def install(destdir: str, prefix: str, conf_dir: str, queue_dir: str, log_dir: s
         os.makedirs(destdir + folder, 0o755, exist_ok=True)
     _give_logs(destdir + log_dir)
     layout.create("queue", destdir + queue_dir, who)
-    made = [*_programs(Path(destdir + prefix), destdir), *_pages(Path(pages), Path(destdir + prefix))]
+    elsewhere = f"{conf_dir}/meta1.conf" if conf_dir != "/etc/meta1" else ""
+    made = [*_programs(Path(destdir + prefix), destdir, elsewhere), *_pages(Path(pages), Path(destdir + prefix))]
     if sendmail:
         made += _sendmail(Path(destdir + prefix), destdir)
     _record(Path(destdir + prefix), made)
@@ -132,16 +133,14 @@ def _give_logs(folder: str) -> None:
             _fail(f"MTALG: group {group} does not exist", os.EX_NOUSER)
 
 
-def _programs(prefix: Path, destdir: str) -> list[Path]:
-    """MeTA1's names as small scripts that run the one program; their paths."""
+def _programs(prefix: Path, destdir: str, conf: str) -> list[Path]:
+    """MeTA1's names as small scripts that run the one program, for the configuration `conf` unless that is empty."""
     program = instance.program_path().removeprefix(destdir)
-    made = [_script(prefix / folder / name, f'exec {program} {name} "$@"')
+    first = f': "${{META1G_CONF:={conf}}}"; export META1G_CONF\n' if conf else ""
+    made = [_script(prefix / folder / name, f'{first}exec {program} {name} "$@"')
             for folder, names in PROGRAMS.items() for name in names]
-    for name in ("meta1g", "meta1g-ctl"):
-        link = prefix / "bin" / name
-        link.unlink(missing_ok=True)
-        link.symlink_to(Path(program).parent / name)
-        made.append(link)
+    made += [_script(prefix / "bin" / name, f'{first}exec {Path(program).parent / name} "$@"')
+             for name in ("meta1g", "meta1g-ctl")]
     folder = str(prefix / "bin").removeprefix(destdir)
     made += [_script(prefix / "bin" / f"{name}.sh", f'exec {folder}/runas "${{MTAQ:-meta1q}}" {folder}/{name} "$@"')
              for name in _AS_QMGR]

@@ -74,10 +74,17 @@ localhost lmtp:
 
 _ACCESS: Final = """\
 # Access map, see access(5). After a change: meta1g createmap -F {etc}/access.db < {etc}/access
+{local}"""
+_LOCAL_OK: Final = """\
 # Clients on this machine pass the checks of sender addresses, but may not relay; to let them,
 # write quick:relay instead of quick:ok.
 cltaddr:127.               quick:ok
 cltaddr:0:0:0:0:0:0:0:1    quick:ok
+"""
+_LOCAL_RELAY: Final = """\
+# Programs on this machine send mail anywhere; quick:ok instead of quick:relay would not let them.
+cltaddr:127.               quick:relay
+cltaddr:0:0:0:0:0:0:0:1    quick:relay
 """
 
 _ALIASES: Final = """\
@@ -95,8 +102,8 @@ class InitError(Exception):
 class Plan:
     """What to make: `user` None means the caller's own account, "" the meta1 users.
 
-    `address` empty listens on all of the host's; `limits` goes into the section qmgr; with `has_tls` it has a
-    certificate.
+    `address` empty listens on all of the host's; `limits` goes into the section qmgr, `local` into the access map; with
+    `has_tls` it has a certificate.
     """
 
     base: str
@@ -110,6 +117,7 @@ class Plan:
     address: str = "address = 127.0.0.1; "
     limits: str = _LIMITS
     has_tls: bool = True
+    local: str = _LOCAL_OK
     names: Mapping[str, str] = field(default_factory=dict)
     destdir: str = ""
 
@@ -173,7 +181,8 @@ def make_configuration(
 
     `names` are what the accounts are called, `destdir` is where paths lie until a package is unpacked.
     """
-    what = Plan(queue, 25, own_name(), "", etc, queue, log, f"{queue}/maildir", "", "", names=names, destdir=destdir)
+    what = Plan(queue, 25, own_name(), "", etc, queue, log, f"{queue}/maildir", "", "", local=_LOCAL_RELAY, names=names,
+                destdir=destdir)
     if os.path.exists(destdir + what.conf):
         return False
     if not destdir:
@@ -187,7 +196,7 @@ def _write_all(what: Plan, who: layout.Owner | None) -> None:
     etc = what.destdir + what.etc
     _write(os.path.join(etc, "mt"), _MT.format(host=what.host), who, "meta1m")
     for name, text in (("access", _ACCESS), ("aliases", _ALIASES)):
-        _write(os.path.join(etc, name), text.format(etc=what.etc), who, "meta1m")
+        _write(os.path.join(etc, name), text.format(etc=what.etc, local=what.local), who, "meta1m")
         _create_map(os.path.join(etc, name), who)
     if what.has_tls:
         from meta1g.cli import selfsigned  # noqa: PLC0415 - loads OpenSSL

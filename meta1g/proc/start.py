@@ -83,6 +83,7 @@ def start(program: str, argv: list[str]) -> Started:
         sys.stderr.write(f"{program}: must not run as root; let mcp start it, or use runas (M1 4.7.1)\n")
         raise SystemExit(os.EX_NOPERM)
     os.umask(0o027)
+    gain_nothing()
     die_with_parent()
     config, conf = invocation.config, invocation.conf
     log = open_log(program, conf.log_level, conf.log)
@@ -92,6 +93,11 @@ def start(program: str, argv: list[str]) -> Started:
             log.warning(f"func={program}, option={option}, status=has no effect in this version")
     return Started(program, config, conf, service.mcp if service else None, log,
                    config.hostname or own_name(), invocation.process, invocation.trusted_domains, tuple(argv))
+
+
+def gain_nothing() -> None:
+    """No program that this process may run has more rights than it (PR_SET_NO_NEW_PRIVS, prctl(2))."""
+    ctypes.CDLL(None, use_errno=True).prctl(38, 1, 0, 0, 0)
 
 
 def die_with_parent() -> None:
