@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from typing import Final
 
 from meta1g.mta import addr
-from meta1g.mta.errors import RemoteProtocolError
+from meta1g.mta.errors import RemoteProtocolError, StoreError
 from meta1g.mta.reply import Reply
 from meta1g.proto.dkim.fields import Field
 from meta1g.proto.milter import dialog, replies
@@ -185,6 +185,9 @@ class MilterFilter:
             answer = self._conclude(changes)
         except (OSError, TimedOut, RemoteProtocolError, ValueError) as error:
             return self._fail(error), ()
+        except StoreError:
+            self._drop(Answer(Act.TEMPFAIL))  # what it still says can't be told from later answers
+            raise
         self._host.succeeded()
         return answer, changes
 
@@ -309,15 +312,20 @@ class MilterFilter:
 
     def _fail(self, error: Exception) -> Answer:
         """It can't be asked any more in this session."""
+        if not isinstance(error, Away):  # which the host knows
+            self._host.failed(error)
+        answer = self._host.default
+        if answer.act is Act.QUARANTINE:
+            answer = answer._replace(reply=Reply(250, "", f"milter {self._host.name} is away"))
+        return self._drop(answer)
+
+    def _drop(self, answer: Answer) -> Answer:
+        """Its answer for the rest of the session."""
         line, self._line = self._line, None
         if line is not None:
             line.close()
-        if not isinstance(error, Away):  # which the host knows
-            self._host.failed(error)
-        self._fallback = self._host.default
-        if self._fallback.act is Act.QUARANTINE:
-            self._fallback = self._fallback._replace(reply=Reply(250, "", f"milter {self._host.name} is away"))
-        return self._fallback
+        self._fallback = answer
+        return answer
 
     # What it may know
 

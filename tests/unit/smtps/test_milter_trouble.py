@@ -16,7 +16,7 @@ from meta1g.smtps import milter_host
 from meta1g.smtps.filter import GO_ON, Act, Answer, InsertField, ReplaceBody
 from meta1g.smtps.milter import Milter, MilterFilter
 from meta1g.smtps.milter_host import MilterHost, Timeouts
-from meta1g.st.sched import now
+from meta1g.st.sched import now, spawn, wait_until
 from tests.lib.badmilter import FLOODS, TROUBLES, BadMilter
 from tests.lib.wait import until
 
@@ -148,6 +148,19 @@ def test_who_is_away_is_left_alone(bad: BadMilter, host: MilterHost, log: Lines,
     assert session(host) == session(host) == [Act.GO_ON] * 8
 
 
+def test_one_that_is_slow_keeps_nobody_else_waiting(bad: BadMilter, host: MilterHost) -> None:
+    host.timeouts = Timeouts(1, 1, 1)
+    bad.at, bad.what = b"M", "hang"
+    waiting = [spawn(session, host) for _ in range(3)]
+    assert wait_until(lambda: bad.seen.count(b"M") == 3, 1, 0.01)
+    began = time.monotonic()
+    own = begun(host)
+    assert own.on_connect() == own.on_helo(b"x") == GO_ON
+    own.on_close()
+    assert time.monotonic() - began < 0.5
+    assert all(thread.join(3) for thread in waiting)
+
+
 def test_who_lets_sessions_down_one_after_the_other(bad: BadMilter, host: MilterHost) -> None:
     bad.at, bad.what = b"M", "hang"
     for _ in range(3):
@@ -221,6 +234,7 @@ def test_disk_trouble_is_not_its_fault(bad: BadMilter, host: MilterHost) -> None
     own.on_connect()
     with pytest.raises(StoreError):
         own.on_end()
+    assert own.on_mail(b"a", []).act is Act.TEMPFAIL
     own.on_close()
     assert not host._idle
 
