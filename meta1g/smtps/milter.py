@@ -45,12 +45,13 @@ _ACTS: Final = {
 # Macros by the names that the session has for what they say.
 _MACROS: Final = {
     "j": "hostname", "i": "transaction_id", "v": "version", "if_name": "hostname", "if_addr": "daemon_addr",
-    "client_addr": "client_ip", "client_resolve": "client_resolve", "client_port": "client_port",
+    "client_addr": "client_ip", "client_port": "client_port",
     "verify": "tls_verify", "msg_id": "message_id", "nrcpts": "transaction_rcpts_ok",
     **{name: name for name in (
         "daemon_name", "daemon_addr", "daemon_port", "tls_version", "cipher", "cipher_bits", "alg_bits", "cert_subject",
         "cert_issuer", "cn_subject", "cn_issuer", "auth_type", "auth_authen", "auth_author")},
 }
+_RESOLVED: Final = {b"ok": b"OK", b"no": b"FAIL", b"tempptr": b"TEMP", b"tempa": b"TEMP"}  # as sendmail calls it
 _RIGHTS: Final[dict[type, int]] = {
     replies.AddHeader: Actions.ADD_HEADERS, replies.InsertHeader: Actions.ADD_HEADERS | Actions.CHANGE_HEADERS,
     replies.ChangeHeader: Actions.CHANGE_HEADERS, replies.ReplaceBody: Actions.CHANGE_BODY,
@@ -350,6 +351,8 @@ class MilterFilter:
             if name == "_":
                 return host + b" " + literal if host else literal
             return host or literal
+        if name == "client_resolve":
+            return _RESOLVED.get(symbol("client_resolve"), b"")
         if name == "s":
             return self._helo
         return self._said.get(name, b"")

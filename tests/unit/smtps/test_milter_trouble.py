@@ -11,6 +11,7 @@ from meta1g.conf.kinds import PathValue
 from meta1g.conf.opt_smtps import MilterConf
 from meta1g.conf.opt_tls import SocketConf
 from meta1g.mta.errors import StoreError
+from meta1g.mta.reply import Reply
 from meta1g.proto.dkim.fields import Field
 from meta1g.smtps import milter_host
 from meta1g.smtps.filter import GO_ON, Act, Answer, InsertField, ReplaceBody
@@ -38,7 +39,8 @@ class Facts:
         self.spooled = 0
 
     def symbol(self, name: str) -> bytes:
-        return {"client_ip": b"192.0.2.1", "hostname": b"mail.test", "client_port": b"25"}.get(name, b"")
+        return {"client_ip": b"192.0.2.1", "hostname": b"mail.test", "client_port": b"25",
+                "client_resolve": b"no", "cipher_bits": b"256", "auth_type": b"PLAIN"}.get(name, b"")
 
     def spool(self) -> "Facts":
         return self
@@ -201,6 +203,22 @@ def test_packets_that_need_no_answer_wait(bad: BadMilter, host: MilterHost) -> N
     assert bad.seen == [b"O"]
     assert own.on_end() == (GO_ON, [])
     assert [letter for letter in bad.seen if letter != b"D"] == [b"O", b"C", b"H", b"M", b"L", b"L", b"N", b"E"]
+    own.on_close()
+
+
+def test_macros(host: MilterHost) -> None:
+    own = begun(host)
+    own.on_connect()
+    own.on_helo(b"h.test")
+    own.on_mail(b"a@b.test", [])
+    own.on_rcpt(b"c@d.test", [], 0, Reply(550, "5.1.1", "User\nunknown"))
+    values = {name: own._macro(name) for name in (
+        "j", "_", "client_name", "client_resolve", "s", "cipher_bits", "auth_type", "mail_host", "rcpt_mailer",
+        "rcpt_host", "rcpt_addr", "no_such")}
+    assert values == {
+        "j": b"mail.test", "_": b"[192.0.2.1]", "client_name": b"[192.0.2.1]", "client_resolve": b"FAIL", "s": b"h.test",
+        "cipher_bits": b"256", "auth_type": b"PLAIN", "mail_host": b"b.test", "rcpt_mailer": b"error",
+        "rcpt_host": b"5.1.1", "rcpt_addr": b"User unknown", "no_such": b""}
     own.on_close()
 
 
