@@ -216,8 +216,8 @@ def test_macros(host: MilterHost) -> None:
         "j", "_", "client_name", "client_resolve", "s", "cipher_bits", "auth_type", "mail_host", "rcpt_mailer",
         "rcpt_host", "rcpt_addr", "no_such")}
     assert values == {
-        "j": b"mail.test", "_": b"[192.0.2.1]", "client_name": b"[192.0.2.1]", "client_resolve": b"FAIL", "s": b"h.test",
-        "cipher_bits": b"256", "auth_type": b"PLAIN", "mail_host": b"b.test", "rcpt_mailer": b"error",
+        "j": b"mail.test", "_": b"[192.0.2.1]", "client_name": b"[192.0.2.1]", "client_resolve": b"FAIL",
+        "s": b"h.test", "cipher_bits": b"256", "auth_type": b"PLAIN", "mail_host": b"b.test", "rcpt_mailer": b"error",
         "rcpt_host": b"5.1.1", "rcpt_addr": b"User unknown", "no_such": b""}
     own.on_close()
 
