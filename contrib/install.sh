@@ -2,32 +2,40 @@
 # make install / make uninstall: a virtual environment below PREFIX and MeTA1's layout (M1 2.4).
 #
 #   PREFIX       /usr/local            programs; the package lives in PREFIX/lib/meta1g
+#   DESTDIR                            put in front of all paths, for packages
 #   META1CONFDIR /etc/meta1            configuration
 #   MTAQDIR      /var/spool/meta1      queue
 #   MTALOGDIR    /var/log/meta1        log files
+#   USERS        yes                   no: users and groups must be there
+#   SENDMAIL     no                    yes: sbin/sendmail and bin/newaliases, unless they are there
+#   MTAS MTAQ MTAC MTAM MTA            users and groups: meta1s meta1q meta1c meta1m meta1
+#   MTALG        operator              group of the log files
 set -eu
 umask 022
-prefix=${DESTDIR:-}${PREFIX:-/usr/local}
-home=$prefix/lib/meta1g
+dest=${DESTDIR:-}
+prefix=${PREFIX:-/usr/local}
+home=$dest$prefix/lib/meta1g
 [ "$(id -u)" = 0 ] || { echo "install: only root can install; try: make run" >&2; exit 77; }
 case ${1:-} in
     install)
         sh contrib/setup.sh
         python=$(readlink -f .venv/bin/python)
-        rm -rf "$home.new" && mkdir -p "$prefix/lib"
-        rm -rf "$home" && "$python" -m venv "$home"
+        mkdir -p "$home"
+        [ ! -e "$home/installed" ] || cp "$home/installed" "$home.installed" # what an earlier version has put there
+        rm -rf "$home"
+        "$python" -m venv "$home"
+        [ ! -e "$home.installed" ] || mv "$home.installed" "$home/installed"
         "$home/bin/python" -m pip install -q --disable-pip-version-check 'setuptools>=61' wheel
         "$home/bin/python" -m pip install -q --disable-pip-version-check --no-build-isolation .
-        mkdir -p "$prefix/share/man"
-        for page in man/*.[1-8]; do
-            section=${page##*.}
-            mkdir -p "$prefix/share/man/man$section" && install -m 644 "$page" "$prefix/share/man/man$section/"
-        done
-        "$home/bin/python" -m meta1g.cli.install install --prefix "$prefix" \
-            --conf-dir "${DESTDIR:-}${META1CONFDIR:-/etc/meta1}" --queue-dir "${DESTDIR:-}${MTAQDIR:-/var/spool/meta1}" \
-            --log-dir "${DESTDIR:-}${MTALOGDIR:-/var/log/meta1}" ;;
+        MTALG=${MTALG:-} "$home/bin/python" -m meta1g.cli.install install --destdir "$dest" --prefix "$prefix" \
+            --conf-dir "${META1CONFDIR:-/etc/meta1}" --queue-dir "${MTAQDIR:-/var/spool/meta1}" \
+            --log-dir "${MTALOGDIR:-/var/log/meta1}" --man man \
+            "$([ "${USERS:-yes}" = no ] && echo --no-users || echo --users)" \
+            "$([ "${SENDMAIL:-no}" = yes ] && echo --sendmail || echo --no-sendmail)"
+        # a program's first line names the interpreter where it will be, not where it is built
+        [ -z "$dest" ] || sed -i "1s|^#!$dest|#!|" "$home"/bin/* ;;
     uninstall)
-        [ -x "$home/bin/python" ] && "$home/bin/python" -m meta1g.cli.install uninstall --prefix "$prefix"
+        [ ! -x "$home/bin/python" ] || "$home/bin/python" -m meta1g.cli.install uninstall --prefix "$dest$prefix"
         rm -rf "$home" ;;
     *) echo "usage: install.sh install|uninstall" >&2; exit 64 ;;
 esac

@@ -11,7 +11,7 @@ import threading
 import time
 from pathlib import Path
 
-from contrib.bench.servers import DEAD, Meta1g, Postfix, Sink, memory_of
+from contrib.bench.servers import DEAD, Counter, Meta1g, Postfix, Sink, memory_of
 from tests.lib.wait import until
 
 Server = Meta1g | Postfix
@@ -25,10 +25,10 @@ def source(server: Server, count: int, size: int, sessions: int, *options: str, 
                     "-t", to, *options, f"127.0.0.1:{server.port}"], check=True)
 
 
-def relay(server: Server, sink: Sink, count: int, size: int, sessions: int) -> Figures:
+def relay(server: Server, sink: Counter, count: int, size: int, sessions: int, to: str = "x@sink.test") -> Figures:
     """Messages a second in and through, and processor time for each."""
     before, began, cpu = sink.count, time.monotonic(), server.cpu()
-    source(server, count, size, sessions)
+    source(server, count, size, sessions, to=to)
     accepted = time.monotonic()
     arrived(sink, before + count)
     relayed = time.monotonic()
@@ -38,7 +38,7 @@ def relay(server: Server, sink: Sink, count: int, size: int, sessions: int) -> F
             "cpu ms": sum(used.values()), **parts}
 
 
-def arrived(sink: Sink, count: int) -> None:
+def arrived(sink: Counter, count: int) -> None:
     """Wait until the sink has so many messages."""
     until(lambda: sink.count >= count, SINK_WAIT, f"the sink has {count} messages")
 

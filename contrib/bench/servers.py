@@ -21,13 +21,11 @@ DEAD, SILENT, SLOW = "127.0.0.3", "127.0.0.2", "127.0.0.4"  # addresses where no
 DESTINATIONS = 1000
 
 
-class Sink:
-    """smtp-sink, whose running count is read."""
+class Counter:
+    """A sink, whose running count is read."""
 
-    def __init__(self, port: int, ip: str = "127.0.0.1", *options: str) -> None:
-        user = ["-u", "nobody"] if os.geteuid() == 0 else []
-        self._process = subprocess.Popen(
-            ["smtp-sink", *user, *options, "-m", "2000", "-c", f"{ip}:{port}", "1000"], stdout=subprocess.PIPE)
+    def __init__(self, command: list[str], port: int, ip: str = "127.0.0.1") -> None:
+        self._process = subprocess.Popen(command, stdout=subprocess.PIPE)
         self.port = port
         self.count = 0
         threading.Thread(target=self._read, daemon=True).start()
@@ -45,6 +43,24 @@ class Sink:
     def close(self) -> None:
         self._process.terminate()
         self._process.wait()
+
+
+class Sink(Counter):
+    """smtp-sink."""
+
+    def __init__(self, port: int, ip: str = "127.0.0.1", *options: str) -> None:
+        user = ["-u", "nobody"] if os.geteuid() == 0 else []
+        super().__init__(["smtp-sink", *user, *options, "-m", "2000", "-c", f"{ip}:{port}", "1000"], port, ip)
+
+
+class TlsSink(Counter):
+    """One that offers STARTTLS; its certificate is in `folder`."""
+
+    def __init__(self, folder: str) -> None:
+        selfsigned.write(folder, "sink.test", None)
+        port = free_port()
+        super().__init__([sys.executable, "-m", "contrib.bench.tlssink", str(port), f"{folder}/cert.pem",
+                          f"{folder}/key.pem"], port)
 
 
 def wait_port(port: int, ip: str = "127.0.0.1") -> None:
@@ -84,6 +100,11 @@ class Meta1g:
         text = re.sub(r"  milter noop .*\n", "", self._instance.conf.read_text())
         section = f'  milter noop {{ socket {{ type = unix; path = "{path}"; }} }}\n' if path else ""
         self._instance.conf.write_text(text.replace("smtps {\n", f"smtps {{\n{section}", 1))
+        self._instance.ctl("restart")
+
+    def send_to(self, port: int) -> None:
+        """Send all mail for tls.test to this port, in TLS if that is offered there."""
+        self._instance.add("mt", f"tls.test {{ port={port}; ip={{127.0.0.1}} }}\n")
         self._instance.ctl("restart")
 
     def cpu(self) -> dict[str, float]:
@@ -182,6 +203,11 @@ class Postfix:
         self._postconf(f"smtpd_tls_cert_file = {self._conf}/cert.pem")
         self._postconf(f"smtpd_tls_key_file = {self._conf}/key.pem")
         self._postconf("smtpd_tls_security_level = may")
+
+    def send_to(self, port: int) -> None:
+        """Send all mail to this port, in TLS if that is offered there."""
+        self._postconf(f"relayhost = [127.0.0.1]:{port}")
+        self._postconf("smtp_tls_security_level = may")
 
     def _postfix(self, what: str) -> None:
         with (self._base / "said").open("w") as said:  # not a pipe: master keeps it open

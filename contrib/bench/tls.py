@@ -1,4 +1,4 @@
-"""TLS on the way in: handshakes a second, and messages each of which comes by a connection of its own.
+"""TLS: handshakes a second, messages each of which comes by a connection of its own, and messages that leave in it.
 
 The load is Python's ssl in several processes (`python -m contrib.bench.tls PORT COUNT MESSAGES`), the same for each
 server; what it costs them is their own processor time.
@@ -7,11 +7,13 @@ import smtplib
 import ssl
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 
+from contrib.bench import scenarios
 from contrib.bench.scenarios import Figures, Server, arrived
-from contrib.bench.servers import Sink
+from contrib.bench.servers import Sink, TlsSink
 
 _PROCESSES = 2
 _THREADS = 10
@@ -27,6 +29,18 @@ def relay(server: Server, sink: Sink, count: int) -> Figures:
     """Messages of 1 KB, in and through."""
     before = sink.count
     return _measured(server, count, messages=1, sink=sink, until=before + count)
+
+
+def onward(server: Server, count: int) -> Figures:
+    """Messages of 1 KB that come in plain and leave in TLS; a connection that is kept is one handshake for several."""
+    with tempfile.TemporaryDirectory() as folder:
+        sink = TlsSink(folder)
+        try:
+            server.send_to(sink.port)
+            figures = scenarios.relay(server, sink, count, 1024, 20, "x@tls.test")
+        finally:
+            sink.close()
+    return {"a second": figures["relay/s"], "cpu ms": figures["cpu ms"]}
 
 
 def _measured(server: Server, count: int, *, messages: int, sink: Sink | None = None, until: int = 0) -> Figures:

@@ -25,6 +25,11 @@ def ask_qmgr(path: str, name: str, **arguments: tuple[str, ...]) -> dict[str, An
     return found
 
 
+def checkpoint(path: str, timeout: float) -> None:
+    """Have QMGR show the readers of DEFEDB all that it has written. LinkDown if it has not in so many seconds."""
+    _ask(path, msg_ctl.VOCABULARY, Command("checkpoint", "{}"), timeout)
+
+
 def ask_smar(path: str) -> dict[str, Any]:
     """SMAR's statistics. LinkDown with the reason if there are none."""
     answer: msg_ar.Statistics = _ask(path, msg_ar.VOCABULARY, msg_ar.Statistics(""))
@@ -40,11 +45,11 @@ def explain(path: str, question: Any) -> dict[str, Any]:
     return found
 
 
-def _ask(path: str, vocabulary: Vocabulary, question: Any) -> Any:
+def _ask(path: str, vocabulary: Vocabulary, question: Any, timeout: float = _TIMEOUT) -> Any:
     hello = Hello(PROTOCOL_VERSION, os.getpid(), 0, "ctl")
     try:
         with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as sock:
-            sock.settimeout(_TIMEOUT)
+            sock.settimeout(timeout)
             sock.connect(path)
             sock.sendall(vocabulary.frame(hello) + vocabulary.frame(question, 1))
             reader = FrameReader(vocabulary)

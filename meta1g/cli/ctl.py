@@ -12,12 +12,13 @@ import click
 from meta1g import __version__
 from meta1g.cli import control, instance
 from meta1g.cli.keycheck import check_keys
+from meta1g.cli.layoutcheck import check_files, check_users
 from meta1g.conf.errors import ConfErrors
 from meta1g.conf.load import MODULES, Config, check_services, load_file
 from meta1g.mcp import status as mcp_status
 from meta1g.mta.errors import LinkDown
 
-DEFAULT_CONF: Final = "/etc/meta1/meta1.conf"
+DEFAULT_CONF: Final = os.environ.get("META1G_CONF") or "/etc/meta1/meta1.conf"  # an installation elsewhere sets it
 _START_TIMEOUT: Final = 60.0
 _STOP_TIMEOUT: Final = 300.0  # every process has 60 s before MCP kills it
 _POLL: Final = 0.02
@@ -88,11 +89,20 @@ def init(directory: str, port: int, hostname: str | None, user: str | None, *, h
 
 
 @main.command()
+@click.option("-p", "users", is_flag=True, help="instead: are the users and groups of the configuration there?")
+@click.option("-P", "files", is_flag=True, help="instead: are folders and files owned and guarded as they should be?")
 @click.pass_obj
-def check(conf: str) -> None:
+def check(conf: str, *, users: bool, files: bool) -> None:
     """Check the configuration and its keys; exit code 78 if something is wrong."""
-    _load_with_keys(conf)
-    click.echo(f"{conf}: ok")
+    if not users and not files:
+        _load_with_keys(conf)
+        click.echo(f"{conf}: ok")
+        return
+    config = _load(conf)
+    problems = (check_users(config) if users else []) + (check_files(config) if files else [])
+    for problem in problems:
+        click.echo(problem)
+    raise SystemExit(os.EX_CONFIG if problems else 0)
 
 
 @main.command()
@@ -217,21 +227,46 @@ def reload(conf: str) -> None:
     running = mcp_status.read(config.queue_directory)
     if running is None:
         _fail("not running; start it with meta1g-ctl start", os.EX_UNAVAILABLE)
-    before, maps_before = running["reloads"], _map_version(config, running)
+    before = running["reloads"]
+    maps_before, conf_before = _map_version(config, running), _conf_version(config, running)
     os.kill(running["pid"], signal.SIGHUP)
     deadline = time.monotonic() + _START_TIMEOUT
     while time.monotonic() < deadline:
         running = mcp_status.read(config.queue_directory)
         is_done = running is not None and running["reloads"] != before and _is_ready(config, running)
-        if running is not None and is_done and _map_version(config, running) != maps_before:
+        if running is not None and is_done and _map_version(config, running) != maps_before \
+                and _conf_version(config, running) != conf_before:
+            _say_what_is_old(config, running)
             return
         time.sleep(_POLL)
     _fail("the processes did not get ready again in time; see meta1g-ctl status", os.EX_TEMPFAIL)
 
 
+def _say_what_is_old(config: Config, running: dict[str, Any]) -> None:
+    """What of the new configuration is not in use, and why."""
+    late = _queue_status(config).get("configuration", {}).get("after_restart")
+    if late:
+        click.echo(f"qmgr: these count after a restart: {' '.join(late)}")
+    stale = sorted({process["name"] for process in running["processes"] if process["stale"]})
+    if stale:
+        lines = [f"{name}: {_last_line(os.path.join(config.log_directory, f'{name}.log'))}" for name in stale]
+        _fail("new processes could not be started, the old ones go on with the old configuration\n  "
+              + "\n  ".join(lines), os.EX_UNAVAILABLE)
+
+
+def _conf_version(config: Config, running: dict[str, Any]) -> tuple[int, int]:
+    """QMGR's process id and how often it has taken a configuration up."""
+    reloads = _queue_status(config).get("configuration", {}).get("reloads", -1)
+    return _pid_of("qmgr", running), reloads
+
+
+def _pid_of(keyword: str, running: dict[str, Any]) -> int:
+    return next((process["pid"] for process in running["processes"] if process["keyword"] == keyword), 0)
+
+
 def _map_version(config: Config, running: dict[str, Any]) -> tuple[int, int]:
     """SMAR's process id and how often it has reopened its maps."""
-    pid = next((p["pid"] for p in running["processes"] if p["keyword"] == "smar"), 0)
+    pid = _pid_of("smar", running)
     try:
         path = os.path.join(config.queue_directory, config.queue_path(config.smar_socket))
         return pid, int(control.ask_smar(path)["reopened"])
@@ -287,6 +322,8 @@ def _lines(running: dict[str, Any], queue: dict[str, Any]) -> list[str]:
     sizes = queue.get("queues", {})
     for process in running["processes"]:
         line = f"{process['name']:<10} pid {process['pid']:<8} {process['state']:<9} up {_uptime(process)} s"
+        if process["stale"]:
+            line += ", with an old configuration"
         if process["restarts"]:
             line += f", restarts {process['restarts']}"
         if process["keyword"] in ("smtps", "smtpc"):

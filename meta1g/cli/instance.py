@@ -4,7 +4,8 @@ import os
 import pwd
 import subprocess
 import sys
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Final
 
 from meta1g.cli.createmap import merge, read_entries
@@ -73,10 +74,17 @@ localhost lmtp:
 
 _ACCESS: Final = """\
 # Access map, see access(5). After a change: meta1g createmap -F {etc}/access.db < {etc}/access
+{local}"""
+_LOCAL_OK: Final = """\
 # Clients on this machine pass the checks of sender addresses, but may not relay; to let them,
 # write quick:relay instead of quick:ok.
 cltaddr:127.               quick:ok
 cltaddr:0:0:0:0:0:0:0:1    quick:ok
+"""
+_LOCAL_RELAY: Final = """\
+# Programs on this machine send mail anywhere; quick:ok instead of quick:relay would not let them.
+cltaddr:127.               quick:relay
+cltaddr:0:0:0:0:0:0:0:1    quick:relay
 """
 
 _ALIASES: Final = """\
@@ -94,8 +102,8 @@ class InitError(Exception):
 class Plan:
     """What to make: `user` None means the caller's own account, "" the meta1 users.
 
-    `address` empty listens on all of the host's; `limits` goes into the section qmgr; with `has_tls` it has a
-    certificate.
+    `address` empty listens on all of the host's; `limits` goes into the section qmgr, `local` into the access map; with
+    `has_tls` it has a certificate.
     """
 
     base: str
@@ -109,6 +117,9 @@ class Plan:
     address: str = "address = 127.0.0.1; "
     limits: str = _LIMITS
     has_tls: bool = True
+    local: str = _LOCAL_OK
+    names: Mapping[str, str] = field(default_factory=dict)
+    destdir: str = ""
 
     @property
     def conf(self) -> str:
@@ -163,32 +174,39 @@ def make(what: Plan) -> None:
         raise InitError(f"{error.filename or what.base}: {error.strerror}") from None
 
 
-def make_configuration(etc: str, queue: str, log: str, who: layout.Owner) -> bool:
-    """The configuration of an installation: port 25, all addresses, limits as MeTA1's; False if there is one."""
-    what = Plan(queue, 25, own_name(), "", etc, queue, log, f"{queue}/maildir", "", "")
-    if os.path.exists(what.conf):
+def make_configuration(
+    etc: str, queue: str, log: str, who: layout.Owner, names: Mapping[str, str], destdir: str
+) -> bool:
+    """The configuration of an installation: port 25, all addresses, limits as MeTA1's; False if there is one.
+
+    `names` are what the accounts are called, `destdir` is where paths lie until a package is unpacked.
+    """
+    what = Plan(queue, 25, own_name(), "", etc, queue, log, f"{queue}/maildir", "", "", local=_LOCAL_RELAY, names=names,
+                destdir=destdir)
+    if os.path.exists(destdir + what.conf):
         return False
-    _check_reach(what, who)
-    layout.make_folder(what.maildir, 0o700, who["meta1"])
+    if not destdir:
+        _check_reach(what, who)
+    layout.make_folder(destdir + what.maildir, 0o700, who["meta1"])
     _write_all(what, who)
     return True
 
 
 def _write_all(what: Plan, who: layout.Owner | None) -> None:
-    etc = what.etc
+    etc = what.destdir + what.etc
     _write(os.path.join(etc, "mt"), _MT.format(host=what.host), who, "meta1m")
     for name, text in (("access", _ACCESS), ("aliases", _ALIASES)):
-        _write(os.path.join(etc, name), text.format(etc=etc), who, "meta1m")
+        _write(os.path.join(etc, name), text.format(etc=what.etc, local=what.local), who, "meta1m")
         _create_map(os.path.join(etc, name), who)
     if what.has_tls:
         from meta1g.cli import selfsigned  # noqa: PLC0415 - loads OpenSSL
 
         selfsigned.write(etc, what.host, (who["meta1s"][0], who["meta1c"][1]) if who else None)
-    _write(what.conf, _CONF.format(**_values(what, who)), who, "meta1")
+    _write(what.destdir + what.conf, _CONF.format(**_values(what, who)), who, "meta1")
 
 
 def _values(what: Plan, who: layout.Owner | None) -> dict[str, object]:
-    program = program_path()
+    program = program_path().removeprefix(what.destdir)
     values: dict[str, object] = {
         "queue": what.queue, "log": what.log, "maildir": what.maildir, "host": what.host, "port": what.port,
         "address": what.address, "limits": what.limits, "program": program, "conf": what.conf,
@@ -196,10 +214,10 @@ def _values(what: Plan, who: layout.Owner | None) -> dict[str, object]:
         "tls": _TLS.format(etc=what.etc) if what.has_tls else "",
     }
     for service, account in ACCOUNTS.items():
-        name = what.user or account
+        name = what.user or what.names.get(account, account)
         values[f"{service}_user"] = f"user = {name};" if who else ""
     if who:
-        user = what.user or "meta1"
+        user = what.user or what.names.get("meta1", "meta1")
         values["lmtp_owner"] = f"user = {user}; group = {grp.getgrgid(who['meta1c'][1]).gr_name}; "
     return values
 

@@ -39,6 +39,8 @@ def _try(conf: SmtpsConf | SmtpcConf, config: Config) -> None:
         cyrus_file(conf.auth.sasl_file, config)
         if conf.auth.password_map:
             SecretDb(config.map_path(conf.auth.password_map))
+    if isinstance(conf, SmtpcConf) and conf.auth is not None:
+        SecretDb(config.map_path(conf.auth.password_map))
     if conf.tls is not None or any(feature.tls is not None for feature in conf.session_features):
         from meta1g.tls import setup  # noqa: PLC0415 - loads OpenSSL
 

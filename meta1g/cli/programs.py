@@ -9,15 +9,16 @@ import sys
 from typing import Final
 
 DAEMONS: Final = {name: f"meta1g.{name}.main" for name in ("mcp", "qmgr", "smar", "smtps", "smtpc", "smtpp", "lda")}
+GREY: Final = ("greyprint", "greyrm")  # two commands of one module
 TOOLS: Final = {
     name: f"meta1g.cli.{name}"
     for name in ("mailq", "qmgrctl", "createmap", "runas", "smconf", "queue", "lookup", "passwd")
-} | {"dkim-key": "meta1g.cli.dkimkey"}
+} | {"dkim-key": "meta1g.cli.dkimkey"} | dict.fromkeys(GREY, "meta1g.cli.grey")
 
 _USAGE: Final = f"""usage: meta1g PROGRAM [options]
 
 Daemons, normally started by mcp:  {' '.join(DAEMONS)}
-Tools for you:                     {' '.join(TOOLS)}
+Tools for you:                     {' '.join(TOOLS)} sendmail
 
 `meta1g PROGRAM --help` (a daemon: -h) explains each. `meta1g-ctl` starts and stops everything.
 """
@@ -44,8 +45,13 @@ def run(name: str, arguments: list[str]) -> int:
         return run_daemon(name, module.main, arguments)
     if name in TOOLS:
         module = importlib.import_module(TOOLS[name])
-        code: int | None = module.main.main(arguments, prog_name=f"meta1g {name}", standalone_mode=True)
+        command = getattr(module, name if name in GREY else "main")
+        code: int | None = command.main(arguments, prog_name=f"meta1g {name}", standalone_mode=True)
         return code or 0
+    if name == "sendmail":
+        from meta1g.cli import sendmail  # noqa: PLC0415 - its options are not click's
+
+        return sendmail.main(name, arguments)
     sys.stderr.write(f"meta1g: no program {name!r}\n\n{_USAGE}")
     return os.EX_USAGE
 

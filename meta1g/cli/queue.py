@@ -8,6 +8,7 @@ from typing import NoReturn
 import click
 
 from meta1g import __version__
+from meta1g.cli.become import become_owner_of
 from meta1g.cli.ctl import DEFAULT_CONF
 from meta1g.cli.queue_audit import Survey, content_db, journal_content, problems, survey, unreadable
 from meta1g.cli.queue_files import fail, locate
@@ -111,6 +112,24 @@ def repair(config: Config, dry_run: bool, logs: tuple[str, ...]) -> None:
                "the next start of the server delivers them" if records else "Nothing to put back")
 
 
+@main.command("envelopes")
+@click.option("--log", "logs", multiple=True, type=click.Path(exists=True), metavar="FILE",
+              help="log to search; default: smtps.log and qmgr.log of the configuration's log directory")
+@click.argument("ids", nargs=-1, metavar="[ID]...")
+@click.pass_obj
+def show_envelopes(config: Config, logs: tuple[str, ...], ids: tuple[str, ...]) -> None:
+    """Print sender and recipients of messages as the logs have them: all in CDB, or only these (M1 4.11.2)."""
+    wanted = set(ids)
+    if not ids:
+        contents = content_db(config)
+        wanted = set(journal_content(contents)) | set(_survey(config).files)
+    for ta, envelope in sorted(envelopes(_lines(config, logs), wanted).items()):
+        click.echo(f"{ta}: mail=<{logfmt.clean(envelope.mail or b'')}>" if envelope.mail is not None else
+                   f"{ta}: not in the logs")
+        for idx, rcpt in sorted(envelope.rcpts.items()):
+            click.echo(f"{ta}: rcpt=<{logfmt.clean(rcpt)}>{', ended' if idx in envelope.ended else ''}")
+
+
 def _verdict(ta: str, envelope: Envelope, trouble: str) -> str:
     if trouble:
         return f"{ta}: content can't be read: {trouble}"
@@ -125,10 +144,7 @@ def _verdict(ta: str, envelope: Envelope, trouble: str) -> str:
 def _append(config: Config, records: list[TaNew]) -> None:
     """Write them as QMGR would, as the owner of its folder."""
     folder = os.path.join(config.queue_directory, ibdb.FOLDER)
-    owner = os.stat(folder)
-    if os.geteuid() == 0 and owner.st_uid != 0:
-        os.setgid(owner.st_gid)
-        os.setuid(owner.st_uid)
+    become_owner_of(folder)
     try:
         if records:
             ibdb.Ibdb(Disk(), folder, 1 << 30).write(records)

@@ -5,10 +5,11 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from typing import Final, NamedTuple
 
+from meta1g.cli import control
 from meta1g.cli.queue_files import open_defedb
 from meta1g.conf.load import Config
 from meta1g.mcp import status as mcp_status
-from meta1g.mta.errors import CorruptRecord, StoreError, TornTail
+from meta1g.mta.errors import CorruptRecord, LinkDown, StoreError, TornTail
 from meta1g.proto.smtp.params import quarantine
 from meta1g.qmgr import holds
 from meta1g.qmgr.recover import replay
@@ -17,6 +18,7 @@ from meta1g.shim.records import DeferredRcpt, DeferredTa
 from meta1g.shim.safeio import Disk
 
 _READS: Final = 5  # of a running server's IBDB, whose files may go while they are read
+_PATIENCE: Final = 5.0  # seconds for QMGR to bring DEFEDB up to date
 _PAUSE: Final = 0.1  # seconds between them
 
 
@@ -82,6 +84,8 @@ def _read_stores(config: Config, damage: list[str]) -> Iterator[Queued]:
             damage.append(str(error))
 
     fresh = _fresh(os.path.join(config.queue_directory, ibdb.FOLDER), on_damage, _READS if is_running else 1)
+    if is_running:
+        _bring_up_to_date(config)
     snapshot = open_defedb(config, on_damage)
     if snapshot is None:
         yield from fresh
@@ -90,6 +94,15 @@ def _read_stores(config: Config, damage: list[str]) -> Iterator[Queued]:
         yield from merge(fresh, (deferred(ta, rcpts) for ta, rcpts in snapshot.messages()))
     finally:
         snapshot.close()
+
+
+def _bring_up_to_date(config: Config) -> None:
+    """Have QMGR checkpoint DEFEDB; where that can't be, what is shown may be seconds old (M1 4.7.2)."""
+    path = os.path.join(config.queue_directory, config.queue_path(config.module("qmgr").control_socket))
+    try:
+        control.checkpoint(path, _PATIENCE)
+    except LinkDown:
+        pass
 
 
 def merge(fresh: Iterable[Queued], stored: Iterable[Queued]) -> Iterator[Queued]:

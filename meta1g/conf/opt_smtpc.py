@@ -36,6 +36,28 @@ class ClientProxy(SocketConf):
     proxy_key: str = opt("proxy_key", kinds.STRING, "", m1="3.11(7)", required=True, help="key that smtpp has, too")
 
 
+_PLAINTEXT = {
+    "verified": "only within TLS, to a server whose certificate is verified and for its name, or by DANE",
+    "encrypted": "only within TLS",
+    "always": "also without TLS, where all on the way can read them",
+}
+
+
+@dataclass(frozen=True)
+class ClientAuth:
+    """AUTH at servers that want to know who delivers (new in meta1g)."""
+
+    password_map: PathValue = opt(
+        "password_map", kinds.PATH, PathValue(""), m1="", required=True,
+        help="map of accounts, which others can't read: keys are host:port, host or an address, values user:password, "
+             "{TOKEN}user:token, or user: alone for EXTERNAL. A server with an entry gets no mail without AUTH")
+    mechanisms: str = opt("mechanisms", kinds.STRING, "", m1="", source="meta1g",
+                          help="those that are used, the best first; default: EXTERNAL SCRAM-SHA-256 SCRAM-SHA-1 "
+                               "CRAM-MD5 OAUTHBEARER XOAUTH2 PLAIN LOGIN")
+    plaintext: str = opt("plaintext", kinds.enum(*_PLAINTEXT), "verified", m1="", source="meta1g", about=_PLAINTEXT,
+                         help="when PLAIN, LOGIN and tokens are sent, which tell the server the secret itself")
+
+
 @dataclass(frozen=True)
 class SmtpcConf:
     """The SMTP client."""
@@ -53,6 +75,8 @@ class SmtpcConf:
                                source="MeTA1's example")
     proxy: ClientProxy | None = sub("proxy", ClientProxy, m1="3.11(7)", optional=True,
                                     help="the proxy smtpp(8), which connects to servers by SMTP; LMTP does without")
+    auth: ClientAuth | None = sub("auth", ClientAuth, m1="", optional=True,
+                                  help="AUTH at servers, by a map of accounts")
     connect_only_to: str = opt("connect_only_to", kinds.ip(), "", m1="8.6(1)", help="send all mail there")
     debug_level: int = opt("debug_level", kinds.count(), 0, m1="8.6(2)", moot=NO_DEBUG, help="debug level")
     flags: frozenset[str] = opt("flags", kinds.flags(*_FLAGS, on=_ON), frozenset(_ON), m1="8.6(3)", help="features",

@@ -3,7 +3,7 @@ from dataclasses import dataclass
 
 from meta1g.conf import kinds
 from meta1g.conf.kinds import PathValue
-from meta1g.conf.spec import opt, sub
+from meta1g.conf.spec import named, opt, sub
 
 _FLAGS = {
     "allow_relaying_if_verified": "a client with a certificate that is verified may relay",
@@ -23,6 +23,15 @@ class DhConf:
     bits: int | None = opt("bits", kinds.choice(2048, 1024, 512), m1="3.10(24.14.1)", help="size to generate",
                            moot="OpenSSL takes a group of RFC 7919 that is as strong as the key")
     file: PathValue | None = opt("file", kinds.PATH, m1="3.10(24.14.2)", help="file with parameters")
+
+
+@dataclass(frozen=True)
+class CertificateConf:
+    """A further certificate of a server (new in meta1g)."""
+
+    name: str = ""
+    cert_file: PathValue = opt("cert_file", kinds.PATH, PathValue(""), m1="", required=True, help="certificate")
+    key_file: PathValue = opt("key_file", kinds.PATH, PathValue(""), m1="", required=True, help="private key")
 
 
 @dataclass(frozen=True)
@@ -57,6 +66,9 @@ class TlsConf:
     ec_cert_file: PathValue | None = opt("EC_cert_file", kinds.PATH, m1="11.2(3)", help="EC certificate")
     ec_key_file: PathValue | None = opt("EC_key_file", kinds.PATH, m1="11.2(4)", help="EC key")
     ec_curve: tuple[str, ...] = opt("EC_curve", kinds.many(kinds.STRING), (), m1="11.2(5)", help="curves")
+    certificates: tuple[CertificateConf, ...] = named(
+        "certificate", CertificateConf, m1="",
+        help="a certificate for clients that ask for one of its names (SNI, RFC 6066); the others see cert_file")
 
 
 @dataclass(frozen=True)

@@ -93,6 +93,7 @@ class Child:
     is_wanted: bool = True
     is_retired: bool = False  # its section has gone from the configuration, or a successor has its place
     replaces: "Child | None" = None  # whose successor it is, until it is ready
+    is_stale: bool = False  # its configuration has changed, but no successor got ready
     in_a_row: int = 0
     restarts: int = 0
     last_exit: str = ""
@@ -189,6 +190,7 @@ class Children:
                             kind is not Exit.OK))
         if child.replaces is not None:
             self.all.remove(child)
+            child.replaces.is_stale = True
             actions.append(Note(f"service={child.label}, number={child.number}, status=the old process stays", True))
             return actions
         return actions + self._ended(child, kind, how, now)
@@ -241,6 +243,7 @@ class Children:
         """Its configuration has changed: start it again, also if it was given up or just pauses."""
         child.ends.clear()
         child.in_a_row = 0
+        child.is_stale = False
         if child.pid:
             return self.stop(child, now)
         if child.state is not State.IDLE:
@@ -249,6 +252,7 @@ class Children:
 
     def roll(self, child: Child, now: float) -> list[Action]:
         """Its configuration has changed: start a successor, and let this one go when that is ready."""
+        child.is_stale = False
         if child.state is not State.READY or any(other.replaces is child for other in self.all):
             return self.restart(child, now)
         fresh = Child(child.label, child.number, child.dependencies, child.failure_max, child.keyword, start_at=now,

@@ -26,7 +26,9 @@ from meta1g.proc.log import Log
 
 _PASS_RETRY: Final = 0.05  # seconds between tries to hand over a socket
 _WAIT_MAX: Final = 1.0
-_ROLLING: Final = frozenset({"smtps"})  # programs that finish their sessions after HUP
+_ROLLING: Final = frozenset({"smtps", "smtpc"})  # programs that finish their sessions after HUP
+_LIVE: Final = frozenset({"qmgr"})  # programs that take a new configuration up at HUP
+_MAPS: Final = frozenset({"smar"})  # programs that read their maps anew at USR1
 
 
 class Mcp:
@@ -295,11 +297,11 @@ class Mcp:
                 self._act(self._children.retire(child, now))
                 continue
             child.dependencies, child.failure_max = slot.dependencies, slot.failure_max
-            if child.label in changed:
-                can_roll = child.keyword in _ROLLING and self._services[child.label].mcp.start_action == "pass"
-                self._act((self._children.roll if can_roll else self._children.restart)(child, now))
-            elif child.pid and child.keyword in ("smar", "qmgr"):
-                self._kill(child, signal.SIGUSR1)
+            if child.label in changed or child.is_stale:
+                change = self._children.roll if _can_roll(self._services[child.label]) else self._children.restart
+                self._act(change(child, now))
+            elif child.pid and child.keyword in _LIVE | _MAPS:
+                self._kill(child, signal.SIGHUP if child.keyword in _LIVE else signal.SIGUSR1)
         for slot in wanted.values():
             self._children.all.append(slot)
             if self._services[slot.label].mcp.start_action == "nostartaccept":
@@ -322,10 +324,20 @@ def _changed(old: Config, new: Config) -> set[str]:
     if old.global_values() != new.global_values():
         return {service.label for service in new.services}
     before = {service.label: service for service in old.services}
-    changed = {service.label for service in new.services if before.get(service.label) != service}
+    changed = {service.label for service in new.services if not _goes_on(before.get(service.label), service)}
     if _read_by_smar(old) != _read_by_smar(new):
         changed |= {service.label for service in new.services if service.keyword == "smar"}
     return changed
+
+
+def _goes_on(old: Service | None, new: Service) -> bool:
+    """Whether a process can go on with its section: it has not changed, or the process takes it up at HUP."""
+    return old == new or (old is not None and new.keyword in _LIVE and old.mcp == new.mcp)
+
+
+def _can_roll(service: Service) -> bool:
+    """Whether two processes of this section may run side by side: the socket, if there is one, is passed to both."""
+    return service.keyword in _ROLLING and service.mcp.start_action in ("pass", "wait")
 
 
 def _read_by_smar(config: Config) -> list[Any]:

@@ -8,7 +8,7 @@ from typing import Final, NamedTuple
 from meta1g.proc.ready import VARIABLE
 
 LOG_MODE: Final = 0o640  # M1 2.4.1
-_LOG_GROUP: Final = os.environ.get("MTALG", "operator")  # formats.md
+_LOG_GROUP: Final = "operator"  # M1 2.4.1, for a log folder that is of root's group
 
 
 class Account(NamedTuple):
@@ -43,13 +43,20 @@ def open_log(path: str, who: Account | None) -> int:
     """The process's log file, with its owner and mode from the start (M1 2.4.1)."""
     fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
     if who is not None:
-        try:
-            gid = grp.getgrnam(_LOG_GROUP).gr_gid
-        except KeyError:
-            gid = who.gid
-        os.fchown(fd, who.uid, gid)
+        os.fchown(fd, who.uid, _log_group(os.path.dirname(path), who))
     os.fchmod(fd, LOG_MODE)
     return fd
+
+
+def _log_group(folder: str, who: Account) -> int:
+    """Who else may read logs: the group of their folder, which an installation gives it (MTALG)."""
+    gid = os.stat(folder or ".").st_gid
+    if gid:
+        return gid
+    try:
+        return grp.getgrnam(_LOG_GROUP).gr_gid
+    except KeyError:
+        return who.gid
 
 
 class Spawned(NamedTuple):

@@ -19,7 +19,7 @@ def write(folder: str, children: Children, began: float, reloads: int) -> None:
             "name": child.label, "number": child.number, "keyword": child.keyword, "pid": child.pid,
             "state": child.state.value,
             "began": _wall(child.since) if child.pid else 0,
-            "restarts": child.restarts, "last_exit": child.last_exit,
+            "restarts": child.restarts, "last_exit": child.last_exit, "stale": child.is_stale,
         }
         for child in children.all
     ]

@@ -9,7 +9,7 @@ import os
 import signal
 import sys
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Final, TypeVar
 
 from meta1g import __version__
@@ -44,6 +44,14 @@ class Started:
     hostname: str
     process: int
     trusted_domains: tuple[str, ...] = ()
+    argv: tuple[str, ...] = ()
+
+    def again(self) -> "Started":
+        """The same with the configuration as it is now. ConfErrors, OSError."""
+        invocation = parse_args(self.program, list(self.argv))
+        config, service = invocation.config, invocation.service
+        self.log.level = invocation.conf.log_level
+        return replace(self, config=config, conf=invocation.conf, mcp=service.mcp if service else None)
 
     def ready(self) -> None:
         """Tell MCP that the process works now."""
@@ -75,6 +83,7 @@ def start(program: str, argv: list[str]) -> Started:
         sys.stderr.write(f"{program}: must not run as root; let mcp start it, or use runas (M1 4.7.1)\n")
         raise SystemExit(os.EX_NOPERM)
     os.umask(0o027)
+    gain_nothing()
     die_with_parent()
     config, conf = invocation.config, invocation.conf
     log = open_log(program, conf.log_level, conf.log)
@@ -83,7 +92,12 @@ def start(program: str, argv: list[str]) -> Started:
         if service is not None and option.startswith(f"{service.label}: "):
             log.warning(f"func={program}, option={option}, status=has no effect in this version")
     return Started(program, config, conf, service.mcp if service else None, log,
-                   config.hostname or own_name(), invocation.process, invocation.trusted_domains)
+                   config.hostname or own_name(), invocation.process, invocation.trusted_domains, tuple(argv))
+
+
+def gain_nothing() -> None:
+    """No program that this process may run has more rights than it (PR_SET_NO_NEW_PRIVS, prctl(2))."""
+    ctypes.CDLL(None, use_errno=True).prctl(38, 1, 0, 0, 0)
 
 
 def die_with_parent() -> None:

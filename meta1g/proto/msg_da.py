@@ -2,8 +2,8 @@
 
 Peers
     QMGR: `Deliver` gives a transaction to a session (opened first when `is_new`), `CloseSession`
-    ends an idle one. SMTPC: `Delivered` with each recipient's result, `SessionEnded` when a
-    session is no more, `TlsSeen` after a handshake.
+    ends an idle one, `Released` answers a `Ready` without sessions. SMTPC: `Delivered` with each
+    recipient's result, `SessionEnded` when a session is no more, `TlsSeen` after a handshake.
 """
 from typing import Final, NamedTuple
 
@@ -66,7 +66,8 @@ class Deliver(NamedTuple):
 class Stage:
     """Where in the dialog a result was decided; the names stand in logs and DSNs (M1 10.6)."""
 
-    NAMES: Final = ("CONNECT", "GREETING", "EHLO", "MAIL", "RCPT", "DATA", "final_dot", "content", "SESSION", "DANE")
+    NAMES: Final = ("CONNECT", "GREETING", "EHLO", "MAIL", "RCPT", "DATA", "final_dot", "content", "SESSION", "DANE",
+                    "AUTH")
     CONNECT: Final = 0
     GREETING: Final = 1
     EHLO: Final = 2
@@ -77,6 +78,7 @@ class Stage:
     CONTENT: Final = 7  # our own content could not be read
     SESSION: Final = 8  # never tried: the session ended before its turn
     DANE: Final = 9  # no TLSA record matches the certificate (M1 3.8 item 13)
+    AUTH: Final = 10
 
 
 class Result(NamedTuple):
@@ -137,11 +139,18 @@ class CloseSession(NamedTuple):
 
 
 class Ready(NamedTuple):
-    """SMTPC after Hello: how many sessions it can hold at once."""
+    """SMTPC after Hello: how many sessions it can hold at once. With 0 it leaves: QMGR ends its idle sessions, opens
+    no more, and says `Released`."""
 
     sessions_max: int
 
 
+class Released(NamedTuple):
+    """Nothing is on its way any more to an SMTPC that leaves, but for the `sessions` that it has."""
+
+    sessions: int
+
+
 VOCABULARY: Final = Vocabulary({
-    1: Ready, 2: Deliver, 3: Delivered, 4: SessionEnded, 5: CloseSession, 6: TlsSeen,
+    1: Ready, 2: Deliver, 3: Delivered, 4: SessionEnded, 5: CloseSession, 6: TlsSeen, 7: Released,
 })

@@ -15,7 +15,7 @@ from meta1g.mta import limits
 from meta1g.mta.errors import FrameError
 from meta1g.proto.codec import Codec
 
-PROTOCOL_VERSION: Final = 8
+PROTOCOL_VERSION: Final = 9
 _HEADER: Final = struct.Struct("<IHI")
 
 

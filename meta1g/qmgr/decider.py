@@ -6,13 +6,13 @@ effects: messages to peers in one write each, disk effects in one hand-over each
 import queue
 import threading
 import time
-from collections.abc import Callable
 from typing import Any, Final
 
 from meta1g.proc.hub import Peer
 from meta1g.proc.log import Log
 from meta1g.qmgr import on_timer
 from meta1g.qmgr.effects import DiskEffect, Effect, LogLine, Tell, WriteIbdb
+from meta1g.qmgr.reconfigure import Reload
 from meta1g.qmgr.state import Qmgr
 from meta1g.qmgr.store import DefedbThread, IbdbThread
 from meta1g.qmgr.turn import turn
@@ -23,7 +23,7 @@ _STOP: Final = "stop"
 class Decider:
     """Runs the tables `q`; `reload` is called for the control command of that name."""
 
-    def __init__(self, q: Qmgr, log: Log, ibdb: IbdbThread, defedb: DefedbThread, reload: Callable[[], None]) -> None:
+    def __init__(self, q: Qmgr, log: Log, ibdb: IbdbThread, defedb: DefedbThread, reload: Reload) -> None:
         self._q = q
         self._log = log
         self._ibdb = ibdb

@@ -86,6 +86,12 @@ class WriteHolds(NamedTuple):
     then: Any
 
 
+class Checkpoint(NamedTuple):
+    """Let readers of DEFEDB see all that was written; `then` comes back, as failed if the disk refuses."""
+
+    then: Any
+
+
 class LogLine(NamedTuple):
     """Log this at `level`; 0 is an error."""
 
@@ -94,7 +100,7 @@ class LogLine(NamedTuple):
 
 
 DiskEffect = (
-    WriteDefedb | ReadDefedb | RemoveContent | RemoveSegment | ScanDefedb | SurveyDefedb | WriteHolds)
+    WriteDefedb | ReadDefedb | RemoveContent | RemoveSegment | ScanDefedb | SurveyDefedb | WriteHolds | Checkpoint)
 Effect = Tell | WriteIbdb | DiskEffect | LogLine
 
 # What comes back from the other threads.
@@ -221,6 +227,13 @@ class HoldsStored(NamedTuple):
     peer: PeerKey
     tag: int
     freed: tuple[str, ...]
+
+
+class Shown(NamedTuple):
+    """DEFEDB's readers see what has happened; who asked for it."""
+
+    peer: PeerKey
+    tag: int
 
 
 class SettledStored(NamedTuple):

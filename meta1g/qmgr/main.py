@@ -15,8 +15,11 @@ import signal
 import time
 from typing import Any, Final
 
+from meta1g.conf.difference import changed_options
+from meta1g.conf.errors import ConfErrors
+from meta1g.conf.opt_smtpc import SmtpcConf
 from meta1g.mta.errors import StoreError
-from meta1g.mta.logfmt import fields
+from meta1g.mta.logfmt import clean, fields
 from meta1g.proc.accounts import uids_of
 from meta1g.proc.hub import Batch, Hub
 from meta1g.proc.log import Log
@@ -31,6 +34,7 @@ from meta1g.qmgr.host_conf import ENTRIES_MAX, HostConf
 from meta1g.qmgr.occ import OutLimits
 from meta1g.qmgr.on_ctl import status
 from meta1g.qmgr.opening import open_stores
+from meta1g.qmgr.reconfigure import AT_START, Configured
 from meta1g.qmgr.recover import fill
 from meta1g.qmgr.state import Qmgr, Settings, Verp
 from meta1g.qmgr.store import DefedbThread, IbdbThread
@@ -83,6 +87,7 @@ def _settings(started: Started) -> Settings:
         wait_for_client=conf.wait_for_client,
         looks_up_rcpts="lookup_rcpt_conf" in conf.smtpc.flags,
         looks_up_sessions="lookup_session_conf" in conf.smtpc.flags or bool(_features(started)),
+        keeps_hosts_apart=any(client.auth is not None for client in _clients(started)),
     )
 
 
@@ -106,10 +111,13 @@ def _out_limits(conf: Any) -> OutLimits:
                      conf.transactions_per_session_max)
 
 
+def _clients(started: Started) -> list[SmtpcConf]:
+    return [service.conf for service in started.config.services if service.keyword == "smtpc"]
+
+
 def _features(started: Started) -> list[str]:
     """Names of the classes of session features that SMTP clients have."""
-    clients = [service.conf for service in started.config.services if service.keyword == "smtpc"]
-    return [features.name for conf in clients for features in conf.session_features]
+    return [features.name for conf in _clients(started) for features in conf.session_features]
 
 
 class Process:
@@ -119,6 +127,7 @@ class Process:
         """Open and recover the stores."""
         block_signals()
         self._started = started
+        self._conf_at_start = started.conf
         self._log: Log = started.log
         conf, config = started.conf, started.config
         self._disk = Disk()
@@ -136,11 +145,11 @@ class Process:
             checkpoint_kbytes=conf.defedb.kbytes_written_for_checkpointing,
             removes_logs="remove_unused_logfiles" in conf.defedb.flags)
         self._q = Qmgr(_settings(started), time.time(), random.random, lambda: secrets.token_hex(16))
-        self._q.take_hosts(self._read_hosts())
+        self._q.take_hosts(self._read_hosts(started, self._q.settings))
         for line in fill(self._q, stores.found, time.time()):
             self._log.info(line.text)
         self._q.holds = self._read_holds()  # now that threads are there to carry out what follows from it
-        self._decider = Decider(self._q, self._log, self._ibdb_thread, self._defedb_thread, self._reload)
+        self._decider = Decider(self._q, self._log, self._ibdb_thread, self._defedb_thread, self._reread)
         self._hub = Hub("qmgr", self._log, self._on_batch)
 
     def run(self) -> int:
@@ -159,7 +168,7 @@ class Process:
         self._decider.start()
         hub.start()
         started.ready()
-        started.wait({signal.SIGUSR1: self._on_usr1, signal.SIGUSR2: self._log.rewind})
+        started.wait({signal.SIGHUP: self._on_hup, signal.SIGUSR1: self._on_usr1, signal.SIGUSR2: self._log.rewind})
         self._decider.stop()
         hub.stop()
         self._ibdb_thread.stop()
@@ -172,24 +181,38 @@ class Process:
     def _on_batch(self, batch: Batch) -> None:
         self._decider.put(list(batch))
 
+    def _on_hup(self) -> None:
+        """Take a changed configuration up, as far as that can be; MCP has checked it."""
+        try:
+            fresh = self._started.again()
+            settings = _settings(fresh)
+            hosts = self._read_hosts(fresh, settings)
+        except (ConfErrors, OSError, StoreError) as error:
+            self._log.error(f"func=qmgr, status=reload refused, reason={clean(error)}")
+            return
+        late = tuple(sorted(name for name in changed_options(self._conf_at_start, fresh.conf)
+                            if name.partition(".")[0] in AT_START))
+        self._started = fresh
+        self._report([Configured(settings, hosts, late)])
+
     def _on_usr1(self) -> None:
-        self._reload()
-        self._q.maps_changed = time.time()
+        found = self._reread()
+        if found is not None:
+            self._report([found])
         print_stats("qmgr", {
             **status(self._q, time.time()), "ibdb_flushes": self._ibdb_thread.flushes,
             "ibdb_records": self._ibdb_thread.records, "defedb_transactions": self._defedb_thread.transactions})
 
-    def _read_hosts(self) -> HostConf:
+    def _read_hosts(self, started: Started, settings: Settings) -> HostConf:
         """The configuration map; without one (its name is only a default) there are no entries. StoreError."""
-        conf = self._started.conf.conf
-        path = self._started.config.map_path(conf)
+        conf = started.conf.conf
+        path = started.config.map_path(conf)
         if not conf.is_explicit and not os.path.exists(path):
             return HostConf({})
         entries = dict(itertools.islice(MapDb(path).items(), ENTRIES_MAX + 1))
         if len(entries) > ENTRIES_MAX:
             raise StoreError("read", path, f"more than {ENTRIES_MAX} entries")
-        settings = self._q.settings
-        hosts = HostConf(entries, settings.limit_classes, settings.sources, _features(self._started))
+        hosts = HostConf(entries, settings.limit_classes, settings.sources, _features(started))
         for entry in hosts.wrong:
             self._log.error(f"func=qmgr_conf, {fields(entry=entry)}, status=does not count")
         return hosts
@@ -207,14 +230,13 @@ class Process:
             self._log.warning(f"func=q_hold, {fields(all=found.is_all, sites=len(found.sites))}, status=held")
         return found
 
-    def _reload(self) -> None:
-        """Read the configuration map anew (M1 4.8); if that fails the old one stays."""
+    def _reread(self) -> Configured | None:
+        """The configuration map as it is now (M1 4.8), None if it can't be read: then the old one stays."""
         try:
-            self._q.take_hosts(self._read_hosts())
+            return Configured(self._q.settings, self._read_hosts(self._started, self._q.settings), self._q.late)
         except StoreError as error:
             self._log.error(f"func=qmgr_conf, status={error}")
-            return
-        self._log.info("func=qmgr, status=reloaded")
+            return None
 
 
 def main(argv: list[str]) -> int:

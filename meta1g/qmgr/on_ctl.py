@@ -5,7 +5,6 @@ Rules
     What is picked by them is looked for in DEFEDB piece by piece, so that other work goes on meanwhile.
 """
 import json
-from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from typing import Final
 
@@ -13,9 +12,21 @@ from meta1g.mta.logfmt import fields
 from meta1g.mta.selection import Picker, Selection
 from meta1g.proto.msg_ar import Reopen
 from meta1g.proto.msg_ctl import Answer, Command
-from meta1g.proto.msg_ss import Names
 from meta1g.qmgr import aq, holds, parking, routing, throttle, verdicts
-from meta1g.qmgr.effects import Done, Effect, HoldsStored, LogLine, ScanDefedb, Scanned, Tell, WriteHolds, WriteIbdb
+from meta1g.qmgr.effects import (
+    Checkpoint,
+    Done,
+    Effect,
+    HoldsStored,
+    LogLine,
+    ScanDefedb,
+    Scanned,
+    Shown,
+    Tell,
+    WriteHolds,
+    WriteIbdb,
+)
+from meta1g.qmgr.reconfigure import Reload, on_configured
 from meta1g.qmgr.state import PeerKey, Qmgr, RState, Verdict
 
 _FLUSHES_MAX: Final = 16  # that wait until others are on their way
@@ -58,6 +69,7 @@ def status(q: Qmgr, now: float) -> dict[str, object]:
             states[rcpt.state.name.lower()] += 1
     return {
         "uptime": int(now - q.start),
+        "configuration": {"reloads": q.reloads, "after_restart": list(q.late)},
         "queues": {
             "iqdb": len(q.iqdb),
             "iqdb_rcpts": q.iqdb_rcpts,
@@ -83,7 +95,7 @@ def status(q: Qmgr, now: float) -> dict[str, object]:
 
 
 def on_command(
-    q: Qmgr, peer: PeerKey, command: Command, tag: int, now: float, reload: Callable[[], None], out: list[Effect]
+    q: Qmgr, peer: PeerKey, command: Command, tag: int, now: float, reload: Reload, out: list[Effect]
 ) -> None:
     """Answer one command, at once or when it is done; an unknown or wrong one is told so."""
     try:
@@ -94,12 +106,15 @@ def on_command(
             case "statistics":
                 _answer(peer, tag, statistics(q, now), out)
             case "reload":
-                reload()
-                q.maps_changed = now
-                out += [Tell(server, Names(q.hosts.wants_names)) for server in q.smtps]
+                found = reload()
+                if found is None:
+                    raise ValueError("the configuration map can't be read; see the log")
+                on_configured(q, found, now, out)
                 if q.smar is not None:
                     out.append(Tell(q.smar, Reopen(now), 0))
                 _answer(peer, tag, {"reloaded": True}, out)
+            case "checkpoint":
+                out.append(Checkpoint(Shown(peer, tag)))
             case "flush":
                 _flush(q, Flushing(peer, tag, {}, Picker(wanted), is_all=not any(wanted)), out)
             case "release" if wanted.to or wanted.ids:
@@ -113,6 +128,15 @@ def on_command(
                 raise ValueError(f"unknown command {command.name!r}")
     except ValueError as error:
         _refuse(peer, tag, str(error), out)
+
+
+def on_shown(done: Done, out: list[Effect]) -> None:
+    """DEFEDB's readers see all, or the disk refuses."""
+    then: Shown = done.then
+    if done.error:
+        _refuse(then.peer, then.tag, done.error, out)
+    else:
+        _answer(then.peer, then.tag, {"checkpoint": True}, out)
 
 
 def _answer(peer: PeerKey, tag: int, found: dict[str, object], out: list[Effect]) -> None:

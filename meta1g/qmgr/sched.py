@@ -52,7 +52,8 @@ def make_ready(q: Qmgr, ta: Ta, rcpt: Rcpt, now: float, out: list[Effect]) -> No
         return
     source = q.hosts.source_of(ta.client_ip, ta.mail)
     base = rcpt.records[0].base if rcpt.records else ""
-    site = _site(q, SiteKey(rcpt.protocol, hop.ip, hop.port, source, base), hop, entry, conf)
+    host = hop.name if q.settings.keeps_hosts_apart else ""
+    site = _site(q, SiteKey(rcpt.protocol, hop.ip, hop.port, source, base, host), hop, entry, conf)
     if _is_crowded(q, site):
         outcome.defer(q, ta, rcpt, _CROWDED, now, out, is_tried=False)
         return
@@ -221,7 +222,9 @@ def finish_task(q: Qmgr, session: DaSession, *, is_open: bool, now: float, out: 
         end_session(q, session)
         return
     settings, site = q.settings, q.sites[session.site]
-    is_spent = not settings.reuses_connections or session.done >= site.occ.limits.transactions
+    client = q.smtpc.get(session.peer)
+    is_leaving = client is not None and not client.sessions_max
+    is_spent = is_leaving or not settings.reuses_connections or session.done >= site.occ.limits.transactions
     if is_spent or (q.starved and not site.waiting):
         close_session(q, session, out)
         return

@@ -99,6 +99,7 @@ class Settings(NamedTuple):
     limit_classes: Mapping[str, OutLimits] = {}  # sections connection_limits
     sources: Mapping[str, tuple[str, ...]] = {}  # sections source: local addresses
     looks_up_sessions: bool = False  # smtpc_session_conf in qmgr_conf
+    keeps_hosts_apart: bool = False  # hosts of one address but several names: AUTH goes by name
     looks_up_rcpts: bool = False  # smtpc_rcpt_conf in the access map
     wait_for_server: float = 4.0
     wait_for_client: float = 4.0
@@ -189,7 +190,7 @@ class SiteKey(NamedTuple):
     """Protocol, IP address (or socket) and port, and the section source whose addresses are bound to.
 
     `base` is the TLSA base domain that a session is for, empty without one: a server may show it a certificate that
-    others don't see (RFC 7672 8.1).
+    others don't see (RFC 7672 8.1). `host` is its name, where the client may have an account there by that name alone.
     """
 
     protocol: int
@@ -197,6 +198,7 @@ class SiteKey(NamedTuple):
     port: int
     source: str = ""
     base: str = ""
+    host: str = ""
 
 
 @dataclass(slots=True, eq=False)
@@ -331,6 +333,8 @@ class Qmgr:
     smtps: dict[PeerKey, SmtpsPeer] = field(default_factory=dict)
     smtpc: dict[PeerKey, SmtpcPeer] = field(default_factory=dict)
     smar: PeerKey = None
+    reloads: int = 0  # of the configuration
+    late: tuple[str, ...] = ()  # options whose new values count after a restart
     maps_changed: float = 0.0  # when a reload, or the start, gave SMAR other maps perhaps
     missing: dict[str, float] = field(default_factory=dict)  # since when, infinity once that was said
     holders: dict[str, set[str]] = field(default_factory=dict)  # who needs each journal segment

@@ -14,6 +14,7 @@ from meta1g.mta.errors import CorruptRecord, StoreError
 from meta1g.proc.log import Log
 from meta1g.qmgr import holds
 from meta1g.qmgr.effects import (
+    Checkpoint,
     DiskEffect,
     DiskFree,
     Done,
@@ -229,6 +230,8 @@ class DefedbThread:
                 self._survey(effect)
             elif isinstance(effect, WriteHolds):
                 self._write_holds(effect)
+            elif isinstance(effect, Checkpoint):
+                self._show(effect)
             else:
                 self._remove(effect)
         self._write(writes)
@@ -274,6 +277,15 @@ class DefedbThread:
     def _write_holds(self, effect: WriteHolds) -> None:
         try:
             smallfile.replace(self._cdb.disk, holds.FILE, str(effect.holds).encode())
+            self._report([Done(effect.then)])
+        except StoreError as error:
+            self._report([Done(effect.then, str(error), error.is_full)])
+
+    def _show(self, effect: Checkpoint) -> None:
+        try:
+            if self._is_dirty:
+                self.db.checkpoint(removes_logs=self._removes_logs)
+                self._is_dirty, self._checkpointed = False, time.monotonic()
             self._report([Done(effect.then)])
         except StoreError as error:
             self._report([Done(effect.then, str(error), error.is_full)])

@@ -1,5 +1,5 @@
 """One turn of the decider: what came in, which handler takes it, what follows; pure (design 3)."""
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from typing import Any, Final
 
 from meta1g.mta.logfmt import fields
@@ -7,10 +7,10 @@ from meta1g.proto.msg_ar import Resolved
 from meta1g.proto.msg_ctl import Command
 from meta1g.proto.rcb import PeerDown, PeerUp
 from meta1g.qmgr import bounce, on_ctl, on_smar, on_smtpc, on_smtps, on_timer, routing, sched
-from meta1g.qmgr.effects import DiskFree, Done, Effect, HoldsStored, Loaded, LogLine, Scanned, Surveyed
+from meta1g.qmgr.effects import DiskFree, Done, Effect, HoldsStored, Loaded, LogLine, Scanned, Shown, Surveyed
+from meta1g.qmgr.reconfigure import Configured, Reload, on_configured
 from meta1g.qmgr.state import PeerKey, Qmgr
 
-Reload = Callable[[], None]
 _STEPS: Final = (  # of each turn; none keeps the others from theirs
     routing.fetch_due, routing.refill, bounce.send_due, sched.schedule)
 
@@ -47,6 +47,8 @@ def _on_item(q: Qmgr, item: Any, now: float, reload: Reload, out: list[Effect]) 
     match item:
         case Done(then=HoldsStored()):
             on_ctl.on_holds_stored(q, item, out)
+        case Done(then=Shown()):
+            on_ctl.on_shown(item, out)
         case Done(then=on_ctl.Flushing()):
             on_ctl.on_written(q, item.then, now, out)
         case Scanned():
@@ -59,6 +61,8 @@ def _on_item(q: Qmgr, item: Any, now: float, reload: Reload, out: list[Effect]) 
             on_timer.on_loaded(q, item, now, out)
         case DiskFree():
             on_timer.on_disk(q, item, out)
+        case Configured():
+            on_configured(q, item, now, out)
         case (peer, message, tag):
             _on_peer(q, peer, message, tag, now, reload, out)
 

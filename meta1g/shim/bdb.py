@@ -166,13 +166,13 @@ def _raw(txn: Txn | None) -> Any:
 class Env:
     """A transactional environment in one folder, recovered when it is opened.
 
-    One process owns it; others read single files or join without recovery. `cache_size` and
+    One process owns it; others read single files, or join it as it is with `joins`. `cache_size` and
     `log_size` are octets; logs lie in the folder `log_home` if that is not empty.
     """
 
     def __init__(
         self, home: str, *, cache_size: int = 8 << 20, log_size: int = 10 << 20, log_home: str = "",
-        mode: int = FILE_MODE
+        mode: int = FILE_MODE, joins: bool = False
     ) -> None:
         self._home = home
         self._mode = mode
@@ -184,7 +184,8 @@ class Env:
                 self._env.set_lg_dir(os.path.abspath(log_home))
             self._env.set_lk_detect(db.DB_LOCK_DEFAULT)
             flags = db.DB_INIT_MPOOL | db.DB_INIT_TXN | db.DB_INIT_LOG | db.DB_INIT_LOCK
-            self._env.open(home, flags | db.DB_CREATE | db.DB_RECOVER | db.DB_THREAD, mode)
+            flags |= 0 if joins else db.DB_CREATE | db.DB_RECOVER
+            self._env.open(home, flags | db.DB_THREAD, mode)
 
     def btree(self, name: str, *, duplicates: bool = False, first: tuple[bytes, bytes] | None = None,
               page_size: int = 0) -> Table:

@@ -33,16 +33,19 @@ class GreyRecord(NamedTuple):
 
 
 class GreyDb:
-    """The databases, open; one thread uses them."""
+    """The databases, open; one thread uses them, and tools that join."""
 
-    def __init__(self, home: str, main: str, secondary: str) -> None:
-        """Open or make them; StoreError."""
+    def __init__(self, home: str, main: str, secondary: str, *, joins: bool = False) -> None:
+        """Open or make them, or join SMAR, which has them open; StoreError."""
         self.path = os.path.join(home, main)
-        self._env = Env(home, cache_size=_CACHE, mode=0o600)
+        self._env = Env(home, cache_size=_CACHE, mode=0o600, joins=joins)
         self._main = self._env.btree(main)
         self._by_expiry = self._env.btree(secondary, duplicates=True)
         self._main.associate(self._by_expiry, _expiry_of)
-        self.count = int.from_bytes(self._main.get(_COUNT) or b"", "big")
+        self.count = self._count(None)
+
+    def _count(self, txn: Txn | None) -> int:
+        return int.from_bytes(self._main.get(_COUNT, txn) or b"", "big")
 
     def get(self, key: bytes) -> GreyRecord | None:
         """What is known of `key`; StoreError, CorruptRecord."""
@@ -54,7 +57,7 @@ class GreyDb:
         self.count = self._env.transact(lambda txn: self._put(records, txn), durable=False)
 
     def _put(self, records: Iterable[tuple[bytes, GreyRecord]], txn: Txn) -> int:
-        count = self.count
+        count = self._count(txn)
         for key, record in records:
             count += self._main.get(key, txn) is None
             self._main.put(key, _RECORD.pack(int(record.expires), _VERSION, record.is_white, record.since), txn)
@@ -62,12 +65,14 @@ class GreyDb:
 
     def remove(self, keys: Iterable[bytes]) -> int:
         """Remove these; how many were there. StoreError: none went."""
-        before = self.count
-        self.count = self._env.transact(lambda txn: self._remove(keys, txn), durable=False)
-        return before - self.count
+        removed = self._env.transact(lambda txn: self._remove(keys, txn), durable=False)
+        self.count -= removed
+        return removed
 
     def _remove(self, keys: Iterable[bytes], txn: Txn) -> int:
-        return self._write_count(self.count - sum(self._main.delete(key, txn) for key in keys), txn)
+        removed = sum(self._main.delete(key, txn) for key in keys)
+        self._write_count(self._count(txn) - removed, txn)
+        return removed
 
     def _write_count(self, count: int, txn: Txn) -> int:
         self._main.put(_COUNT, count.to_bytes(8, "big"), txn)
@@ -105,6 +110,10 @@ class GreyDb:
     def close(self) -> None:
         """Close after a last checkpoint."""
         self.checkpoint()
+        self.leave()
+
+    def leave(self) -> None:
+        """Close what was joined."""
         self._by_expiry.close()
         self._main.close()
         self._env.close()

@@ -6,7 +6,7 @@ from typing import Final
 from meta1g.mta import limits
 from meta1g.mta.reply import Reply
 from meta1g.proto.msg_da import Deliver
-from meta1g.proto.smtp.client import Envelope
+from meta1g.proto.smtp.client_events import Envelope
 from meta1g.proto.smtp.data import ChunkReader, unstuff, unstuffed
 from meta1g.proto.smtp.seven_bit import Unconvertible, eight_bit_parts, seven_bit
 

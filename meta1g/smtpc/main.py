@@ -14,19 +14,21 @@ from meta1g.proc.link import Link
 from meta1g.proc.start import Started, start
 from meta1g.proc.stats import print_stats
 from meta1g.proto import msg_da
-from meta1g.proto.msg_da import CloseSession, Deliver, Ready, SessionEnded
+from meta1g.proto.msg_da import CloseSession, Deliver, Ready, Released, SessionEnded
 from meta1g.shim.cdb import ContentDb
 from meta1g.shim.journal import JournalReader
 from meta1g.shim.safeio import Disk
+from meta1g.smtpc.login import Logins
 from meta1g.smtpc.secure import Contexts
 from meta1g.smtpc.session import Session
 from meta1g.smtpc.setting import Setting, features_of
 from meta1g.smtpc.through import proxy_of
 from meta1g.st.block import Blocking
 from meta1g.st.pool import Pool
-from meta1g.st.sched import Flag, soon, wait_until
+from meta1g.st.sched import Flag, soon, spawn, wait_until
 from meta1g.st.signals import on_signal
 
+_LEAVE: Final = 600.0  # seconds that sessions get to end after a reload, as SMTPS gives its own
 _DRAIN: Final = 10.0  # seconds that sessions get to end at an orderly stop
 _DRAIN_CHECK: Final = 0.01
 
@@ -49,6 +51,9 @@ class Smtpc:
         self._sessions_max = conf.threads_max
         self._sessions_most = 0
         self._stop = Flag()
+        self._leave = Flag()
+        self._is_released = Flag()
+        blocking = Blocking()
         self._setting = Setting(
             hostname=started.hostname, process=started.process, io_timeout=conf.io_timeout,
             remote_port=conf.remote_port, connect_only_to=conf.connect_only_to or "",
@@ -57,14 +62,17 @@ class Smtpc:
             features=features_of(conf.flags),
             classes={features.name: features_of(features.flags) for features in conf.session_features},
             cdb=ContentDb(Disk(), config.cdb_base_directory),
-            journal=JournalReader(Disk(), config.cdb_base_directory), blocking=Blocking(), log=started.log,
+            journal=JournalReader(Disk(), config.cdb_base_directory), blocking=blocking, log=started.log,
             contexts=started.or_end("tls", lambda: Contexts(conf.tls, conf.session_features, config.map_path)),
+            logins=started.or_end("auth", lambda: conf.auth and Logins(
+                conf.auth, config.map_path(conf.auth.password_map), blocking)),
             report=self._link.send)
 
     def run(self, wait_for_server: float) -> int:
         """Serve until a signal says stop."""
         on_signal(signal.SIGTERM, self._stop.raise_)
         on_signal(signal.SIGINT, self._stop.raise_)
+        on_signal(signal.SIGHUP, self._leave.raise_)
         on_signal(signal.SIGUSR1, self._print_stats)
         on_signal(signal.SIGUSR2, self._log.rewind)
         self._log.gather(soon)
@@ -75,14 +83,24 @@ class Smtpc:
         while not self._link.wait_up(1.0) and not self._stop.is_up:
             pass
         self._started.ready()
+        spawn(self._await_leave)
         while not self._stop.wait(3600.0):
             pass
         self._drain()
         self._log.flush()
         return 0
 
+    def _await_leave(self) -> None:
+        """After HUP a new process is there for new sessions: finish those that are here, and end."""
+        while not self._leave.wait(3600.0):
+            pass
+        self._log.info(f"func=smtpc, status=leaving, sessions={len(self._sessions)}")
+        self._link.send(Ready(0))
+        wait_until(lambda: self._is_released.is_up and not self._sessions, _LEAVE, _DRAIN_CHECK)
+        self._stop.raise_()
+
     def _on_up(self) -> None:
-        self._link.send(Ready(self._sessions_max))
+        self._link.send(Ready(0 if self._leave.is_up else self._sessions_max))
 
     def _on_down(self) -> None:
         # QMGR has forgotten these sessions; what they deliver now it will count as uncertain.
@@ -90,7 +108,9 @@ class Smtpc:
             session.close()
 
     def _on_message(self, message: Any, tag: int) -> None:
-        if isinstance(message, Deliver):
+        if isinstance(message, Released):
+            self._is_released.raise_()
+        elif isinstance(message, Deliver):
             session = self._sessions.get(message.session)
             if message.is_new:
                 session = self._sessions[message.session] = Session(message, self._setting)

@@ -13,7 +13,7 @@ from meta1g.mta.dane import TlsaSet
 from meta1g.mta.reply import Reply
 from meta1g.mta.tls import DANE_SEC, TlsFacts
 from meta1g.proto.msg_da import Stage, TlsLevel
-from meta1g.tls.judge import violation
+from meta1g.tls.judge import consequence, violation
 
 if TYPE_CHECKING:  # it loads OpenSSL, which a client that meets no TLS does without
     from meta1g.tls.ends import ClientEnd
@@ -101,8 +101,7 @@ def missing(text: str, facts: TlsFacts | None, default: str) -> Missing | None:
     reason = violation(wanted, facts)
     if not reason:
         return None
-    is_permanent = not wanted.violation.isdisjoint({"permfail"}) or (
-        wanted.violation.isdisjoint({"tempfail", "abort"}) and default == "permfail")
+    is_permanent = consequence(wanted, default) == "permfail"
     reply = Reply(550, "5.7.1", f"TLS: {reason}") if is_permanent else Reply(451, "4.7.1", f"TLS: {reason}")
     return Missing(reply, "delay" in wanted.violation)
 

@@ -14,19 +14,21 @@ from meta1g.mta.tls import HandshakeFailed, log_fields
 from meta1g.proc.log import SESSION
 from meta1g.proto.msg_ar import Hop, Protocol
 from meta1g.proto.msg_da import DaRcpt, Deliver, Delivered, Result, SessionEnded, Stage, TlsLevel, TlsSeen
-from meta1g.proto.smtp.client import (
+from meta1g.proto.smtp.client import SmtpClient
+from meta1g.proto.smtp.client_events import (
     Answered,
     Ask,
+    AuthWanted,
     ChunkWanted,
     ContentWanted,
     Finished,
     Ready,
     Refused,
-    SmtpClient,
     TlsWanted,
 )
 from meta1g.proto.smtpp import Wanted
 from meta1g.smtpc.fitting import chunks, fit
+from meta1g.smtpc.login import Login, LoginFailed
 from meta1g.smtpc.secure import Missing, Proof
 from meta1g.smtpc.setting import Setting
 from meta1g.smtpc.through import NoProxy, NotThrough
@@ -40,8 +42,9 @@ if TYPE_CHECKING:
 _READ_SIZE = 32 * 1024
 _IDLE_CHECK = 3600.0  # QMGR ends idle sessions; this is only a bound
 _STAGES = {
-    Ask.GREETING: Stage.GREETING, Ask.EHLO: Stage.EHLO, Ask.HELO: Stage.EHLO, Ask.TLS: Stage.EHLO, Ask.MAIL: Stage.MAIL,
-    Ask.RCPT: Stage.RCPT, Ask.DATA: Stage.DATA, Ask.CHUNK: Stage.CONTENT, Ask.PART: Stage.DOT, Ask.DOT: Stage.DOT,
+    Ask.GREETING: Stage.GREETING, Ask.EHLO: Stage.EHLO, Ask.HELO: Stage.EHLO, Ask.TLS: Stage.EHLO,
+    Ask.AUTH: Stage.AUTH, Ask.MAIL: Stage.MAIL, Ask.RCPT: Stage.RCPT, Ask.DATA: Stage.DATA,
+    Ask.CHUNK: Stage.CONTENT, Ask.PART: Stage.DOT, Ask.DOT: Stage.DOT,
     Ask.RSET: Stage.MAIL, Ask.QUIT: Stage.SESSION,
 }
 _MYSELF = Reply(550, "5.4.6", "Server greets with our own name: mail would loop")
@@ -89,6 +92,7 @@ class Session:
         if first.tls_level == TlsLevel.NONE or first.protocol == Protocol.LMTP_UNIX:
             ignores |= {"STARTTLS"}
         self._machine = SmtpClient(setting.hostname, is_lmtp=first.protocol != Protocol.ESMTP, ignores=ignores)
+        self._login: Login | None = None
         self._current: Deliver | None = None
         self._done = 0
 
@@ -106,6 +110,7 @@ class Session:
         """The whole session; reports to QMGR whatever happens."""
         is_lost, has_no_tls = True, False
         try:
+            self._look_for_account()
             self._connect()
             if self._features.begins_with_tls:
                 self._begin_tls()
@@ -133,6 +138,16 @@ class Session:
         return bool(self._tasks)
 
     # Beginning
+
+    def _look_for_account(self) -> None:
+        setting, hop = self._set, self._hop
+        if setting.logins is None or self._protocol == Protocol.LMTP_UNIX:
+            return
+        try:
+            self._login = setting.logins.at(hop, hop.port or setting.remote_port)
+        except LoginFailed as failed:
+            raise SessionLost(failed.reply, Stage.CONNECT, is_ours=True) from None
+        self._machine.must_log_in = self._login is not None
 
     def _connect(self) -> None:
         setting, hop = self._set, self._hop
@@ -183,6 +198,8 @@ class Session:
             except RemoteProtocolError as error:
                 raise SessionLost(Reply(451, "4.7.5", f"{_shown(self._hop)}: {error}"), Stage.EHLO) from None
             event = self._next()
+        if isinstance(event, AuthWanted):
+            event = self._log_in(event)
         if isinstance(event, Refused):
             raise Refusal(event.reply, _STAGES[event.ask])
         assert isinstance(event, Ready)
@@ -213,6 +230,24 @@ class Session:
             self._log(status="cert_fp does not match previous value", addr=hop.ip)
         if facts.fingerprint:
             setting.report(TlsSeen(facts.expires, self.number, facts.fingerprint))
+
+    def _log_in(self, wanted: AuthWanted) -> object:
+        """Authenticate; the event after it. Mail for a server that does not want us waits (RFC 4954 4)."""
+        login = self._login
+        assert login is not None
+        facts = self._proof.facts_for(self._dane)
+        try:
+            event = login.run(wanted, self._machine, facts, self._next)
+        except LoginFailed as failed:
+            self._log(auth=login.mechanism or None, user=login.user, status="failed", reason=failed)
+            raise SessionLost(failed.reply, Stage.AUTH) from None
+        if isinstance(event, Refused):
+            self._log(auth=login.mechanism, user=login.user, status="failed", reply=event.reply)
+            if event.reply.code >= 500:
+                raise SessionLost(LoginFailed(f"{_shown(self._hop)}: {event.reply}").reply, Stage.AUTH)
+        elif isinstance(event, Ready):
+            self._log(auth=login.mechanism, user=login.user, status="ok")
+        return event
 
     # A transaction
 
@@ -379,7 +414,7 @@ class Session:
                 self._report_all(task, lost, is_host=False)
 
     def _report_unreachable(self, lost: SessionLost) -> None:
-        if not self._tasks or lost.stage > Stage.EHLO:
+        if not self._tasks or (lost.stage > Stage.EHLO and lost.stage != Stage.AUTH):
             return
         self._report_all(self._tasks.popleft(), lost, is_host=not lost.is_ours)
 

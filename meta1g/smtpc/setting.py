@@ -8,6 +8,7 @@ from meta1g.proc.log import Log
 from meta1g.proto.msg_ss import Content
 from meta1g.shim.cdb import ContentDb
 from meta1g.shim.journal import JournalReader
+from meta1g.smtpc.login import Logins
 from meta1g.smtpc.secure import Contexts
 from meta1g.smtpc.through import Proxy
 from meta1g.st.block import Blocking
@@ -51,6 +52,7 @@ class Setting:
     journal: JournalReader
     blocking: Blocking
     contexts: Contexts
+    logins: Logins | None
     log: Log
     report: Callable[[Any], Any]
 

@@ -7,10 +7,10 @@ Rules
 from collections.abc import Callable, Iterable
 from typing import Final
 
-from meta1g.proto.smtp.client import Ask
+from meta1g.proto.smtp.client_events import Ask
 
 _WORDS: Final = {
-    Ask.GREETING: "t_greeting", Ask.EHLO: "t_ehlo", Ask.HELO: "t_ehlo", Ask.TLS: "t_starttls",
+    Ask.GREETING: "t_greeting", Ask.EHLO: "t_ehlo", Ask.HELO: "t_ehlo", Ask.TLS: "t_starttls", Ask.AUTH: "t_auth",
     Ask.MAIL: "t_mail", Ask.RCPT: "t_rcpts", Ask.DATA: "t_data",
     Ask.CHUNK: "t_msg", Ask.PART: "t_eom", Ask.DOT: "t_eom", Ask.RSET: "t_rset", Ask.QUIT: "t_quit",
 }

@@ -78,6 +78,11 @@ class SessionChecks:
             client_name=client_name.removesuffix(".").lower().encode(), client_resolve=resolve.encode())
         return self._run("connect")
 
+    @property
+    def author(self) -> bytes:
+        """Who wrote the mail at hand, as an authenticated client says by AUTH=; empty if that is not known."""
+        return self._facts.auth_author
+
     def on_auth(self, mechanism: str, user: str) -> None:
         """The client has authenticated."""
         self._facts.auth_type, self._facts.auth_authen = mechanism.encode(), user.encode()

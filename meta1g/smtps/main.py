@@ -74,7 +74,7 @@ if TYPE_CHECKING:
 _TURN_FILE: Final = "smtps/accept.lock"  # in the queue directory, in a folder of this process's user
 _TELL: Final = 1.0  # seconds between two looks at what QMGR does not know yet of our counts
 _REFUSALS: Final = {DISK_SPACE: replies.NO_SPACE, QUEUE_FULL: replies.QUEUE_FULL}
-_TEND: Final = 10.0  # seconds between two looks at connections to filters
+_TEND: Final = 1.0  # seconds between two looks at connections to filters
 _EXPIRY: Final = 86400.0  # seconds between two looks at the ends of certificates
 _SETTLE: Final = 20.0  # seconds that content gets to settle at an orderly stop
 _LEAVE: Final = 600.0  # seconds that sessions get after HUP; MCP waits longer

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from typing import Final
 
 from meta1g.mta import addr
-from meta1g.mta.errors import RemoteProtocolError
+from meta1g.mta.errors import RemoteProtocolError, StoreError
 from meta1g.mta.reply import Reply
 from meta1g.proto.dkim.fields import Field
 from meta1g.proto.milter import dialog, replies
@@ -45,12 +45,13 @@ _ACTS: Final = {
 # Macros by the names that the session has for what they say.
 _MACROS: Final = {
     "j": "hostname", "i": "transaction_id", "v": "version", "if_name": "hostname", "if_addr": "daemon_addr",
-    "client_addr": "client_ip", "client_resolve": "client_resolve", "client_port": "client_port",
+    "client_addr": "client_ip", "client_port": "client_port",
     "verify": "tls_verify", "msg_id": "message_id", "nrcpts": "transaction_rcpts_ok",
     **{name: name for name in (
         "daemon_name", "daemon_addr", "daemon_port", "tls_version", "cipher", "cipher_bits", "alg_bits", "cert_subject",
         "cert_issuer", "cn_subject", "cn_issuer", "auth_type", "auth_authen", "auth_author")},
 }
+_RESOLVED: Final = {b"ok": b"OK", b"no": b"FAIL", b"tempptr": b"TEMP", b"tempa": b"TEMP"}  # as sendmail calls it
 _RIGHTS: Final[dict[type, int]] = {
     replies.AddHeader: Actions.ADD_HEADERS, replies.InsertHeader: Actions.ADD_HEADERS | Actions.CHANGE_HEADERS,
     replies.ChangeHeader: Actions.CHANGE_HEADERS, replies.ReplaceBody: Actions.CHANGE_BODY,
@@ -185,6 +186,9 @@ class MilterFilter:
             answer = self._conclude(changes)
         except (OSError, TimedOut, RemoteProtocolError, ValueError) as error:
             return self._fail(error), ()
+        except StoreError:
+            self._drop(Answer(Act.TEMPFAIL))  # what it still says can't be told from later answers
+            raise
         self._host.succeeded()
         return answer, changes
 
@@ -309,15 +313,20 @@ class MilterFilter:
 
     def _fail(self, error: Exception) -> Answer:
         """It can't be asked any more in this session."""
+        if not isinstance(error, Away):  # which the host knows
+            self._host.failed(error)
+        answer = self._host.default
+        if answer.act is Act.QUARANTINE:
+            answer = answer._replace(reply=Reply(250, "", f"milter {self._host.name} is away"))
+        return self._drop(answer)
+
+    def _drop(self, answer: Answer) -> Answer:
+        """Its answer for the rest of the session."""
         line, self._line = self._line, None
         if line is not None:
             line.close()
-        if not isinstance(error, Away):  # which the host knows
-            self._host.failed(error)
-        self._fallback = self._host.default
-        if self._fallback.act is Act.QUARANTINE:
-            self._fallback = self._fallback._replace(reply=Reply(250, "", f"milter {self._host.name} is away"))
-        return self._fallback
+        self._fallback = answer
+        return answer
 
     # What it may know
 
@@ -342,6 +351,8 @@ class MilterFilter:
             if name == "_":
                 return host + b" " + literal if host else literal
             return host or literal
+        if name == "client_resolve":
+            return _RESOLVED.get(symbol("client_resolve"), b"")
         if name == "s":
             return self._helo
         return self._said.get(name, b"")

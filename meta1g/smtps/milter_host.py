@@ -54,10 +54,25 @@ class Line:
         self.options = Options(wire.VERSION, 0, 0, {})
         self.idle_since = 0.0
         self.is_used = False  # by an earlier session
+        self._first = b""  # what is to be sent in front of the next octets
 
     def write(self, octets: bytes, timeout: float) -> None:
         """Send this. OSError, TimedOut."""
-        self._netfd.write(octets, timeout, in_all=True)
+        first, self._first = self._first, b""
+        self._netfd.write(first + octets, timeout, in_all=True)
+
+    def rest(self) -> None:
+        """A session is over; the milter hears of that with the next one, or soon (`end_session`)."""
+        self._first, self.idle_since, self.is_used = dialog.QUIT_NEW, now(), True
+
+    def end_session(self) -> bool:
+        """Let the milter know that the session is over, if it does not; False if the connection is of no use."""
+        if self._first:
+            try:
+                self.write(b"", _LAST)
+            except (OSError, TimedOut):
+                return False
+        return self.is_fresh
 
     def answer(self, timeout: float, until: float) -> Answer:
         """What it answers; as long as it makes progress it may take longer, up to the time `until`.
@@ -167,20 +182,17 @@ class MilterHost:
         if not self._reuses or line.options.version < wire.VERSION or len(self._idle) >= _IDLE_MAX:
             line.close(dialog.QUIT)
             return
-        try:
-            line.write(dialog.QUIT_NEW, _LAST)
-        except (OSError, TimedOut):
-            line.close()
-            return
-        line.idle_since, line.is_used = now(), True
+        line.rest()
         self._idle.append(line)
 
     def tend(self) -> None:
-        """End connections that nobody has used for a while; to be called now and then."""
-        stale = [line for line in self._idle if not line.is_fresh]
-        self._idle = [line for line in self._idle if line not in stale]
-        for line in stale:
-            line.close(dialog.QUIT)
+        """Look after connections that nobody uses; to be called every second or so."""
+        idle, self._idle = self._idle, []
+        for line in idle:
+            if line.end_session():
+                self._idle.append(line)
+            else:
+                line.close(dialog.QUIT)
 
     def drop_idle(self, error: Exception) -> None:
         """A connection could not be used for another session: it was started anew, or does not know of such."""

@@ -10,7 +10,7 @@ from meta1g.proc.log import SESSION, Log
 from meta1g.proto.smtp import replies
 from meta1g.st.netfd import NetFd
 from meta1g.st.sched import TimedOut
-from meta1g.tls.judge import violation
+from meta1g.tls.judge import consequence, violation
 
 if TYPE_CHECKING:  # they load OpenSSL, which a server without TLS does without
     from meta1g.tls.ends import ServerEnd
@@ -66,8 +66,7 @@ class Security:
         missing = violation(wanted, self.facts)
         if not missing:
             return None
-        how = next((word for word in ("abort", "tempfail", "permfail") if word in wanted.violation),
-                   self._default_violation)
+        how = consequence(wanted, self._default_violation)
         if self.facts is None and how == "permfail" and self.end is not None:
             return replies.NEED_TLS
         return Reply(_CODES.get(how, 550), "5.7.0" if how == "permfail" else "4.7.0", f"TLS: {missing}")

@@ -282,7 +282,7 @@ class Session:
                  or self._set.refusal or self._filter_mail(ta, asked) or self._said or replies.MAIL_OK)
         visit.log(ta=ta, mail=addr.bracketed(asked.address), stat=stat(reply))
         if reply.is_positive:
-            self._ta = Transaction(ta, asked)
+            self._ta = Transaction(ta, asked, visit.checks.author)
         else:
             self._set.counts.ta_refused += 1
         return reply

@@ -8,7 +8,7 @@ from meta1g.proto.dkim.fields import Unsignable
 from meta1g.proto.msg_ss import Content, Rcpt, TaCommit
 from meta1g.proto.smtp import replies
 from meta1g.proto.smtp.events import ContentEnd, MailAsked
-from meta1g.proto.smtp.params import quarantining
+from meta1g.proto.smtp.params import quarantining, with_author
 from meta1g.smtps.incoming import Incoming, Store
 from meta1g.smtps.setting import Setting
 from meta1g.smtps.signing import MessageSigner, Signing
@@ -16,12 +16,16 @@ from meta1g.smtps.trace import HeaderFacts, HeaderScanner
 
 
 class Transaction:
-    """The envelope so far; `error` is what the content is answered with if it could not be stored."""
+    """The envelope so far; `error` is what the content is answered with if it could not be stored.
 
-    def __init__(self, ta: str, asked: MailAsked) -> None:
+    `author` is whom an authenticated client names in AUTH= (RFC 4954 5).
+    """
+
+    def __init__(self, ta: str, asked: MailAsked, author: bytes = b"") -> None:
         self.ta = ta
         self.mail = asked.address
         self.params = asked.params
+        self._author = author
         self.rcpts: list[Rcpt] = []
         self.accepted: list[int | None] = []  # indexes of recipients that the client thinks accepted, None: discarded
         self.each: tuple[Reply, ...] = ()  # PRDR: what is said of each of them at the end
@@ -140,7 +144,7 @@ class Transaction:
         is_ascii = facts.is_ascii and self.mail.isascii() and all(rcpt.address.isascii() for rcpt in self.rcpts)
         return TaCommit(
             now, facts.hops, content.length, is_8bit, self.params.is_utf8 and not is_ascii, se, self.ta, client_ip,
-            self.mail, self.params.onward, tuple(rcpts), (content,))
+            self.mail, with_author(self.params.onward, self._author), tuple(rcpts), (content,))
 
     def abort(self) -> None:
         """Forget the content unless it was committed."""

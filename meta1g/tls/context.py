@@ -14,7 +14,9 @@ from OpenSSL import SSL, crypto
 from meta1g.conf.errors import nearest
 from meta1g.conf.kinds import PathValue
 from meta1g.conf.opt_tls import TlsConf
-from meta1g.tls import keys, private
+from meta1g.mta.tls import common_name
+from meta1g.tls import keys, names, private
+from meta1g.tls.judge import has_name
 from meta1g.tls.keys import Pair, TlsError
 from meta1g.tls.peer import on_certificate
 
@@ -26,15 +28,17 @@ _OPTIONS: Final = {name.removeprefix("OP_").lower(): getattr(SSL, name) for name
 
 
 class Files(NamedTuple):
-    """The files that a context is made of."""
+    """The files that a context is made of; `by_name` are a server's for who asks for their names."""
 
     pairs: tuple[Pair, ...]
     others: tuple[str, ...]
+    by_name: tuple[Pair, ...] = ()
 
     @property
     def stamp(self) -> tuple[tuple[int, int, int], ...]:
         """Changes when a file does; a file that is away counts as one that has changed."""
-        return tuple(_stamp(path) for path in (*(path for pair in self.pairs for path in pair), *self.others))
+        own = (path for pair in (*self.pairs, *self.by_name) for path in pair)
+        return tuple(_stamp(path) for path in (*own, *self.others))
 
 
 def _stamp(path: str) -> tuple[int, int, int]:
@@ -56,7 +60,8 @@ def files_of(conf: TlsConf, path_of: PathOf) -> Files:
             pairs.append(Pair(path_of(cert), path_of(key)))
     others = (conf.cacert_file, conf.calist_file, conf.cacert_directory, conf.crl_file, conf.crl_directory,
               conf.dhparam.file if conf.dhparam else None)
-    return Files(tuple(pairs), tuple(path_of(value) for value in others if value is not None and value.text))
+    return Files(tuple(pairs), tuple(path_of(value) for value in others if value is not None and value.text),
+                 tuple(Pair(path_of(more.cert_file), path_of(more.key_file)) for more in conf.certificates))
 
 
 def server_context(conf: TlsConf, files: Files, path_of: PathOf) -> SSL.Context:
@@ -77,15 +82,41 @@ def server_context(conf: TlsConf, files: Files, path_of: PathOf) -> SSL.Context:
     else:
         context.set_session_cache_mode(SSL.SESS_CACHE_OFF)
         context.set_options(SSL.OP_NO_TICKET)
+    if files.by_name:
+        _choose_by_name(context, [
+            (_names(pair), server_context(conf, Files((pair,), files.others), path_of)) for pair in files.by_name])
     return context
 
 
 def client_context(conf: TlsConf, files: Files, path_of: PathOf) -> SSL.Context:
     """What connections to servers begin with; TlsError."""
+    if files.by_name:
+        raise TlsError("certificate: a client has no use for such sections; cert_file is what it presents")
     context = _context(SSL.TLS_CLIENT_METHOD, conf, files, path_of)
     context.set_verify(SSL.VERIFY_PEER, on_certificate)
     context.set_session_cache_mode(SSL.SESS_CACHE_OFF)  # `ends` keeps sessions by server
     return context
+
+
+def _names(pair: Pair) -> tuple[str, ...]:
+    """The names that a certificate is for; TlsError if there is none."""
+    own = keys.certificates(pair.cert)[0]
+    found = names.hosts(own) or tuple(filter(None, [common_name(names.subject(own)).lower()]))
+    if not found:
+        raise TlsError(f"{pair.cert}: no name by which a client could ask for it")
+    return found
+
+
+def _choose_by_name(context: SSL.Context, by_name: list[tuple[tuple[str, ...], SSL.Context]]) -> None:
+    """Let a client that asks for a name have the first certificate for it; it may ask for any, and see cert_file."""
+    def choose(connection: SSL.Connection) -> None:
+        asked = (connection.get_servername() or b"").decode("ascii", "replace")
+        for shown, other in by_name:
+            if asked and has_name((asked,), shown):
+                connection.set_context(other)
+                return
+
+    context.set_tlsext_servername_callback(choose)
 
 
 def _context(method: int, conf: TlsConf, files: Files, path_of: PathOf) -> SSL.Context:

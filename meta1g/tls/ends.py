@@ -87,7 +87,7 @@ class _End:
 
     def expiring(self, before: float) -> list[str]:
         """Certificates of our own that end before this time, seconds since 1970: their files."""
-        return [pair.cert for pair in self._files.pairs if _ends_before(pair.cert, before)]
+        return [pair.cert for pair in (*self._files.pairs, *self._files.by_name) if _ends_before(pair.cert, before)]
 
 
 class ServerEnd(_End):

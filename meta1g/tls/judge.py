@@ -18,6 +18,12 @@ def violation(wanted: TlsRequirements, facts: TlsFacts | None) -> str:
     return _weakness(wanted, facts) or _mismatch(wanted, facts)
 
 
+def consequence(wanted: TlsRequirements, default: str) -> str:
+    """What a violation does: abort, tempfail or permfail, the mildest if an entry names several; `default` is that of
+    the section tls."""
+    return next((word for word in ("abort", "tempfail", "permfail") if word in wanted.violation), default)
+
+
 def _weakness(wanted: TlsRequirements, facts: TlsFacts) -> str:
     if "encrypted" in wanted.flags and not facts.bits:
         return "encryption is required"

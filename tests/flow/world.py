@@ -35,6 +35,7 @@ from meta1g.proto.msg_ss import (
 from meta1g.proto.rcb import PROTOCOL_VERSION, Hello, PeerDown, PeerUp
 from meta1g.qmgr.edbc import ENTRIES_MAX, Edbc
 from meta1g.qmgr.effects import (
+    Checkpoint,
     Done,
     Loaded,
     LogLine,
@@ -51,6 +52,7 @@ from meta1g.qmgr.effects import (
 from meta1g.qmgr.holds import Holds
 from meta1g.qmgr.holds import parse as parse_holds
 from meta1g.qmgr.occ import OutLimits
+from meta1g.qmgr.reconfigure import Configured
 from meta1g.qmgr.recover import fill, recover
 from meta1g.qmgr.state import Qmgr, Settings, Verp
 from meta1g.qmgr.store import scanned, surveyed
@@ -190,7 +192,8 @@ class World:
         for item in items:
             if isinstance(item, tuple) and len(item) == 3 and isinstance(item[1], JournalOpen):
                 self.known_segments |= {segment.name for segment in item[1].segments}
-        for effect in turn(self.q, items, self.now, lambda: None, is_tick=is_tick):
+        same = Configured(self.q.settings, self.q.hosts, ())
+        for effect in turn(self.q, items, self.now, lambda: same, is_tick=is_tick):
             match effect:
                 case Tell() if effect.peer in self.up:
                     self._told(effect.peer, effect.message, effect.tag)
@@ -230,6 +233,8 @@ class World:
                 self.feed(surveyed(item, *self.store.survey(item.start, self.scan_max)))
             case WriteHolds():
                 self._write_holds(item)
+            case Checkpoint():
+                self.feed(Done(item.then))
             case RemoveContent() | RemoveSegment():
                 self._remove(item)
             case _:
@@ -318,7 +323,7 @@ class World:
                     self.store.write([item.change])
                 elif isinstance(item, WriteHolds):
                     self.holds = str(item.holds)
-                elif not isinstance(item, ReadDefedb | ScanDefedb | SurveyDefedb):
+                elif not isinstance(item, ReadDefedb | ScanDefedb | SurveyDefedb | Checkpoint):
                     self._remove(item)
             self.lanes[name].clear()
         for peer in list(self.up):

@@ -182,6 +182,16 @@ def give(path: Path) -> None:
         shutil.chown(path, user)
 
 
+def secret_map(path: Path, text: str) -> None:
+    """Make a map of secrets, which only the daemons can read."""
+    before = os.umask(0o077)
+    try:
+        run(BIN / "meta1g", "createmap", "-F", path, input=text)
+    finally:
+        os.umask(before)
+    give(path)
+
+
 def more_smtps(base: str, name: str, number: int, port: int, settings: str) -> str:
     """One more SMTP server: `base` is the section smtps that meta1g-ctl init made, `settings` are its own."""
     text = base.replace("smtps {", f"smtps {name} {{ id = {number};", 1).replace("smtpsfd", f"{name}fd")

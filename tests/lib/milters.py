@@ -117,8 +117,9 @@ class SpamAssassin(Milter):
 
     def run(self) -> None:
         spamd = self.folder / "spamd"
+        user = ["-u", "nobody"] if os.geteuid() == 0 else []
         self.scanner = subprocess.Popen(
-            ["spamd", f"--socketpath={spamd}", "--socketmode=666", "-L", "-m", "1", "-u", "nobody", "-s", "stderr",
+            ["spamd", f"--socketpath={spamd}", "--socketmode=666", "-L", "-m", "1", *user, "-s", "stderr",
              "-x"], stderr=subprocess.DEVNULL)
         until(spamd.exists, what="spamd is ready")
         self.start("spamass-milter", "-f", "-p", self.path, "-m", "-r", "15", "--", "-U", spamd)

@@ -17,6 +17,7 @@ from meta1g.qmgr import aq
 from meta1g.qmgr.edbc import Edbc
 from meta1g.qmgr.effects import Done, Effect, Loaded, LogLine, ReadDefedb, Tell, WriteDefedb, WriteIbdb
 from meta1g.qmgr.host_conf import HostConf
+from meta1g.qmgr.reconfigure import Configured
 from meta1g.qmgr.state import Qmgr, Settings
 from meta1g.qmgr.turn import turn
 from tests.flow.defedb import FakeDefedb
@@ -100,7 +101,8 @@ class Simulation:
         is_tick = self.now >= self._tick
         if is_tick:
             self._tick = self.now + 1.0
-        for effect in turn(self.q, items, self.now, lambda: None, is_tick=is_tick):
+        same = Configured(self.q.settings, self.q.hosts, ())
+        for effect in turn(self.q, items, self.now, lambda: same, is_tick=is_tick):
             self._carry_out(effect)
 
     def _later(self, delay: float, item: Any) -> None:

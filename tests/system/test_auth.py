@@ -18,7 +18,7 @@ import pytest
 
 from tests.lib.authservers import Dovecot, Saslauthd
 from tests.lib.certs import sign
-from tests.lib.instance import BIN, Instance, free_port, give, more_smtps, other_user, run
+from tests.lib.instance import BIN, Instance, free_port, give, more_smtps, other_user, run, secret_map
 from tests.lib.mapserver import Server as MapServer
 from tests.lib.peers import needs
 from tests.lib.wait import until
@@ -69,12 +69,7 @@ class Server(Instance):
         options = [word for scheme in schemes for word in ("-s", scheme)]
         text = "".join(run(BIN / "meta1g", "passwd", user, *options, input=f"{password}\n").stdout
                        for user, password in users.items())
-        before = os.umask(0o077)
-        try:
-            run(BIN / "meta1g", "createmap", "-F", self.passwords, input=text)
-        finally:
-            os.umask(before)
-        give(self.passwords)
+        secret_map(self.passwords, text)
 
 
 def owner(request: bytes) -> bytes:

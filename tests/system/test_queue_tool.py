@@ -42,6 +42,10 @@ def test_lost_envelopes_come_back_from_the_logs() -> None:
     for path in [*(spool / "ibdb" / "ibdb").iterdir(), *(spool / "defedb").iterdir()]:
         path.unlink()
     assert len(json.loads(queue(instance, "check", "--json", code=65))) == 5
+    shown = queue(instance, "envelopes").splitlines()
+    assert len(shown) == 10 and sum(": mail=<" in line for line in shown) == 5
+    ta = shown[0].partition(":")[0]
+    assert queue(instance, "envelopes", ta).splitlines() == shown[:2] and ": rcpt=<" in shown[1]
 
     instance.start()  # somebody starts the server first: the content must not go
     assert "queue repair" in instance.log("qmgr")

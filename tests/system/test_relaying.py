@@ -243,6 +243,28 @@ def test_full_greylisting_until_data() -> None:
         until(lambda: try_once(instance, "127.0.0.1", "", *rcpts) == 250, 10)
         assert try_once(instance, "127.0.0.1", "root@my.dom", *rcpts) == 421  # another sender
         assert try_once(instance, "127.0.0.3", "", *rcpts) == 421  # another client
+        _look_at_the_list(instance, rcpts)
+
+
+def _look_at_the_list(instance: Instance, rcpts: tuple[str, ...]) -> None:
+    """greyprint and greyrm, while SMAR uses the databases and while it does not."""
+    def ask(*words: str) -> list[str]:
+        program, *rest = words
+        return run(BIN / "meta1g", program, "-f", instance.conf, *rest, check=False).stdout.splitlines()
+
+    listed = ask("greyprint")
+    assert len(listed) == 6 and sum(" white since 2" in line for line in listed) == 2
+    assert [json.loads(line)["key"] for line in ask("greyprint", "--json", "*.3")] == [
+        ["127.0.0.3", "", rcpt] for rcpt in sorted(rcpts)]
+    assert ask("greyrm", "-n", "127.0.0.1") == ["4 would be removed"]
+    assert ask("greyrm", "127.0.0.1") == ["4 removed"]
+    run(BIN / "meta1g", "qmgrctl", "-f", instance.conf, "-r")
+    until(lambda: try_once(instance, "127.0.0.1", "", *rcpts) == 421, 10, "SMTPS has heard that maps are others")
+    assert len(ask("greyprint")) == 4
+    instance.stop()
+    assert ask("greyrm", "*") == ["4 removed"]
+    instance.start()
+    assert try_once(instance, "127.0.0.3", "", *rcpts) == 421 and len(ask("greyprint")) == 2
 
 
 def test_greylisting_for_one_recipient_and_a_net() -> None:

@@ -1,4 +1,5 @@
 """TLS on the way in: real processes, openssl s_client, smtplib, swaks; requirements met and violated."""
+import json
 import re
 import smtplib
 import socket
@@ -13,12 +14,14 @@ import pytest
 
 from tests.lib.certs import revoked, sign
 from tests.lib.instance import Instance, free_port, give, more_smtps, other_user
+from tests.lib.peers import needs
 from tests.lib.postfix import Postfix, needs_postfix
 from tests.lib.wait import until
 
 pytestmark = [pytest.mark.system]
 ROOT = sign("Test CA (1)", org="Test", is_ca=True)
 HOST = sign("local.test", ROOT, hosts=("local.test",))
+OTHERS = sign("others", ROOT, hosts=("mail.example.test", "*.others.test"))
 FRIEND, REVOKED, STRANGER = sign("friend.test", ROOT), sign("revoked.test", ROOT), sign("stranger.test")
 TO = "root@local.test"
 
@@ -30,12 +33,14 @@ class Server(Instance):
         super().__init__("local.test", user=other_user())
         self.etc = self.base / "etc"
         give(HOST.write(self.etc, "server")[1])
+        give(OTHERS.write(self.etc, "others")[1])
         ROOT.write(self.etc, "ca")
         for name, signed in (("friend", FRIEND), ("revoked", REVOKED), ("stranger", STRANGER)):
             signed.write(self.base, name)
         (self.etc / "crl.pem").write_bytes(revoked(ROOT, REVOKED))
         tls = (f"tls {{ cert_file = {self.etc}/server.pem; key_file = {self.etc}/server.key; "
                f"CAcert_file = {self.etc}/ca.pem; CRL_file = {self.etc}/crl.pem; "
+               f"certificate others {{ cert_file = {self.etc}/others.pem; key_file = {self.etc}/others.key; }} "
                "flags = { check_access_map_for_relaying } }")
         text = self.conf.read_text()
         base = text[text.index("\nsmtps {"):]
@@ -191,10 +196,33 @@ def test_broken_handshakes(server: Server, octets: bytes) -> None:
         sock.sendall(b"STARTTLS\r\n")
         assert lines.readline().startswith(b"220 2.0.0")
         sock.sendall(octets)
-        sock.shutdown(socket.SHUT_WR)
-        with suppress(ConnectionResetError):  # it has not read all of it
+        with suppress(OSError):  # it has not read all of it, and is gone
+            sock.shutdown(socket.SHUT_WR)
             assert b"250" not in lines.read()
     until(lambda: "starttls=failed" in server.log("smtps"))
+    with connect(server) as smtp:
+        assert smtp.noop()[0] == 250
+
+
+@pytest.mark.parametrize("name", ["huge", "nul"])
+def test_monstrous_certificates(server: Server, name: str) -> None:
+    """One of 250 KB ends its handshake (SSL_CTX_set_max_cert_list(3)); one with NUL in its names proves nothing."""
+    signed = (sign("huge.test", ROOT, hosts=tuple(f"host{number}.example.test" for number in range(10_000)))
+              if name == "huge" else sign("friend.test\0.evil.test", ROOT, hosts=("friend.test\0.evil.test",)))
+    signed.write(server.base, name)
+    made = context(server, name)
+    made.maximum_version = ssl.TLSVersion.TLSv1_2  # in which the client hears of it at once
+    with connect(server) as smtp:
+        if name == "huge":
+            with pytest.raises((ssl.SSLError, OSError)):
+                smtp.starttls(context=made)
+            smtp.close()
+        else:
+            smtp.starttls(context=made)
+            assert smtp.docmd("MAIL FROM:<a@b.test>")[0] == 250
+            assert smtp.docmd("RCPT TO:<x@elsewhere.test>")[0] == 550
+    logged = "excessive" if name == "huge" else "cert_subject=/CN=friend.test\\x00.evil.test"
+    until(lambda: logged in server.log("smtps"))
     with connect(server) as smtp:
         assert smtp.noop()[0] == 250
 
@@ -204,6 +232,17 @@ def s_client(server: Server, *options: str, text: str = "QUIT\r\n") -> str:
         ["openssl", "s_client", "-starttls", "smtp", "-connect", f"127.0.0.1:{server.port}", "-crlf", "-CAfile",
          str(server.etc / "ca.pem"), *options], input=text, capture_output=True, text=True, timeout=60, check=False)
     return done.stdout + done.stderr
+
+
+@pytest.mark.parametrize(("asked", "shown"), [
+    ("mail.example.test", "others"), ("A.Others.Test", "others"), ("a.b.others.test", "local.test"),
+    ("local.test", "local.test"), ("", "local.test"), ("x" * 255, "local.test")])
+@pytest.mark.parametrize("version", ["-tls1_2", "-tls1_3"])
+def test_certificate_by_name(server: Server, asked: str, shown: str, version: str) -> None:
+    """SNI: a client sees the certificate for the name that it asks for, and the usual one for others."""
+    text = s_client(server, version, *(("-servername", asked) if asked else ("-noservername",)))
+    assert f"subject=CN = {shown}\n" in text.replace("CN=", "CN = ")
+    assert "Verify return code: 0 (ok)" in text
 
 
 def test_openssl_s_client(server: Server, tmp_path: Path) -> None:
@@ -219,6 +258,18 @@ def test_openssl_s_client(server: Server, tmp_path: Path) -> None:
     assert "RENEGOTIATING" in s_client(server, "-tls1_2", text="R\n")
     with connect(server) as smtp:
         assert smtp.noop()[0] == 250
+
+
+@pytest.mark.peer
+def test_testssl(server: Server, tmp_path: Path) -> None:
+    """Nothing that testssl.sh rates as high: protocols, and each attack that it knows."""
+    needs("testssl")
+    found = tmp_path / "found.json"
+    subprocess.run(["testssl", "--quiet", "--color", "0", "-p", "-U", "--starttls", "smtp", "--jsonfile", str(found),
+                    f"127.0.0.1:{server.port}"], capture_output=True, timeout=110, check=False)
+    by_id = {entry["id"]: entry for entry in json.loads(found.read_text())}
+    assert by_id["TLS1_3"]["finding"].startswith("offered") and "secure_client_renego" in by_id
+    assert [entry for entry in by_id.values() if entry["severity"] in ("MEDIUM", "HIGH", "CRITICAL", "FATAL")] == []
 
 
 def swaks(port: int, *options: object) -> None:

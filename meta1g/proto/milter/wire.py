@@ -79,7 +79,10 @@ def packet(letter: bytes, data: bytes = b"") -> bytes:
 
 def text(*parts: bytes) -> bytes:
     """Strings, each with a NUL behind it; what they have of NUL themselves goes."""
-    return b"".join([(part if b"\0" not in part else part.replace(b"\0", b"")) + b"\0" for part in parts])
+    joined = b"\0".join(parts)
+    if joined.count(b"\0") >= len(parts):
+        joined = b"\0".join([part.replace(b"\0", b"") for part in parts])
+    return joined + b"\0"
 
 
 def options_packet(actions: int = ALL_ACTIONS, steps: int = ALL_STEPS) -> bytes:
@@ -116,30 +119,32 @@ def _read_symbols(data: bytes) -> dict[int, tuple[str, ...]]:
 class Packets:
     """Octets of a filter in, its packets out."""
 
-    __slots__ = ("_octets",)
+    __slots__ = ("_at", "_octets")
 
     def __init__(self) -> None:
         self._octets = b""
+        self._at = 0  # where the next packet begins
 
     def feed(self, octets: bytes) -> None:
         """What has come."""
-        self._octets = self._octets + octets if self._octets else octets
+        self._octets = octets if self.is_empty else self._octets[self._at:] + octets
+        self._at = 0
 
     def next(self) -> tuple[bytes, bytes] | None:
         """Letter and data of the next one, None if more octets are needed. RemoteProtocolError."""
-        octets = self._octets
-        if len(octets) < _HEAD.size:
+        octets, at = self._octets, self._at
+        if len(octets) < at + _HEAD.size:
             return None
-        length, letter = _HEAD.unpack_from(octets)
+        length, letter = _HEAD.unpack_from(octets, at)
         if not 1 <= length <= PACKET_MAX + 1:
             raise RemoteProtocolError(f"a packet of {length} octets")
-        end = 4 + length
+        end = at + 4 + length
         if len(octets) < end:
             return None
-        self._octets = octets[end:]
-        return bytes((letter,)), octets[_HEAD.size:end]
+        self._at = end
+        return bytes((letter,)), octets[at + _HEAD.size:end]
 
     @property
     def is_empty(self) -> bool:
         """Whether nothing of a next packet has come."""
-        return not self._octets
+        return self._at >= len(self._octets)

@@ -11,114 +11,38 @@ Rules
     before anything is answered; who has no recipient for it refuses it (RFC 3030 4.2). LMTP
     may have no reply at all then (RFC 2033 4.3), so there recipients are answered first.
 """
+from base64 import b64encode
 from collections import deque
-from enum import Enum, auto
-from typing import Final, NamedTuple
+from typing import Final
 
 from meta1g.mta import addr
 from meta1g.mta.errors import LocalProtocolError, RemoteProtocolError
 from meta1g.mta.limits import CHUNKS_OPEN, ONE_FLIGHT
 from meta1g.mta.reply import Reply
-from meta1g.proto.smtp.params import dsn_of_mail, split_onward
+from meta1g.proto.smtp.auth import decoded
+from meta1g.proto.smtp.client_events import (
+    Answered,
+    Ask,
+    AuthChallenge,
+    AuthWanted,
+    Bye,
+    ChunkWanted,
+    ContentWanted,
+    Envelope,
+    Event,
+    Finished,
+    Ready,
+    Refused,
+    TlsWanted,
+)
+from meta1g.proto.smtp.params import author_of_mail, dsn_of_mail
 from meta1g.proto.smtp.reply_reader import ReplyReader
-
-
-class Ask(Enum):
-    """What a reply is awaited for."""
-
-    GREETING = auto()
-    EHLO = auto()
-    HELO = auto()
-    TLS = auto()
-    MAIL = auto()
-    RCPT = auto()
-    DATA = auto()
-    CHUNK = auto()
-    PART = auto()  # PRDR: one recipient's share of the answer to the final dot
-    DOT = auto()
-    QUIT = auto()
-    RSET = auto()
-
-
-class Envelope(NamedTuple):
-    """A transaction to send: `rcpts` are addresses, `size` in octets.
-
-    `params` and `rcpt_params` are the texts of DSN parameters that came with the mail (RFC 3461). With a `refusal` it
-    is not sent: that is what becomes of it. With a `stop` its recipients are named, and content never follows: that is
-    what becomes of those who are accepted.
-    """
-
-    mail: bytes
-    rcpts: tuple[bytes, ...]
-    size: int
-    is_8bit: bool = False
-    is_utf8: bool = False
-    params: bytes = b""
-    rcpt_params: tuple[bytes, ...] = ()
-    refusal: Reply | None = None
-    stop: Reply | None = None
-
-    @property
-    def is_binary(self) -> bool:
-        """Whether only BDAT can carry it (RFC 3030 3)."""
-        return split_onward(self.params).get(b"BODY") == b"BINARYMIME" if self.params else False
-
-
-class Ready(NamedTuple):
-    """The server has answered EHLO, LHLO or HELO: transactions may begin."""
-
-    greeting: Reply
-
-
-class TlsWanted(NamedTuple):
-    """The server is ready for TLS: shake hands, then call `begin_tls` (RFC 3207)."""
-
-
-class ContentWanted(NamedTuple):
-    """Send the content now, then call `end_content`."""
-
-
-class ChunkWanted(NamedTuple):
-    """Call `send_chunk` with the first or the next piece of the content."""
-
-
-class Answered(NamedTuple):
-    """One recipient's fate: `at` is its place in the envelope, `ask` the command that decided.
-
-    `is_said`: the reply is the server's, not our own word.
-    """
-
-    at: int
-    ask: Ask
-    reply: Reply
-    is_said: bool = True
-
-
-class Finished(NamedTuple):
-    """All results of the transaction, in order of the recipients."""
-
-    results: tuple[Answered, ...]
-
-
-class Refused(NamedTuple):
-    """The server does not want to talk to us: at greeting, EHLO or by 421."""
-
-    ask: Ask
-    reply: Reply
-
-
-class Bye(NamedTuple):
-    """The reply to QUIT."""
-
-    reply: Reply
-
-
-Event = Ready | TlsWanted | ContentWanted | ChunkWanted | Finished | Refused | Bye
 
 _TOO_LARGE: Final = Reply(552, "5.3.4", "Message is larger than the next server allows")
 _NO_UTF8: Final = Reply(553, "5.6.7", "The next server does not offer SMTPUTF8")  # RFC 6531 3.5
 _NO_BINARY: Final = Reply(554, "5.6.3", "The next server does not offer BINARYMIME")  # RFC 3030 3
 REPLIES_KEPT: Final = 64  # that nobody has asked for
+_NO_BASE64: Final = Reply(454, "4.7.0", "A challenge of AUTH is no base64")
 _NO_REPLY: Final = Reply(451, "4.4.2", "Connection lost")
 
 
@@ -126,6 +50,7 @@ class SmtpClient:
     """One session's machine; LMTP if `is_lmtp`. Extensions that it `ignores` are as if they were not offered.
 
     `tls_refusal` is what the server said to STARTTLS if that was no yes: then the dialog goes on without.
+    Who `must_log_in` authenticates before the first transaction (RFC 4954).
     """
 
     def __init__(self, hostname: str, *, is_lmtp: bool = False, ignores: frozenset[str] = frozenset()) -> None:
@@ -146,6 +71,8 @@ class SmtpClient:
         self._is_ready = False
         self._answered: deque[Ask] = deque(maxlen=REPLIES_KEPT)
         self._is_tls = False
+        self._is_logged_in = False
+        self.must_log_in = False
         self.tls_refusal: Reply | None = None
         self.extensions: dict[str, str] = {}
 
@@ -189,6 +116,15 @@ class SmtpClient:
         self._is_tls = True
         self.extensions.clear()
         self._hello()
+
+    def authenticate(self, mechanism: str, initial: bytes | None) -> None:
+        """Say who the client is; `initial` is its first response, if it is to go with the command."""
+        response = b"" if initial is None else b" " + (b64encode(initial) or b"=")
+        self._say(Ask.AUTH, b"AUTH " + mechanism.encode("ascii") + response)
+
+    def respond(self, octets: bytes | None) -> None:
+        """The answer to a challenge, None to give up."""
+        self._say(Ask.AUTH, b"*" if octets is None else b64encode(octets))
 
     def begin(self, envelope: Envelope) -> None:
         """Start a transaction."""
@@ -297,6 +233,8 @@ class SmtpClient:
             params += b" PRDR"
         if envelope.params and "DSN" in self.extensions:
             params += dsn_of_mail(envelope.params)
+        if self._is_logged_in:
+            params += author_of_mail(envelope.params)
         return params
 
     def take_answered(self) -> list[Ask]:
@@ -317,6 +255,8 @@ class SmtpClient:
                 self._on_helo(ask, reply)
             case Ask.TLS:
                 self._on_tls(reply)
+            case Ask.AUTH:
+                self._on_auth(reply)
             case Ask.MAIL:
                 self._on_mail(reply)
             case Ask.RCPT:
@@ -352,7 +292,20 @@ class SmtpClient:
             self.tls_refusal = reply
             self._be_ready()
 
+    def _on_auth(self, reply: Reply) -> None:
+        if reply.code == 334:
+            octets = decoded(reply.text.encode("ascii", "replace"))
+            self._queue.append(Refused(Ask.AUTH, _NO_BASE64) if octets is None else AuthChallenge(octets))
+        elif reply.code == 235:
+            self._is_logged_in = True
+            self._be_ready()
+        else:
+            self._queue.append(Refused(Ask.AUTH, reply))
+
     def _be_ready(self) -> None:
+        if self.must_log_in and not self._is_logged_in:
+            self._queue.append(AuthWanted(tuple(self.extensions.get("AUTH", "").upper().split())))
+            return
         self._is_ready = True
         self._queue.append(Ready(self._greeting))
 

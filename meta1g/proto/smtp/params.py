@@ -156,6 +156,17 @@ def dsn_of_mail(text: bytes) -> bytes:
     return b"".join(b" " + word for word in text.split() if word.partition(b"=")[0].upper() in _DSN)
 
 
+def with_author(onward: bytes, author: bytes) -> bytes:
+    """The parameters that go on with a mail, and who wrote it, if that is known (RFC 4954 5)."""
+    return b" ".join(filter(None, (onward, author and b"AUTH=" + encode_xtext(author))))
+
+
+def author_of_mail(text: bytes) -> bytes:
+    """The parameter of MAIL for a server at which we are logged in: who wrote the mail, if that was proved to us
+    (RFC 4954 5)."""
+    return b" AUTH=" + (split_onward(text).get(b"AUTH") or b"<>")
+
+
 def notifies(params: bytes) -> frozenset[bytes]:
     """When the sender wants a report of a recipient: of SUCCESS, FAILURE, DELAY, by the text of its parameters.
 
@@ -207,6 +218,11 @@ def for_members(params: bytes) -> bytes:
     if b"NOTIFY" in found:
         found[b"NOTIFY"] = b",".join(sorted(notifies(params) - {b"SUCCESS"})) or b"NEVER"
     return b" ".join(keyword + b"=" + value for keyword, value in found.items())
+
+
+def encode_xtext(octets: bytes) -> bytes:
+    """Octets as xtext (RFC 3461 4)."""
+    return re.sub(rb"[^!-*,-<>-~]", lambda match: b"+%02X" % match[0][0], octets)
 
 
 def decode_xtext(value: bytes) -> bytes:

@@ -5,15 +5,18 @@ from hypothesis import strategies as st
 
 from meta1g.mta.errors import LocalProtocolError, RemoteProtocolError
 from meta1g.mta.reply import Reply
-from meta1g.proto.smtp.client import (
+from meta1g.proto.smtp.client import SmtpClient
+from meta1g.proto.smtp.client_events import (
     Ask,
+    AuthChallenge,
+    AuthWanted,
     Bye,
     ContentWanted,
     Envelope,
     Finished,
     Ready,
     Refused,
-    SmtpClient,
+    TlsWanted,
 )
 from meta1g.proto.smtp.data import stuff, unstuffed
 from meta1g.proto.smtp.reply_reader import ReplyReader
@@ -261,3 +264,58 @@ def test_prdr_is_for_several_recipients() -> None:
     client = ready(*PRDR)
     client.begin(ENVELOPE._replace(rcpts=(b"b@d",)))
     assert client.take_output() == b"MAIL FROM:<a@c>\r\n"
+
+
+def hello(*lines: bytes) -> SmtpClient:
+    """A client that must log in, after EHLO was answered so."""
+    client = SmtpClient("me.test")
+    client.must_log_in = True
+    client.feed(b"220 s\r\n" + b"".join(lines))
+    return client
+
+
+def test_login() -> None:
+    """RFC 4954: the initial response goes with the command, challenges are answered, and then the session is ready."""
+    client = hello(b"250-s\r\n250 AUTH plain SCRAM-SHA-256\r\n")
+    assert client.next_event() == AuthWanted(("PLAIN", "SCRAM-SHA-256"))
+    client.take_output()
+    client.authenticate("SCRAM-SHA-256", b"n,,n=a,r=b")
+    assert client.take_output() == b"AUTH SCRAM-SHA-256 biwsbj1hLHI9Yg==\r\n"
+    client.feed(b"334 cj1iYw==\r\n")
+    assert client.next_event() == AuthChallenge(b"r=bc")
+    client.respond(b"")
+    assert client.take_output() == b"\r\n"
+    client.feed(b"235 2.7.0 ok\r\n")
+    assert isinstance(client.next_event(), Ready)
+    for params, said in ((b"", b"<>"), (b"RET=FULL AUTH=joe+2Bx@a", b"joe+2Bx@a")):  # RFC 4954 5
+        client.begin(Envelope(b"a@c", (b"b@d",), 0, params=params))
+        assert client.take_output().endswith(b"MAIL FROM:<a@c> AUTH=" + said + b"\r\n")
+        client.feed(b"550 no\r\n250 ok\r\n")
+        assert isinstance(client.next_event(), Finished)
+
+
+def test_login_that_fails() -> None:
+    """Another mechanism may be tried; without one nothing follows."""
+    client = hello(b"250 s\r\n")
+    assert client.next_event() == AuthWanted(())
+    client = hello(b"250 AUTH\r\n")
+    client.next_event()
+    for initial, said in ((b"", b"AUTH PLAIN =\r\n"), (None, b"AUTH PLAIN\r\n")):
+        client.take_output()
+        client.authenticate("PLAIN", initial)
+        assert client.take_output() == said
+        client.feed(b"504 5.5.4 no\r\n")
+        assert client.next_event() == Refused(Ask.AUTH, Reply(504, "5.5.4", "no"))
+    assert not client.is_idle
+    client.authenticate("PLAIN", b"")
+    client.respond(None)
+    assert client.take_output().endswith(b"*\r\n")
+
+
+def test_nobody_logs_in_without_tls_that_is_offered() -> None:
+    """RFC 3207 before RFC 4954; what was offered before counts no more."""
+    client = hello(b"250-s\r\n250-AUTH PLAIN\r\n250 STARTTLS\r\n", b"220 go\r\n")
+    assert isinstance(client.next_event(), TlsWanted)
+    client.begin_tls()
+    client.feed(b"250-s\r\n250 AUTH LOGIN\r\n")
+    assert client.next_event() == AuthWanted(("LOGIN",))

@@ -5,7 +5,8 @@ from hypothesis import strategies as st
 
 from meta1g.mta.limits import CHUNKS_OPEN, ONE_FLIGHT
 from meta1g.mta.reply import Reply
-from meta1g.proto.smtp.client import (
+from meta1g.proto.smtp.client import SmtpClient
+from meta1g.proto.smtp.client_events import (
     Answered,
     Ask,
     ChunkWanted,
@@ -14,7 +15,6 @@ from meta1g.proto.smtp.client import (
     Event,
     Finished,
     Ready,
-    SmtpClient,
 )
 from meta1g.proto.smtp.data import stuff
 from tests.lib.dialog import Client

@@ -11,6 +11,7 @@ from meta1g.proto.smtp.command import Bdat, Mail, Rcpt, Syntax, parse_command
 from meta1g.proto.smtp.params import (
     MailParams,
     Offers,
+    author_of_mail,
     decode_xtext,
     ehlo_words,
     mail_params,
@@ -18,6 +19,7 @@ from meta1g.proto.smtp.params import (
     reporting,
     reports,
     split_onward,
+    with_author,
 )
 
 ALL = Offers(True, True, True, True, True, True)
@@ -161,3 +163,13 @@ def test_reporting() -> None:
     assert split_onward(made)[b"ORCPT"] == b"rfc822;a@b"
     assert reports(b"NOTIFY=SUCCESS") == ""
     assert reports(b"") == ""
+
+
+@pytest.mark.parametrize(("onward", "author", "text"), [
+    (b"", b"", b""), (b"RET=HDRS", b"", b"RET=HDRS"), (b"", b"joe@a.b", b"AUTH=joe@a.b"),
+    (b"RET=HDRS", b"a+b=c@d", b"RET=HDRS AUTH=a+2Bb+3Dc@d"),
+])
+def test_author(onward: bytes, author: bytes, text: bytes) -> None:
+    """RFC 4954 5: who wrote a mail goes on with it, as xtext."""
+    assert with_author(onward, author) == text
+    assert author_of_mail(text) == b" AUTH=" + (text.partition(b"AUTH=")[2] or b"<>")

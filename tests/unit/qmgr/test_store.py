@@ -14,6 +14,7 @@ from meta1g.proc.log import Log
 from meta1g.proto.msg_ss import Content
 from meta1g.qmgr import store
 from meta1g.qmgr.effects import (
+    Checkpoint,
     DiskFree,
     Done,
     Loaded,
@@ -232,6 +233,20 @@ def test_defedb_is_looked_through_piece_by_piece(tmp_path: Path, monkeypatch: py
     assert (found, pieces) == ([(TA, 0), (TA, 2), (TA, 4)], 3)
     thread.put([WriteDefedb(Change((), ((TA, 0),)), "no cursor is left that would keep this back")])
     assert isinstance(reports.next(), Done)
+    thread.stop()
+
+
+def test_a_checkpoint_that_is_asked_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It follows what was written before it, and is told when readers can see that."""
+    monkeypatch.chdir(tmp_path)
+    reports = Reports()
+    thread, _ = defedb_thread(tmp_path, reports)
+    seen: list[int] = []
+    monkeypatch.setattr(thread.db, "checkpoint", lambda **_: seen.append(thread.transactions))
+    thread.put([Checkpoint("nothing new"), WriteDefedb(Change((transaction(TA),)), "put"), Checkpoint("then")])
+    thread.start()
+    assert [reports.next() for _ in range(3)] == [Done("nothing new"), Done("put"), Done("then")]
+    assert seen == [1]
     thread.stop()
 
 
