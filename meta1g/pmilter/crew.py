@@ -103,7 +103,7 @@ class Crew:
                 if self._leader is None:
                     self._leader, self._term = threading.current_thread(), _Term()
                     return self._lead
-                if self._calls_for_help and self._jobs and self._busy < self._hard:
+                if self._calls_for_help and self._jobs and self._may_help:
                     self._calls_for_help -= 1
                     self._busy += 1
                     return self._help
@@ -156,10 +156,15 @@ class Crew:
 
     def _call_for_help(self) -> None:
         with self._changed:
-            if self._busy >= self._hard or self._calls_for_help > self._hard:
+            if not self._may_help or self._calls_for_help > self._hard:
                 return
             self._calls_for_help += 1
             self._wake_one()
+
+    @property
+    def _may_help(self) -> bool:
+        """Whether one more may make calls, beside the leader."""
+        return self._busy < self._hard - 1
 
     def _wake_one(self) -> None:
         if self._waiting:

@@ -50,6 +50,7 @@ class Pmilter:
         self._log = log
         self._wire: Wire | None = None
         self._trying: Flag | None = None
+        self._has_tried = False
         self._failed = float("-inf")
         self._reason = ""
 
@@ -77,7 +78,8 @@ class Pmilter:
         if self._wire is not None and self._wire.is_up:
             return self._wire
         if self._trying is not None:
-            self._trying.wait(_CONNECT)
+            if self._reconnects or not self._has_tried:
+                self._trying.wait(_CONNECT)
         elif self._reconnects and now() - self._failed > _REST:
             self._connect()
         wire = self._wire
@@ -102,7 +104,7 @@ class Pmilter:
             self._reason = ""
             self._say("up", name=wire.wants.name, capabilities=hex(wire.capabilities))
         finally:
-            self._trying = None
+            self._trying, self._has_tried = None, True
             trying.raise_()
 
     def _say_away(self, reason: str) -> None:

@@ -138,6 +138,8 @@ class Wire:
         finally:
             if not is_heard and self._waiting.pop(number, None) is not None:
                 self._late.add(number)
+                if len(self._late) > _LATE_MAX:
+                    self.drop("too many answers are late")
 
     def _put(self, octets: bytes) -> None:
         later, self._later = self._later, b""

@@ -99,6 +99,45 @@ def test_a_call_that_waits_keeps_nobody_else_and_threads_are_few(policy: Slow, t
         assert {server.hear()[1] for _ in range(4)} == {1, 2, 4, 5}
 
 
+class Uneven(PolicyMilter):
+    """Most calls take no time, some wait for something; `most` is how many there were at once."""
+
+    def __init__(self) -> None:
+        self.most = self._now = self._count = 0
+        self._lock = threading.Lock()
+
+    def mail(self, session: Session, sender: str, params: list[str]) -> int:
+        with self._lock:
+            self._now += 1
+            self._count += 1
+            self.most = max(self.most, self._now)
+            pause = 0.02 if self._count % 60 == 0 else 0.003 if self._count % 17 == 0 else 0.0
+        if pause:
+            threading.Event().wait(pause)
+        with self._lock:
+            self._now -= 1
+        return 550 if sender == "odd" else SMTP_R_CONT
+
+
+@pytest.mark.parametrize("hard", [1, 4])
+def test_each_question_has_its_answer_however_long_calls_take(tmp_path: Path, hard: int) -> None:
+    policy = Uneven()
+    with serving(policy, str(tmp_path / "sock"), threads_soft=1, threads_hard=hard) as hub, \
+            Server(tmp_path / "sock") as server:
+        left = dict.fromkeys(range(1, 31), 20)
+        for number in left:
+            server.say(mail("odd" if number % 2 else "even"), number)
+        while left:
+            answer, number = server.hear()
+            assert answer.code == (550 if number % 2 else SMTP_R_CONT)
+            left[number] -= 1
+            if not left[number]:
+                del left[number]
+            else:
+                server.say(mail("odd" if number % 2 else "even"), number)
+        assert policy.most <= hard and hub.threads <= hard + 1
+
+
 def test_an_exception_costs_one_session(policy: Slow, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     with Server(tmp_path / "sock") as server:
         answer = server.ask(mail("bug"))
