@@ -12,6 +12,7 @@ from meta1g.pmilter import Hub, PolicyMilter, Process
 from meta1g.proto.pmilter import messages, numbers
 from meta1g.proto.pmilter.messages import TO_MILTER, TO_SERVER, Reader
 from meta1g.proto.rcb import Hello
+from tests.lib.wait import until
 
 HELLO = Hello(numbers.VERSION, 1, 0, "test")
 OFFER = messages.Offer(int(numbers.EVERYTHING), int(numbers.EVERY_FUNCTION), 1, 0, b"mail.test")
@@ -38,7 +39,7 @@ class Server:
     def __init__(self, path: str | Path, *, negotiates: bool = True) -> None:
         self.sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         self.sock.settimeout(10)
-        self.sock.connect(str(path))
+        until(lambda: self.sock.connect_ex(str(path)) == 0, 10, f"somebody listens at {path}")
         self._reader = Reader(TO_SERVER)
         self._heard: list[tuple[Any, int]] = []
         self.wants: Any = None
