@@ -1,6 +1,7 @@
 """meta1g queue: is the queue whole, what is uncertain, and how to mend it (design 5, M1 4.11.2)."""
 import json
 import os
+import sys
 import time
 from collections.abc import Iterator
 from typing import NoReturn
@@ -11,6 +12,7 @@ from meta1g import __version__
 from meta1g.cli.become import become_owner_of
 from meta1g.cli.ctl import DEFAULT_CONF
 from meta1g.cli.queue_audit import Survey, content_db, journal_content, problems, survey, unreadable
+from meta1g.cli.queue_backup import backup, is_empty, restore
 from meta1g.cli.queue_files import fail, locate
 from meta1g.cli.queue_repair import Envelope, envelopes, record
 from meta1g.conf.load import Config
@@ -128,6 +130,59 @@ def show_envelopes(config: Config, logs: tuple[str, ...], ids: tuple[str, ...]) 
                    f"{ta}: not in the logs")
         for idx, rcpt in sorted(envelope.rcpts.items()):
             click.echo(f"{ta}: rcpt=<{logfmt.clean(rcpt)}>{', ended' if idx in envelope.ended else ''}")
+
+
+@main.command("backup")
+@click.argument("folder", type=click.Path())
+@click.pass_obj
+def make_backup(config: Config, folder: str) -> None:
+    """Copy the queue into FOLDER, which must not be there, while the server runs or not.
+
+    \b
+    FOLDER is a queue of its own. Configuration, maps and mailboxes are not in it: copy them as files.
+    Example: meta1g queue backup /backup/queue-$(date +%F)
+    """
+    try:
+        copied = backup(config, folder, _show)
+    except FileExistsError:
+        fail(f"queue backup: {folder} is there already; name another folder", os.EX_CANTCREAT)
+    except StoreError as error:
+        _no_access(error)
+    except OSError as error:
+        fail(f"queue backup: {error.filename or folder}: {error.strerror}", os.EX_CANTCREAT)
+    for line in copied.damaged:
+        click.echo(f"damaged: {line}", err=True)
+    click.echo(f"{copied.messages} messages, {copied.rcpts} recipients; {copied.ended} have ended meanwhile")
+    raise SystemExit(os.EX_DATAERR if copied.damaged else 0)
+
+
+def _show(done: int) -> None:
+    """How far it is, for who watches."""
+    if sys.stderr.isatty() and done % 100 == 0:
+        sys.stderr.write(f"\r{done} messages ")
+        sys.stderr.flush()
+
+
+@main.command("restore")
+@click.argument("folder", type=click.Path(exists=True, file_okay=False))
+@click.pass_obj
+def put_back(config: Config, folder: str) -> None:
+    """Put a copy that `backup` has made into the queue, which must be empty; the server must be stopped.
+
+    What was delivered after the copy was made is delivered again.
+    """
+    if mcp_status.is_running(config.queue_directory):
+        fail("queue restore: the server runs; stop it first (meta1g-ctl stop)", os.EX_TEMPFAIL)
+    try:
+        if not is_empty(config):
+            fail("queue restore: there is mail in the queue; deliver it, or move the queue's folders away",
+                 os.EX_CANTCREAT)
+        count = restore(config, folder, getattr(config.module("smtps"), "cdb_gid", None) or -1)
+    except StoreError as error:
+        _no_access(error)
+    except OSError as error:
+        fail(f"queue restore: {error.filename}: {error.strerror}", os.EX_CANTCREAT)
+    click.echo(f"{count} messages were put back; the next start of the server delivers them")
 
 
 def _verdict(ta: str, envelope: Envelope, trouble: str) -> str:

@@ -4,6 +4,7 @@ Rules
     SMTPS logs `mail=` and each `rcpt=` of a transaction and its end with `stat=0` when it was accepted;
     QMGR logs how each recipient ended. What was accepted and has not ended is put back.
 """
+import json
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass, field
@@ -38,15 +39,24 @@ def envelopes(lines: Iterable[str], wanted: set[str]) -> dict[str, Envelope]:
     """The envelopes of the transactions `wanted`, from log lines in any order."""
     found: dict[str, Envelope] = {ta: Envelope() for ta in wanted}
     for line in lines:
-        start = _FIELDS.search(line)
-        if start is None:
-            continue
-        named = logfmt.parse(line[start.end():].rstrip("\n"))
+        named = _named(line)
         if named.get("func") in _ENDS and "rcpt_id" in named:
             _ended(found, named["rcpt_id"])
         elif named.get("ss_ta") in found and named.get("stat") == "0" and "func" not in named:
             _received(found[named["ss_ta"]], named)
     return found
+
+
+def _named(line: str) -> dict[str, str]:
+    """The fields of a line, whichever log_format it has."""
+    if line.startswith("{"):
+        try:
+            found = json.loads(line)
+        except ValueError:
+            return {}  # it was cut off
+        return {name: value for name, value in found.items() if isinstance(value, str)}
+    start = _FIELDS.search(line)
+    return logfmt.parse(line[start.end():].rstrip("\n")) if start is not None else {}
 
 
 def _ended(found: dict[str, Envelope], text: str) -> None:

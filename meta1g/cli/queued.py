@@ -85,7 +85,7 @@ def _read_stores(config: Config, damage: list[str]) -> Iterator[Queued]:
 
     fresh = _fresh(os.path.join(config.queue_directory, ibdb.FOLDER), on_damage, _READS if is_running else 1)
     if is_running:
-        _bring_up_to_date(config)
+        bring_up_to_date(config)
     snapshot = open_defedb(config, on_damage)
     if snapshot is None:
         yield from fresh
@@ -96,7 +96,7 @@ def _read_stores(config: Config, damage: list[str]) -> Iterator[Queued]:
         snapshot.close()
 
 
-def _bring_up_to_date(config: Config) -> None:
+def bring_up_to_date(config: Config) -> None:
     """Have QMGR checkpoint DEFEDB; where that can't be, what is shown may be seconds old (M1 4.7.2)."""
     path = os.path.join(config.queue_directory, config.queue_path(config.module("qmgr").control_socket))
     try:

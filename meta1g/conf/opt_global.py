@@ -8,6 +8,10 @@ from meta1g.conf.spec import opt
 FACILITIES = ("auth", "cron", "daemon", "lpr", "mail", "news", "user", "uucp",
               "local0", "local1", "local2", "local3", "local4", "local5", "local6", "local7")
 SYSLOG_OPTIONS = ("pid", "ndelay", "cons", "nowait", "perror")
+LOG_FORMATS = {
+    "fields": "name=value, with commas between (M1 10.4)",
+    "json": "a JSON object in each line: time, prog, and the fields as texts",
+}
 LOOKUPS = {  # M1 3.12.1
     "full_address": "the whole address",
     "detail_plus": "user++@domain: any detail that is not empty",
@@ -29,6 +33,8 @@ class GlobalConf:
                                help="main queue directory, in which meta1g-ctl starts mcp")
     log_directory: str = opt("log_directory", kinds.STRING, "/var/log/meta1", m1="", source="M1 8.2(3)",
                              help="folder of log files, which meta1g-ctl gives to mcp")
+    log_format: str = opt("log_format", kinds.enum(*LOG_FORMATS), "fields", m1="", source="new in meta1g",
+                          about=LOG_FORMATS, help="how lines of logs are written")
     cdb_base_directory: str = opt("CDB_base_directory", kinds.PREFIX, "", m1="3.4(2)",
                                   help="base directory of CDB, empty or with a trailing slash")
     cdb_journal: bool = opt("CDB_journal", kinds.BOOLEAN, True, m1="", source="new in meta1g",

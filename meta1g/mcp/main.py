@@ -19,11 +19,13 @@ from typing import Any, Final
 
 from meta1g.conf.cmdline import Invocation, UsageError, parse_args, usage
 from meta1g.conf.errors import ConfErrors
-from meta1g.conf.load import Config, Service, check_services, load_file
+from meta1g.conf.load import MODULES, Config, Service, check_services, load_file
 from meta1g.mcp import sockets, spawn, status
 from meta1g.mcp.children import Action, Child, Children, Leave, Note, Signal, Start, State
+from meta1g.mcp.notify import Notifier
 from meta1g.proc.log import Log
 
+_OWN: Final = frozenset(MODULES)  # programs that say when they are ready
 _PASS_RETRY: Final = 0.05  # seconds between tries to hand over a socket
 _WAIT_MAX: Final = 1.0
 _ROLLING: Final = frozenset({"smtps", "smtpc"})  # programs that finish their sessions after HUP
@@ -49,6 +51,7 @@ class Mcp:
         self._signals: list[int] = []
         self._is_dirty = True
         self._reloads = 0
+        self._notifier = Notifier()
 
     def run(self) -> int:
         """Serve until TERM or INT; the exit code."""
@@ -75,6 +78,8 @@ class Mcp:
         if self._is_dirty:
             self._is_dirty = False
             status.write(self._folder, self._children, self._began, self._reloads)
+        self._notifier.tell(self._children, _OWN)
+        self._notifier.alive(now)
         for key, _ in self._selector.select(self._timeout(now)):
             if key.data is None:
                 self._drain_wakeup()
@@ -360,6 +365,7 @@ def main(argv: list[str]) -> int:
     if invocation.text:
         sys.stdout.write(invocation.text)
         return 0
+    log.is_json = invocation.config.log_format == "json"
     errors = check_services(invocation.config)
     if errors:
         sys.stderr.write("\n".join(map(str, errors)) + "\n")

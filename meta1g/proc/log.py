@@ -7,6 +7,7 @@ Rules
     below name the level from which a line is written.
     A process with an event loop writes a turn's lines at once, errors without delay (`gather`).
 """
+import json
 import os
 import re
 import syslog
@@ -42,6 +43,7 @@ class Log:
         self._ident = ident
         self._fd = fd
         self._is_syslog = False
+        self.is_json = False
         self._second = -1
         self._stamp = ""
         self._later: Callable[[Callable[[], None]], object] | None = None
@@ -101,14 +103,11 @@ class Log:
         if not line.isprintable():  # an error's text, say; what comes from outside is encoded before
             line = _UNPRINTABLE.sub(lambda match: logfmt.clean(match[0].encode("utf-8", "backslashreplace")), line)
         if self._is_syslog:
-            syslog.syslog(priority, line)
+            syslog.syslog(priority, self._as_json(line, time.time()) if self.is_json else line)
             return
         now = time.time()
-        second = int(now)
-        if second != self._second:
-            self._second = second
-            self._stamp = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(second))
-        octets = f"{self._stamp}.{int((now - second) * 1000):03d} {line}\n".encode("utf-8", "replace")
+        text = self._as_json(line, now) if self.is_json else f"{self._time(now)} {line}"
+        octets = f"{text}\n".encode("utf-8", "replace")
         if self._later is None or priority < syslog.LOG_INFO:
             self.flush()
             self._write_out(octets)
@@ -119,6 +118,19 @@ class Log:
         if is_first:
             self._later(self.flush)
 
+    def _time(self, now: float) -> str:
+        """Local time with milliseconds."""
+        second = int(now)
+        if second != self._second:
+            self._second = second
+            self._stamp = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(second))
+        return f"{self._stamp}.{int((now - second) * 1000):03d}"
+
+    def _as_json(self, line: str, now: float) -> str:
+        """The same as an object: its fields decoded, what is no field as `text`."""
+        found = logfmt.parse(line) or {"text": line}
+        return json.dumps({"time": round(now, 3), "prog": self._ident} | found)
+
     def _write_out(self, octets: bytes) -> None:
         try:
             os.write(self._fd, octets)
@@ -126,9 +138,10 @@ class Log:
             pass  # a full disk must not stop mail; there is nowhere left to say it
 
 
-def open_log(program: str, level: int, syslog_as: LogConf | None) -> Log:
-    """A program's log: standard output, or syslog if a facility is named (M1 3.5)."""
+def open_log(program: str, level: int, syslog_as: LogConf | None, log_format: str = "fields") -> Log:
+    """A program's log: standard output, or syslog if a facility is named (M1 3.5); in one of LOG_FORMATS."""
     log = Log(program, level)
+    log.is_json = log_format == "json"
     if syslog_as is not None and syslog_as.facility:
         log.use_syslog(syslog_as.facility, syslog_as.ident, tuple(syslog_as.options))
     return log

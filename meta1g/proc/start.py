@@ -86,7 +86,7 @@ def start(program: str, argv: list[str]) -> Started:
     gain_nothing()
     die_with_parent()
     config, conf = invocation.config, invocation.conf
-    log = open_log(program, conf.log_level, conf.log)
+    log = open_log(program, conf.log_level, conf.log, config.log_format)
     service = invocation.service
     for option in planned_in_use(config):
         if service is not None and option.startswith(f"{service.label}: "):
