@@ -217,7 +217,8 @@ class MilterFilter:
 
     def _open(self) -> None:
         self._line = self._host.line()
-        self._dialog = Dialog(self._line.options, self._macro)
+        self._dialog = self._line.dialog
+        self._dialog.value = self._macro
 
     @property
     def _used(self) -> Line:

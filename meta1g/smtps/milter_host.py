@@ -21,6 +21,7 @@ from meta1g.mta import logfmt
 from meta1g.mta.errors import MtaError, RemoteProtocolError
 from meta1g.proc.log import Log
 from meta1g.proto.milter import dialog, replies, wire
+from meta1g.proto.milter.dialog import Dialog
 from meta1g.proto.milter.replies import Answer, Verb
 from meta1g.proto.milter.wire import Options, Packets
 from meta1g.smtps.filter import Act
@@ -52,6 +53,7 @@ class Line:
         self._packets = Packets()
         self._burst = 0
         self.options = Options(wire.VERSION, 0, 0, {})
+        self.dialog = Dialog(self.options)
         self.idle_since = 0.0
         self.is_used = False  # by an earlier session
         self._first = b""  # what is to be sent in front of the next octets
@@ -169,6 +171,7 @@ class MilterHost:
             if letter != b"O":
                 raise RemoteProtocolError("it does not say its options")
             line.options = self._options = wire.read_options(data)
+            line.dialog = Dialog(line.options)
         except (OSError, TimedOut, RemoteProtocolError) as error:
             if line is not None:
                 line.close()

@@ -39,7 +39,7 @@ def _answer(letter: bytes, data: bytes) -> object:
         if letter == b"O":
             options = wire.read_options(data)
             assert options.steps | wire.ALL_STEPS == wire.ALL_STEPS
-            Dialog(options, str.encode).connect(Peer(b"a", b"4", 1, b"b"))
+            Dialog(options).connect(Peer(b"a", b"4", 1, b"b"))
             return options
     try:
         answer = replies.read_reply(letter, data)

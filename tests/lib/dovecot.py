@@ -26,6 +26,9 @@ service lmtp {{
     address = 127.0.0.1
     port = {port}
   }}
+  unix_listener {base}/lmtp {{
+    mode = 0666
+  }}
 }}
 userdb {{
   driver = passwd-file
@@ -57,6 +60,7 @@ class Dovecot:
         self.port = free_port()
         self._base = Path(tempfile.mkdtemp(prefix="dovecot."))
         self._base.chmod(0o755)
+        self.socket = self._base / "lmtp"
         (self._base / "conf").write_text(_CONF.format(base=self._base, port=self.port))
         users = []
         owner = pwd.getpwnam("nobody")

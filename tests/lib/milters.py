@@ -122,7 +122,7 @@ class SpamAssassin(Milter):
             ["spamd", f"--socketpath={spamd}", "--socketmode=666", "-L", "-m", "1", *user, "-s", "stderr",
              "-x"], stderr=subprocess.DEVNULL)
         until(spamd.exists, what="spamd is ready")
-        self.start("spamass-milter", "-f", "-p", self.path, "-m", "-r", "15", "--", "-U", spamd)
+        self.start("spamass-milter", "-p", self.path, "-m", "-r", "15", "--", "-U", spamd)
 
     def stop(self) -> None:
         super().stop()

@@ -55,15 +55,22 @@ class Peer(NamedTuple):
     address: bytes
 
 
-class Dialog:
-    """The steps for a filter that has said its options; `value` gives a macro's value by its name without braces."""
+def _nothing(name: str) -> bytes:
+    return b""
 
-    def __init__(self, options: Options, value: Value) -> None:
-        self._steps = options.steps
+
+class Dialog:
+    """The steps for a filter that has said its options, for one session after another.
+
+    `value` gives a macro's value in the session by its name without braces.
+    """
+
+    def __init__(self, options: Options) -> None:
+        steps = self._steps = options.steps
         self._version = options.version
-        self._symbols = {**USUAL, **options.symbols}
-        self._value = value
-        steps = options.steps
+        self._symbols = {stage: [(name, name.encode() if len(name) == 1 else b"{%b}" % name.encode()) for name in names]
+                         for stage, names in {**USUAL, **options.symbols}.items()}
+        self.value: Value = _nothing
         self.chunk = CHUNK_1M if steps & Steps.MDS_1M else CHUNK_256K if steps & Steps.MDS_256K else CHUNK
 
     def connect(self, peer: Peer) -> Step:
@@ -133,9 +140,9 @@ class Dialog:
         return Step(self._macros(letter, stage) + packet(letter, data), not self._steps & no_reply)
 
     def _macros(self, letter: bytes, stage: int) -> bytes:
-        words = []
-        for name in self._symbols[stage]:
-            value = self._value(name)
+        words, find = [], self.value
+        for name, shown in self._symbols[stage]:
+            value = find(name)
             if value:
-                words += [name.encode() if len(name) == 1 else b"{%b}" % name.encode(), value]
+                words += [shown, value]
         return packet(b"D", letter + text(*words)) if words else b""

@@ -91,7 +91,9 @@ def test_options_that_are_none(said: bytes) -> None:
 
 def made(steps: int = 0, version: int = 6, symbols: dict[int, tuple[str, ...]] | None = None) -> Dialog:
     none: dict[int, tuple[str, ...]] = dict.fromkeys(range(7), ())
-    return Dialog(Options(version, 0, steps, none if symbols is None else symbols), lambda name: name.encode()[:5])
+    found = Dialog(Options(version, 0, steps, none if symbols is None else symbols))
+    found.value = lambda name: name.encode()[:5]
+    return found
 
 
 PEER = Peer(b"h.test", b"4", 258, b"192.0.2.1")
