@@ -26,7 +26,7 @@ def _commit(visit: Visit, ta: Transaction, end: ContentEnd, filters: Filters | N
     visit.set.counts.octets += end.size
     refused: prdr.Refused = {}
     try:
-        if filters is not None and not visit.policy.discards and ta.rcpts:
+        if filters is not None and not visit.policy.discards and ta.rcpts and any(filters.active):
             refusal = Review(visit, ta, filters).run()
             if refusal is not None:
                 return refusal
