@@ -158,7 +158,7 @@ class Told(PolicyMilter):
 
 
 class Server(Instance):
-    """An instance whose second server delays refusals; both ask the same policy."""
+    """An instance whose second server delays refusals; both ask the same policy, it over TCP."""
 
     def __init__(self) -> None:
         super().__init__("local.test", user=other_user())
@@ -169,7 +169,9 @@ class Server(Instance):
         socket = f"socket {{ type = unix; path = {self.path}; }}"
         section = f"policy_milter {{ {socket} timeout = 10; flags = {{ abort }}; }}"
         self.delayed = free_port()
-        more = more_smtps(base, "delayed", 1, self.delayed, section)
+        self.inet = free_port()
+        socket = f"socket {{ type = inet; address = 127.0.0.1; port = {self.inet}; }}"
+        more = more_smtps(base, "delayed", 1, self.delayed, f"policy_milter {{ {socket} }}")
         text += more.replace("{ 8bitmime,", "{ delay_checks, 8bitmime,")
         self.conf.write_text(text.replace("  CDB_gid", f"  {section}\n  CDB_gid", 1))
         self.add("access", "cltaddr:127.0.0.8 error:550 5.7.1 Not listed\nto:root@local.test quick:ok\n")
@@ -183,7 +185,7 @@ def policy() -> Told:
 @pytest.fixture(scope="module")
 def server(policy: Told) -> Iterator[Server]:
     found = Server()
-    with serving(policy, str(found.path)), found:
+    with serving(policy, str(found.path)), serving(policy, f"inet:{found.inet}@127.0.0.1"), found:
         yield found
 
 
