@@ -4,6 +4,7 @@ Rules
     The first refusal counts, and who comes behind it is not asked. Who has accepted a message hears no more of it.
     A message that is discarded, or that a filter wants to be kept back, is answered with 250.
     HELO has been answered when filters hear of it: what they refuse then is refused at MAIL, for the whole session.
+    DATA that was refused stays so: who says it once more, or RCPT, gets the same answer, and nobody is asked.
 
 Diagnostics
     milter=NAME, stage=..., action=..., stat=...: what a filter has decided, unless it lets the message pass.
@@ -55,6 +56,7 @@ class Filters:
         self._helo_refusal: Reply | None = None
         self._of_session = Answer()  # DISCARD or QUARANTINE of all that it brings
         self._ta = ""
+        self._data_refusal: Reply | None = None  # of this transaction
         self.new_spool: Callable[[], Spool] = _no_spool
         self.discards = False
         self.quarantine = ""  # why this message is kept back
@@ -81,7 +83,7 @@ class Filters:
         """Why mail may not come from this sender."""
         self.abort()
         self.said = None
-        self._ta, self.each = ta, ()
+        self._ta, self.each, self._data_refusal = ta, (), None
         self.discards = self._of_session.act is Act.DISCARD
         self.quarantine = _reason(self._of_session) if self._of_session.act is Act.QUARANTINE else ""
         for seat in self.seats:
@@ -99,6 +101,8 @@ class Filters:
     def on_rcpt(self, address: bytes, params: Sequence[bytes], index: int, refused: Reply | None) -> Reply | None:
         """Why mail may not go to this recipient; with `refused` it may not anyway."""
         self.said, self.discards_rcpt = None, False
+        if self._data_refusal is not None:
+            return self._data_refusal
         for seat in self._active():
             if refused is not None and not seat.server.wants_refused:
                 continue
@@ -113,7 +117,9 @@ class Filters:
     def on_data(self) -> Reply | None:
         """Why content may not come."""
         self.said = None
-        return self._ask("data", lambda own: own.on_data())
+        if self._data_refusal is None:
+            self._data_refusal = self._ask("data", lambda own: own.on_data())
+        return self._data_refusal
 
     def on_unknown(self, line: bytes) -> Reply | None:
         """What an unknown command is told instead of the usual."""

@@ -278,10 +278,12 @@ class MilterFilter:
                 return _verdict(said)
             if not line.options.actions & _RIGHTS[type(said)]:
                 self._host.lied(type(said).__name__)
-            if isinstance(said, replies.ReplaceBody) and said.octets:  # whose size the spool bounds
+            size += _CHANGE
+            if isinstance(said, replies.ReplaceBody):  # all pieces are one body; the spool bounds it
                 body = self._append(body, said.octets, changes)
+                size -= _CHANGE if said.octets else 0  # pieces of nothing have no other bound
                 continue
-            size += _CHANGE + sum(len(part) for part in said if isinstance(part, bytes | str))
+            size += sum(len(part) for part in said if isinstance(part, bytes | str))
             changes.append(self._change(said))
         raise RemoteProtocolError("changes without an end")
 
@@ -292,7 +294,7 @@ class MilterFilter:
         spool.append(octets)
         return spool
 
-    def _change(self, said: replies.Change) -> Change:
+    def _change(self, said: replies.Edit) -> Change:
         field = self._steps.field
         match said:
             case replies.AddRcpt():
@@ -309,8 +311,6 @@ class MilterFilter:
                 return ChangeField(said.name, said.nth, field(said.name, said.value) if said.value else b"")
             case replies.Quarantine():
                 return Quarantine(said.reason)
-            case replies.ReplaceBody():
-                return ReplaceBody(self._facts.spool())  # by nothing
 
     def _fail(self, error: Exception) -> Answer:
         """It can't be asked any more in this session."""

@@ -110,7 +110,7 @@ class Line:
         """End it with this packet."""
         try:
             if last:
-                self._netfd.write(last, _LAST)
+                self._netfd.write(last, _LAST, in_all=True)
         except (OSError, TimedOut):
             pass
         self._netfd.close()

@@ -9,6 +9,7 @@ Rules
 import os
 import socket
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from enum import Enum, auto
 from typing import Any, Final, NamedTuple
 
@@ -156,7 +157,8 @@ class Wire:
             return
         self._end(reason)
         self._log.error(logfmt.fields(func="smtps", policy_milter=self.wants.name, status="dropped", reason=reason))
-        self._netfd.sock.shutdown(socket.SHUT_RDWR)
+        with suppress(OSError):  # it may be gone already
+            self._netfd.sock.shutdown(socket.SHUT_RDWR)
 
     def serve(self) -> None:
         """Read until the connection ends; this closes it."""

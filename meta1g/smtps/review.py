@@ -19,7 +19,7 @@ from meta1g.proc.log import DETAIL
 from meta1g.proto.msg_ss import Rcpt
 from meta1g.proto.smtp.command import parse_params
 from meta1g.proto.smtp.data import stuff, unstuff, unstuffed
-from meta1g.proto.smtp.params import Params, mail_params, rcpt_params
+from meta1g.proto.smtp.params import Params, mail_params, rcpt_params, with_body_of
 from meta1g.smtps.filter import (
     Act,
     AddRcpt,
@@ -178,7 +178,7 @@ class Review:
             said = mail_params(_words(change.params), self._visit.offers, self._visit.set.options.size_max)
             if isinstance(said, Reply):
                 raise ValueError(said.text)
-            ta.params = ta.params._replace(onward=said.onward)
+            ta.params = ta.params._replace(onward=with_body_of(ta.params.onward, said.onward))
         ta.mail = address
 
     def _add_rcpt(self, change: AddRcpt) -> None:
@@ -191,8 +191,10 @@ class Review:
         params = rcpt_params(_words(change.params), self._visit.offers, is_utf8=is_utf8)
         if isinstance(params, Reply):
             raise ValueError(params.text)
-        ta.rcpts.append(Rcpt(max([rcpt.idx for rcpt in ta.rcpts], default=-1) + 1, self._visit.qualified(address),
-                             params))
+        address = self._visit.qualified(address)
+        if _key(address) not in (_key(rcpt.address) for rcpt in ta.rcpts):  # who is there gets one copy, as by sendmail
+            used = [rcpt.idx for rcpt in ta.rcpts] + [idx for idx in ta.accepted if idx is not None]
+            ta.rcpts.append(Rcpt(max(used, default=-1) + 1, address, params))
 
     def _delete_rcpt(self, change: DeleteRcpt) -> None:
         ta = self._ta
@@ -207,6 +209,12 @@ def _finished(spool: Spool) -> ContentSpool:
     assert isinstance(spool, ContentSpool)
     spool.finish()
     return spool
+
+
+def _key(address: bytes) -> tuple[bytes, bytes]:
+    """What two addresses of one mailbox have in common (RFC 5321 2.4)."""
+    local, domain = addr.split(address)
+    return local, domain.lower()
 
 
 def _words(text: bytes) -> Params:

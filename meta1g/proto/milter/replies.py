@@ -88,7 +88,8 @@ class Quarantine(NamedTuple):
     reason: str
 
 
-Change = AddRcpt | DeleteRcpt | ChangeFrom | AddHeader | InsertHeader | ChangeHeader | ReplaceBody | Quarantine
+Edit = AddRcpt | DeleteRcpt | ChangeFrom | AddHeader | InsertHeader | ChangeHeader | Quarantine
+Change = Edit | ReplaceBody
 Answer = Verb | Code | Change
 
 

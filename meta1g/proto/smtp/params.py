@@ -22,6 +22,7 @@ _UNLESS_TOLD: Final = frozenset({b"FAILURE", b"DELAY"})
 _REPORTS: Final = b"REPORTS"
 _QUARANTINE: Final = b"QUARANTINE="
 _REASON_MAX: Final = 200  # octets of why a recipient is kept back
+_BODY: Final = b"BODY="
 _DSN: Final = (b"RET", b"ENVID")
 _BODIES: Final = {b"7BIT": "offers_8bitmime", b"8BITMIME": "offers_8bitmime", b"BINARYMIME": "offers_binarymime"}
 
@@ -72,7 +73,7 @@ def mail_params(params: Params, offers: Offers, size_max: int) -> MailParams | R
                 return replies.BAD_PARAMETER
             found = found._replace(body=body)
             if body == b"BINARYMIME":
-                onward.append(b"BODY=BINARYMIME")
+                onward.append(_BODY + b"BINARYMIME")
         elif keyword == b"SMTPUTF8" and offers.offers_smtputf8:
             if value:
                 return replies.BAD_PARAMETER
@@ -149,6 +150,12 @@ def split_onward(text: bytes) -> dict[bytes, bytes]:
         keyword, _, value = word.partition(b"=")
         found[keyword.upper()] = value
     return found
+
+
+def with_body_of(onward: bytes, other: bytes) -> bytes:
+    """The `other` parameters of MAIL, of which BODY is as it was: it is a fact about the content."""
+    words = [word for word in onward.split() if word.startswith(_BODY)]
+    return b" ".join([*words, *(word for word in other.split() if not word.startswith(_BODY))])
 
 
 def dsn_of_mail(text: bytes) -> bytes:

@@ -383,3 +383,43 @@ def test_a_disk_that_refuses(visit: Any, disk: Any, monkeypatch: pytest.MonkeyPa
     filters.abort()
     assert visit.set.store.held == 0
     assert disk.names("1") == []
+
+
+def test_data_that_was_refused_stays_refused(visit: Any) -> None:
+    """A client that says DATA again gets no other answer, and none from a milter that hears DATA out of order."""
+    one = Own("1", data=act(Act.REJECT, NO))
+    filters = Filters([one], visit, SimpleNamespace(get=None))  # type: ignore[arg-type]
+    for _ in range(2):
+        assert filters.on_mail(TA, b"", []) is None
+        assert filters.on_rcpt(b"c@d", [], 0, None) is None
+        assert filters.on_data() is NO
+        one.says = {}
+        assert filters.on_data() is filters.on_rcpt(b"e@f", [], 1, None) is NO
+        one.says = {"data": act(Act.REJECT, NO)}
+    assert one.heard == ["mail", "rcpt", "data", "abort", "mail", "rcpt", "data"]
+
+
+def test_another_sender_with_parameters_does_not_make_binary_content_text(visit: Any, disk: Any) -> None:
+    filters = began(visit, own := Own("1"))
+    own.changes = lambda facts: [ChangeSender(b"x@y", b"RET=HDRS")]
+    ta = received(visit)
+    ta.params = ta.params._replace(body=b"BINARYMIME", onward=b"BODY=BINARYMIME ENVID=1")
+    assert Review(visit, ta, filters).run() is None
+    assert ta.params.onward == b"BODY=BINARYMIME RET=HDRS"
+    own.changes = lambda facts: [ChangeSender(b"x@y", b"BODY=BINARYMIME")]
+    visit.offers = visit.offers._replace(offers_binarymime=True)
+    ta.params = ta.params._replace(onward=b"")
+    assert Review(visit, ta, filters).run() is None
+    assert ta.params.onward == b""
+
+
+def test_a_recipient_who_is_added_is_nobody_else_and_there_once(visit: Any) -> None:
+    """What PRDR says of the recipient with the last index is not about one that is added in its place."""
+    filters = began(visit, own := Own("1"))
+    own.changes = lambda facts: [
+        DeleteRcpt(b"C@d", 2), AddRcpt(b"new@x"), AddRcpt(b"new@X"), AddRcpt(b"e@F"), AddRcpt(b"E@f")]
+    ta = received(visit)
+    ta.accepted = [0, 1, 2]
+    assert Review(visit, ta, filters).run() is None
+    assert [(rcpt.idx, rcpt.address) for rcpt in ta.rcpts] == [
+        (0, b"c@d"), (1, b"e@f"), (3, b"new@x"), (4, b"E@f")]

@@ -263,3 +263,16 @@ def test_conf_of_no_reuse(bad: BadMilter, log: Any) -> None:
     assert session(host) == session(host) == [Act.GO_ON] * 8
     assert bad.sessions == 2
     host.tend()
+
+
+def test_a_body_in_pieces_ends_with_an_empty_one(bad: BadMilter, host: MilterHost) -> None:
+    """As who copies a file until nothing is left gives it; nothing but an empty piece is an empty body."""
+    bad.steps = 0x1FF & ~0x80 & ~0x100 | 0x200
+    for pieces, size in ((b"\0\0\0\4bnew" + b"\0\0\0\1b", 3), (b"\0\0\0\1b", 0)):
+        bad.said = pieces + b"\0\0\0\1c"
+        own = begun(host)
+        assert own.on_connect() is own.on_data() is GO_ON
+        answer, changes = own.on_end()
+        assert answer.act is Act.GO_ON and [type(change) for change in changes] == [ReplaceBody]
+        assert isinstance(own._facts, Facts) and own._facts.spooled == size
+        own.on_close()
