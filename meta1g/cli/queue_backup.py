@@ -13,21 +13,20 @@ from collections.abc import Callable, Iterator
 from typing import Final, NamedTuple
 
 from meta1g.cli.queue_audit import content_db
-from meta1g.cli.queue_files import open_defedb
+from meta1g.cli.queue_files import defedb_folders, open_defedb
 from meta1g.cli.queued import bring_up_to_date
 from meta1g.conf.load import Config
 from meta1g.mcp import status as mcp_status
 from meta1g.mta.errors import CorruptRecord, StoreError
 from meta1g.proto.msg_ss import Content
 from meta1g.qmgr.recover import Replayed, replay
-from meta1g.shim import ibdb, layout
+from meta1g.shim import defedb, ibdb, layout
 from meta1g.shim.cdb import FOLDERS, ContentDb
 from meta1g.shim.defedb import Change, Defedb, Tuning
 from meta1g.shim.records import Attempt, DeferredRcpt, DeferredTa, IbdbRecord, IdsGiven, Tried
 from meta1g.shim.safeio import Disk
 
 _DEFEDB: Final = "defedb"
-_STORES: Final = (_DEFEDB, ibdb.FOLDER)
 _REGIONS: Final = "__db."  # Berkeley DB's shared memory, which is made anew
 _BATCH: Final = 200  # messages in one transaction of DEFEDB
 _TUNING: Final = Tuning(8 << 20)
@@ -136,11 +135,21 @@ def backup(config: Config, folder: str, progress: Progress) -> Copied:
 
 
 def is_empty(config: Config) -> bool:
-    """Whether a queue has no mail at all: no content, and nothing in IBDB that has not ended."""
+    """Whether a queue has no mail at all: no content, and nothing in IBDB or DEFEDB, or damaged there. StoreError.
+
+    A message in DEFEDB may have its content in the journal still.
+    """
     if next(content_db(config).transactions(), None) is not None:
         return False
-    said = replay(ibdb.read(Disk(), os.path.join(config.queue_directory, ibdb.FOLDER), lambda _: None))
-    return not said.fresh
+    damaged: list[CorruptRecord] = []
+    said = replay(ibdb.read(Disk(), os.path.join(config.queue_directory, ibdb.FOLDER), damaged.append))
+    snapshot = open_defedb(config, damaged.append)
+    if snapshot is None:
+        return not said.fresh and not damaged
+    try:
+        return not said.fresh and next(iter(snapshot), None) is None and not damaged
+    finally:
+        snapshot.close()
 
 
 def restore(config: Config, folder: str, gid: int) -> int:
@@ -156,14 +165,25 @@ def restore(config: Config, folder: str, gid: int) -> int:
         for file in sorted(os.listdir(os.path.join(folder, name))):
             _put(os.path.join(folder, name, file), os.path.join(target, file), 0o640, gid)
             count += 1
-    for name in _STORES:
-        target = os.path.join(queue, name)
+    home, log_home = defedb_folders(config)
+    if log_home:
+        if not os.path.exists(log_home):  # QMGR makes it at its first start
+            layout.make_folder(log_home, 0o700, (os.stat(home).st_uid, os.stat(home).st_gid))
+        for path in defedb.logs(log_home):
+            os.unlink(path)  # they are about pages of another file
+    for name, target in ((_DEFEDB, home), (ibdb.FOLDER, os.path.join(queue, ibdb.FOLDER))):
         for file in os.listdir(target):
             if os.path.isfile(os.path.join(target, file)):
                 os.unlink(os.path.join(target, file))  # of an empty queue
-        for file in sorted(os.listdir(os.path.join(folder, name))):
-            if os.path.isfile(os.path.join(folder, name, file)) and not file.startswith(_REGIONS):
-                _put(os.path.join(folder, name, file), os.path.join(target, file), 0o600, -1)
+        source = os.path.join(folder, name)
+        own_logs = defedb.logs(source)
+        for path in sorted(os.path.join(source, file) for file in os.listdir(source)):
+            if os.path.isfile(path) and not os.path.basename(path).startswith(_REGIONS):
+                to = log_home if log_home and path in own_logs else target
+                _put(path, os.path.join(to, os.path.basename(path)), 0o600, -1)
+        for made in {target, log_home or target}:
+            Disk().flush_folder(made)
+    content_db(config).flush_folders()
     return count
 
 

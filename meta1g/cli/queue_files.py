@@ -38,19 +38,43 @@ def locate(conf: str) -> Config:
 def open_defedb(config: Config, on_damage: Callable[[CorruptRecord], None]) -> Snapshot | None:
     """A copy of DEFEDB's file: what was checkpointed, at one moment; None if there is none. StoreError.
 
-    A copy may be taken while pages are written, so a running server's is taken again if it is not whole.
+    A copy may be taken while pages are written, so a running server's is taken again if it is not whole. Where no
+    server runs the copy has what is only in the logs, too: the last one may have been killed.
     """
-    home = config.queue_path(config.module("qmgr").defedb.base_directory)
-    path = os.path.join(config.queue_directory, home, defedb.FILE)
-    for tries in range(_COPIES if mcp_status.is_running(config.queue_directory) else 1):
+    home, log_home = defedb_folders(config)
+    path = os.path.join(home, defedb.FILE)
+    is_running = mcp_status.is_running(config.queue_directory)
+    for tries in range(_COPIES if is_running else 1):
         time.sleep(_PAUSE if tries else 0.0)
         try:
-            return _copied(path, on_damage)
+            found = None if is_running else _recovered(home, log_home, on_damage)
+            return found or _copied(path, on_damage)
         except CorruptStore as error:
             last = error
     on_damage(CorruptRecord(
         path, last.offset, f"{last.reason}; the next start of the server sets it aside and saves what it can"))
     return None
+
+
+def defedb_folders(config: Config) -> tuple[str, str]:
+    """DEFEDB's own folder, and that of its logs, empty if it is the same."""
+    conf = config.module("qmgr").defedb
+    log_home = os.path.join(config.queue_directory, config.queue_path(conf.log_directory)) if conf.log_directory else ""
+    return os.path.join(config.queue_directory, config.queue_path(conf.base_directory)), log_home
+
+
+def _recovered(home: str, log_home: str, on_damage: Callable[[CorruptRecord], None]) -> Snapshot | None:
+    """The copy with what the logs have; None if there is nothing to copy, or the logs can't be used."""
+    path = os.path.join(home, defedb.FILE)
+    with tempfile.TemporaryDirectory(prefix="mailq.") as folder:
+        try:
+            if not os.path.exists(path):
+                return None
+            defedb.recovered(home, log_home, folder)
+        except StoreError as error:
+            on_damage(CorruptRecord(path, 0, f"its logs can't be used, what is only there is missing: {error}"))
+            return None
+        return Snapshot(folder, on_damage)
 
 
 def _copied(path: str, on_damage: Callable[[CorruptRecord], None]) -> Snapshot | None:

@@ -337,6 +337,26 @@ class Snapshot:
         return _each(_decode, self._path, pairs, self._on_damage)
 
 
+def recovered(home: str, log_home: str, folder: str) -> None:
+    """Make a copy of a DEFEDB that nobody has open in `folder`, with all that its logs have and its file has not.
+
+    A process that was killed leaves it so. StoreError, CorruptStore.
+    """
+    with errors("read", home):
+        shutil.copyfile(os.path.join(home, FILE), os.path.join(folder, FILE))
+        *earlier, last = logs(log_home or home) or [""]
+        for path in earlier:
+            os.symlink(os.path.abspath(path), os.path.join(folder, os.path.basename(path)))
+        if last:  # the only one that recovery writes to
+            shutil.copyfile(last, os.path.join(folder, os.path.basename(last)))
+    Env(folder).close()
+
+
+def logs(folder: str) -> list[str]:
+    """Paths of Berkeley DB's logs in a folder, the oldest first; OSError."""
+    return sorted(os.path.join(folder, name) for name in os.listdir(folder) if _LOG.fullmatch(name))
+
+
 def set_aside(home: str, log_home: str = "") -> str:
     """Move the files of a DEFEDB that can't be read, logs included, into a folder of their own; its path.
 
