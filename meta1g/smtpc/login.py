@@ -2,8 +2,9 @@
 
 Rules
     A server with an entry gets no mail without AUTH: if that fails the mail waits, as for a host that is down.
-    A mechanism that tells the server the secret itself is used as `plaintext` allows. A name that is proved by TLS is
-    the one that the entry was found by, so what DNS says opens no door.
+    A mechanism that tells the server the secret itself is used as `plaintext` allows. What is proved by TLS is the key
+    that the entry was found by, so what DNS says opens no door: where that is an address, a name from DNS that the
+    server can prove, or DANE for it, counts for nothing.
     The next mechanism is tried if the server says that it can't do one; not after a wrong password, which
     would be counted against the account.
 
@@ -17,6 +18,7 @@ from collections.abc import Callable, Iterator
 from typing import Final, NamedTuple
 
 from meta1g.conf.opt_smtpc import ClientAuth
+from meta1g.mta.addr import plain_ip
 from meta1g.mta.errors import MtaError
 from meta1g.mta.reply import Reply
 from meta1g.mta.tls import DANE_SEC, OK, TlsFacts
@@ -65,10 +67,10 @@ class Logins:
         """The login at a server, None if there is no account for it. LoginFailed."""
         try:
             self._db.refresh()
-            for key in _keys(hop, port):
+            for key, host in _keys(hop, port):
                 value = self._db.table.get(key.encode())
                 if value is not None:
-                    return Login(_parsed(value, self._path, key), hop.name, self._conf.plaintext, self._listed,
+                    return Login(_parsed(value, self._path, key), host, self._conf.plaintext, self._listed,
                                  self._blocking)
         except MtaError as error:
             raise error if isinstance(error, LoginFailed) else LoginFailed(str(error), is_ours=True) from None
@@ -116,7 +118,7 @@ class Login:
             return ""
         if facts is None:
             return "the password would be sent without TLS"
-        if self._plaintext == "encrypted" or facts.verify == DANE_SEC:
+        if self._plaintext == "encrypted" or (facts.verify == DANE_SEC and plain_ip(self._host) is None):
             return ""
         if facts.verify != OK:
             return f"the server's certificate is not verified: {facts.reason or facts.verify}"
@@ -165,11 +167,12 @@ def _is_over(exchange: Exchange) -> bool:
     return False
 
 
-def _keys(hop: Hop, port: int) -> Iterator[str]:
+def _keys(hop: Hop, port: int) -> Iterator[tuple[str, str]]:
+    """Each key, and the name or address in it."""
     for name in dict.fromkeys((hop.name.strip("[]").rstrip(".").lower(), hop.ip)):
         if name:
-            yield f"{name}:{port}"
-            yield name
+            yield f"{name}:{port}", name
+            yield name, name
 
 
 def _parsed(value: bytes, path: str, key: str) -> Entry:
