@@ -28,6 +28,7 @@ from meta1g.proc.log import Log
 _OWN: Final = frozenset(MODULES)  # programs that say when they are ready
 _PASS_RETRY: Final = 0.05  # seconds between tries to hand over a socket
 _WAIT_MAX: Final = 1.0
+_BIND_RETRY: Final = 0.2  # seconds between tries to bind what another process still holds
 _ROLLING: Final = frozenset({"smtps", "smtpc"})  # programs that finish their sessions after HUP
 _LIVE: Final = frozenset({"qmgr"})  # programs that take a new configuration up at HUP
 _MAPS: Final = frozenset({"smar"})  # programs that read their maps anew at USR1
@@ -46,10 +47,13 @@ class Mcp:
         self._children = Children([child for service in config.services for child in _slots(service)])
         self._listeners: dict[str, socket.socket] = {}
         self._to_pass: list[Child] = []
+        self._unbound: set[str] = set()  # labels of services whose socket could not be had at a reload
+        self._bind_at = 0.0
         self._ready: dict[int, Child] = {}
         self._selector = selectors.DefaultSelector()
         self._signals: list[int] = []
         self._is_dirty = True
+        self._is_silenced = False  # it was said that the status can't be written
         self._reloads = 0
         self._notifier = Notifier()
 
@@ -71,13 +75,13 @@ class Mcp:
 
     def _step(self) -> None:
         now = time.monotonic()
+        self._bind_missing(now)
         self._act(self._children.due(now))
         if self._children.is_stopping:
             self._act(self._children.stop_next(now))
         self._pass_sockets()
         if self._is_dirty:
-            self._is_dirty = False
-            status.write(self._folder, self._children, self._began, self._reloads)
+            self._write_status()
         self._notifier.tell(self._children, _OWN)
         self._notifier.alive(now)
         for key, _ in self._selector.select(self._timeout(now)):
@@ -90,8 +94,19 @@ class Mcp:
         self._reap()
         self._on_signals()
 
+    def _write_status(self) -> None:
+        """Say how it goes; where that can't be, on a full disk, it is tried again: mail goes on."""
+        try:
+            status.write(self._folder, self._children, self._began, self._reloads)
+        except OSError as error:
+            if not self._is_silenced:
+                self._log.error(f"func=mcp, file={status.STATUS_FILE}, status=not written, reason={error}")
+            self._is_silenced = True
+        else:
+            self._is_dirty = self._is_silenced = False
+
     def _timeout(self, now: float) -> float:
-        if self._to_pass:
+        if self._to_pass or self._unbound:
             return _PASS_RETRY
         at = self._children.next_time()
         return _WAIT_MAX if at is None else min(max(at - now, 0.0), _WAIT_MAX)
@@ -141,6 +156,9 @@ class Mcp:
 
     def _start(self, child: Child) -> None:
         service = self._services[child.label]
+        if service.mcp.start_action == "accept" and child.label in self._unbound:
+            child.start_at = time.monotonic() + _BIND_RETRY
+            return
         stdin = self._listeners.get(child.label) if service.mcp.start_action == "accept" else None
         try:
             self._spawn(service, child, None if stdin is None else stdin.fileno())
@@ -246,6 +264,8 @@ class Mcp:
             service = self._services[child.label]
             path = self._config.queue_path(service.mcp.pass_fd_socket) if service.mcp.pass_fd_socket else ""
             sock = self._listeners.get(child.label)
+            if sock is None and child.label in self._unbound:
+                continue
             if sock is None or sockets.pass_to(path, sock):
                 self._to_pass.remove(child)
 
@@ -268,7 +288,7 @@ class Mcp:
         before, self._config = self._services, config
         self._services = {service.label: service for service in config.services}
         self._bind_changed(before)
-        self._change_children(changed)
+        self._change_children(changed, self._in_the_way(before))
         self._log.info(f"func=mcp, status=reloaded, restarted={' '.join(sorted(changed)) or 'none'}")
 
     def _bind_changed(self, before: dict[str, Service]) -> None:
@@ -282,14 +302,35 @@ class Mcp:
                 if old.mcp.start_action == "nostartaccept":
                     self._selector.unregister(sock)
                 sock.close()
+        self._unbound.clear()
         for service in self._services.values():
             if service.label not in self._listeners:
                 try:
                     self._bind(service)
                 except (OSError, KeyError) as error:
-                    self._log.error(f"func=mcp, status=cannot listen, reason={error}")
+                    self._unbound.add(service.label)
+                    self._log.error(f"func=mcp, status=cannot listen yet, reason={error}")
 
-    def _change_children(self, changed: set[str]) -> None:
+    def _bind_missing(self, now: float) -> None:
+        """Try again for who could not be had: a process of the former configuration may still listen there."""
+        if not self._unbound or now < self._bind_at or self._children.is_stopping:
+            return
+        self._bind_at = now + _BIND_RETRY
+        for label in sorted(self._unbound):
+            try:
+                self._bind(self._services[label])
+            except (OSError, KeyError):
+                continue
+            self._unbound.remove(label)
+            self._log.info(f"func=mcp, service={label}, status=listens")
+
+    def _in_the_way(self, before: dict[str, Service]) -> set[str]:
+        """Labels of services whose former socket may be what keeps others from theirs."""
+        wanted = {_port(self._services[label]) for label in self._unbound}
+        return {label for label, old in before.items() if _port(old) in wanted - {None}}
+
+    def _change_children(self, changed: set[str], in_the_way: set[str]) -> None:
+        """Those `in_the_way` can't stay until their successors work."""
         now = time.monotonic()
         wanted = {(c.label, c.number): c for service in self._services.values() for c in _slots(service)}
         for child in list(self._children.all):
@@ -303,8 +344,8 @@ class Mcp:
                 continue
             child.dependencies, child.failure_max = slot.dependencies, slot.failure_max
             if child.label in changed or child.is_stale:
-                change = self._children.roll if _can_roll(self._services[child.label]) else self._children.restart
-                self._act(change(child, now))
+                can_roll = _can_roll(self._services[child.label]) and child.label not in in_the_way
+                self._act((self._children.roll if can_roll else self._children.restart)(child, now))
             elif child.pid and child.keyword in _LIVE | _MAPS:
                 self._kill(child, signal.SIGHUP if child.keyword in _LIVE else signal.SIGUSR1)
         for slot in wanted.values():
@@ -313,6 +354,12 @@ class Mcp:
                 slot.state = State.IDLE
             else:
                 slot.start_at = now
+
+
+def _port(service: Service) -> int | None:
+    """Where it listens, None if that is no port."""
+    spec = service.mcp.listen_socket
+    return None if spec is None or spec.type == "unix" else spec.port
 
 
 def _slots(service: Service) -> list[Child]:

@@ -40,10 +40,10 @@ class Notifier:
             self._send("WATCHDOG=1\n")
 
     def _send(self, text: str) -> bool:
-        with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as sock:
-            sock.setblocking(False)
-            try:
+        try:
+            with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as sock:
+                sock.setblocking(False)
                 sock.sendto(text.encode(), self._address)
-            except OSError:
-                return False  # it does not listen, or has too much to read just now
+        except OSError:
+            return False  # it does not listen, or has too much to read just now
         return True

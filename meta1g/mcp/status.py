@@ -109,8 +109,8 @@ def _lives(pid: int) -> bool:
 def _replace(path: str, text: str) -> None:
     temporary = path + ".new"
     fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC | os.O_NOFOLLOW, 0o644)
-    try:
-        os.write(fd, text.encode("ascii"))
-    finally:
-        os.close(fd)
+    with open(fd, "wb", buffering=0) as file:
+        octets = text.encode("ascii")
+        while octets:  # a disk that is nearly full takes a part
+            octets = octets[file.write(octets):]
     os.rename(temporary, path)

@@ -175,6 +175,41 @@ def test_sockets_follow_a_reload(mcp: Mcp) -> None:
     assert until(lambda: answers(first)) == b"hello\n"
 
 
+def taker(name: str, folder: Path, address: str, port: int) -> str:
+    """A program to which the socket is passed, and which needs a moment to end."""
+    script = folder / "passed.py"
+    script.write_text(PASSED)
+    return f"""{name} {{ start_action = pass; pass_fd_socket = "{folder}/{name}.fd";
+      listen_socket {{ type = inet; address = {address}; port = {port}; }}
+      path = "{sys.executable}"; arguments = "python {script} {folder}/{name}.fd"; }}\n"""
+
+
+def test_sockets_that_others_leave_by_the_same_reload(mcp: Mcp) -> None:
+    """A section with another name or address, and two that change places."""
+    ports = free_port(), free_port()
+    mcp.start(taker("a", mcp.folder, "127.0.0.1", ports[0]) + taker("b", mcp.folder, "127.0.0.1", ports[1]))
+    for text in (taker("c", mcp.folder, "127.0.0.1", ports[0]) + taker("d", mcp.folder, "127.0.0.1", ports[1]),
+                 taker("e", mcp.folder, "0.0.0.0", ports[0]) + taker("f", mcp.folder, "127.0.0.1", ports[1]),
+                 taker("g", mcp.folder, "127.0.0.1", ports[1]) + taker("h", mcp.folder, "127.0.0.1", ports[0])):
+        before = until(lambda: all(map(answers, ports)) and all(mcp.pids().values()) and mcp.pids())
+        mcp.reload(text)
+        until(lambda before=before: all(map(is_gone, before.values())))  # type: ignore[misc]
+        assert until(lambda: all(answers(port) == b"passed\n" for port in ports))
+
+
+def test_a_status_that_can_not_be_written(mcp: Mcp) -> None:
+    """As on a full disk: MCP goes on, and says it when it can again."""
+    mcp.start(sleeper("x"))
+    before = until(lambda: mcp.pids()["x0"])
+    in_the_way = mcp.folder / f"{status.STATUS_FILE}.new"
+    in_the_way.mkdir()
+    os.kill(before, signal.SIGKILL)
+    until(lambda: "mcp.status, status=not written" in mcp.log())
+    assert mcp.process is not None and mcp.process.poll() is None
+    in_the_way.rmdir()
+    until(lambda: mcp.pids()["x0"] not in (0, before))
+
+
 def test_unknown_user_is_named(mcp: Mcp) -> None:
     mcp.start(sleeper("x", "user = nobodyknows;") + sleeper("y", "group = nobodyknows;"))
     assert until(lambda: "user nobodyknows does not exist" in mcp.log())
