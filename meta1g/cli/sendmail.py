@@ -181,16 +181,15 @@ def _where(config: Config) -> tuple[str, int]:
 
 
 def _deliver(options: Options, config: Config) -> int:
-    user = pwd.getpwuid(os.getuid())
+    user, name = _who()
     host = config.hostname or socket.getfqdn()
     with Message(sys.stdin.buffer, dots_end=not options.ignores_dots) as message:
         rcpts = [_qualified(rcpt, host) for rcpt in
                  [*options.rcpts, *(message.recipients() if options.from_header else ())]]
         if not rcpts:
             raise BadMessage("no recipients: name them, or say -t if they stand in the message")
-        sender = _qualified(user.pw_name if options.sender is None else options.sender, host)
-        full_name = options.full_name or user.pw_gecos.partition(",")[0].replace("&", user.pw_name.capitalize())
-        message.complete(_author(full_name, sender or f"MAILER-DAEMON@{host}"), host)
+        sender = _qualified(user if options.sender is None else options.sender, host)
+        message.complete(_author(options.full_name or name, sender or f"MAILER-DAEMON@{host}"), host)
         envelope = Envelope(sender, tuple(dict.fromkeys(rcpts)), tuple(options.mail_words), tuple(options.rcpt_words))
         with smtplib.SMTP(*_where(config), host, _TIMEOUT) as smtp:
             smtp.set_debuglevel(int(options.is_verbose))
@@ -203,10 +202,19 @@ def _deliver(options: Options, config: Config) -> int:
     return os.EX_NOUSER if refused else 0
 
 
+def _who() -> tuple[str, str]:
+    """Login and full name of who runs this; in a container there may be no account for the number."""
+    try:
+        user = pwd.getpwuid(os.getuid())
+    except KeyError:
+        return f"uid{os.getuid()}", ""
+    return user.pw_name, user.pw_gecos.partition(",")[0].replace("&", user.pw_name.capitalize())
+
+
 def _qualified(address: str, host: str) -> str:
     """With our name as its domain if it has none; BadMessage if it can't be said in SMTP."""
     address = address.strip().removeprefix("<").removesuffix(">")
-    if any(char in address for char in "\r\n<>\0"):
+    if any(char in "\r\n<>\0" or "\ud800" <= char <= "\udfff" for char in address):  # those are of octets, no text
         raise BadMessage(f"{address!r} is no address")
     return f"{address}@{host}" if address and "@" not in address else address
 

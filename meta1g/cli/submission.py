@@ -77,6 +77,8 @@ class Message:
                 self._fields.append(line)
             elif self._fields or not line.startswith(b"From "):  # of a mailbox
                 return line
+        if self._fields and not self._fields[-1].endswith(b"\n"):  # the message ends within its header
+            self._fields[-1] += b"\n"
         return b""
 
     def _read_body(self, first: bytes, lines: Iterable[bytes]) -> None:

@@ -1,11 +1,12 @@
 """Messages of programs made fit for SMTP: line ends, dots, fields, recipients; sendmail's command line."""
 import io
+import os
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from meta1g.cli.sendmail import Wrong, parse
+from meta1g.cli.sendmail import Wrong, main, parse
 from meta1g.cli.submission import BadMessage, Message
 from meta1g.mta import limits
 from meta1g.proto.smtp.data import ContentReader, unstuff
@@ -28,6 +29,7 @@ def wire(octets: bytes, *, dots_end: bool = True) -> bytes:
     (b"A: b\n\nno end", True, b"A: b\r\n\r\nno end\r\n.\r\n"),
     (b"no header\n\nbody\n", True, b"\r\nno header\r\n\r\nbody\r\n.\r\n"),
     (b"From joe Fri Nov 27\nA: b\n c\n\nx\n", True, b"A: b\r\n c\r\n\r\nx\r\n.\r\n"),
+    (b"A: b", True, b"A: b\r\n\r\n.\r\n"), (b"A: b\n c", True, b"A: b\r\n c\r\n\r\n.\r\n"),
     (b"", True, b"\r\n.\r\n"), (b"A: b\n\nx\ry\n", True, b"A: b\r\n\r\nx y\r\n.\r\n"),
 ])
 def test_wire_form(octets: bytes, dots_end: bool, expected: bytes) -> None:
@@ -42,6 +44,21 @@ def test_any_body_arrives(body: bytes) -> None:
     assert reader.is_done and not reader.rest and not reader.has_bare_line_end
     normal = body.replace(b"\n", b"\r\n")
     assert unstuff(out) == b"A: b\r\n\r\n" + normal + (b"" if normal.endswith(b"\r\n") or not normal else b"\r\n")
+
+
+def test_a_message_that_is_only_half_a_header() -> None:
+    """What is added must not become a part of its last field."""
+    with read(b"Subject: x") as message:
+        message.complete("joe@x", "host.test")
+        assert b"".join(message.wire()).startswith(b"Subject: x\r\nDate: ")
+
+
+def test_words_that_are_no_text(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Octets of a command line that are no UTF-8, and an account that does not exist."""
+    monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(b"A: b\n\n")))
+    monkeypatch.setattr("pwd.getpwuid", {}.__getitem__)
+    assert main("sendmail", ["-C", "/dev/null", "r\udcff@x"]) == os.EX_DATAERR
+    assert "is no address" in capsys.readouterr().err
 
 
 def test_recipients() -> None:
