@@ -13,7 +13,7 @@ import random
 import secrets
 import signal
 import time
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from meta1g.conf.difference import changed_options
 from meta1g.conf.errors import ConfErrors
@@ -120,6 +120,14 @@ def _features(started: Started) -> list[str]:
     return [features.name for conf in _clients(started) for features in conf.session_features]
 
 
+class _InForce(NamedTuple):
+    """The configuration that was taken up last; the decider may not have heard of it yet."""
+
+    started: Started
+    settings: Settings
+    late: tuple[str, ...]  # options that wait for the next start
+
+
 class Process:
     """The program: its stores, its threads."""
 
@@ -144,7 +152,8 @@ class Process:
             checkpoint_delay=conf.defedb.delay_between_2_checkpoints,
             checkpoint_kbytes=conf.defedb.kbytes_written_for_checkpointing,
             removes_logs="remove_unused_logfiles" in conf.defedb.flags)
-        self._q = Qmgr(_settings(started), time.time(), random.random, lambda: secrets.token_hex(16))
+        self._in_force = _InForce(started, _settings(started), ())
+        self._q = Qmgr(self._in_force.settings, time.time(), random.random, lambda: secrets.token_hex(16))
         self._q.take_hosts(self._read_hosts(started, self._q.settings))
         for line in fill(self._q, stores.found, time.time()):
             self._log.info(line.text)
@@ -184,7 +193,7 @@ class Process:
     def _on_hup(self) -> None:
         """Take a changed configuration up, as far as that can be; MCP has checked it."""
         try:
-            fresh = self._started.again()
+            fresh = self._in_force.started.again()
             settings = _settings(fresh)
             hosts = self._read_hosts(fresh, settings)
         except (ConfErrors, OSError, StoreError) as error:
@@ -192,7 +201,7 @@ class Process:
             return
         late = tuple(sorted(name for name in changed_options(self._conf_at_start, fresh.conf)
                             if name.partition(".")[0] in AT_START))
-        self._started = fresh
+        self._in_force = _InForce(fresh, settings, late)
         self._report([Configured(settings, hosts, late)])
 
     def _on_usr1(self) -> None:
@@ -232,8 +241,9 @@ class Process:
 
     def _reread(self) -> Configured | None:
         """The configuration map as it is now (M1 4.8), None if it can't be read: then the old one stays."""
+        now = self._in_force
         try:
-            return Configured(self._q.settings, self._read_hosts(self._started, self._q.settings), self._q.late)
+            return Configured(now.settings, self._read_hosts(now.started, now.settings), now.late)
         except StoreError as error:
             self._log.error(f"func=qmgr_conf, status={error}")
             return None
