@@ -34,6 +34,11 @@ def received(client: Client, host: str, version: str, protocol: str, ta: str, da
     ).encode("utf-8" if protocol.startswith("UTF8") else "ascii", "replace")  # RFC 6531 3.7.3
 
 
+def has_received(header: bytes) -> bool:
+    """Whether there is a Received field."""
+    return _RECEIVED.search(header) is not None
+
+
 class DateClock:
     """RFC 5322 dates, formatted once a second."""
 

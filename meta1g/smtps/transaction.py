@@ -12,7 +12,7 @@ from meta1g.proto.smtp.params import quarantining, with_author
 from meta1g.smtps.incoming import Incoming, Store
 from meta1g.smtps.setting import Setting
 from meta1g.smtps.signing import MessageSigner, Signing
-from meta1g.smtps.trace import HeaderFacts, HeaderScanner
+from meta1g.smtps.trace import HeaderFacts, HeaderScanner, has_received
 
 
 class Transaction:
@@ -91,7 +91,8 @@ class Transaction:
         new = Incoming(store, self.ta, ".w")
         try:
             self._begin(new, front + ours, signing)
-            self._scanner.feed(front)  # it is signed, too
+            # It is signed, too. If it has Received fields ours is one among those that are: it stands between them.
+            self._scanner.feed(front + ours if has_received(front) else front)
             self._taken = 0
             self.take(behind + b"\r\n")
             is_ascii = True
