@@ -1,4 +1,4 @@
-"""Whatever filters change, in messages in memory or in a file: what is stored is what they mean, and its signature fits."""
+"""Whatever filters change, in memory or in a file: what is stored is what they mean, and its signature fits."""
 from collections.abc import Callable, Iterator, Sequence
 from types import SimpleNamespace
 from typing import Any
