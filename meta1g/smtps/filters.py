@@ -123,7 +123,7 @@ class Filters:
 
     def on_unknown(self, line: bytes) -> Reply | None:
         """What an unknown command is told instead of the usual."""
-        for seat in self.seats:
+        for seat in self.seats if self._data_refusal is None else ():
             if not seat.is_done:
                 answer = seat.filter.on_unknown(line)
                 if answer.act in REFUSALS:

@@ -94,6 +94,7 @@ class MilterFilter:
         self._has_answered = False
         self._is_at_end = False  # of a message that it lets go on: only there libmilter lets another session follow
         self._has_begun = False  # it knows of a transaction
+        self._has_rcpts = False  # of that
         self._fallback: Answer | None = None
         self._said: dict[str, bytes] = {}  # macros of this transaction
         self._helo = b""
@@ -132,7 +133,7 @@ class MilterFilter:
             return self._fallback
         domain = addr.split(address)[1]
         self._said = {"mail_addr": address, "mail_host": domain, "mail_mailer": b"esmtp"}
-        self._has_begun = True
+        self._has_begun, self._has_rcpts = True, False
         return self._ask(self._steps.mail(address, params))
 
     def on_rcpt(self, address: bytes, params: Sequence[bytes], index: int, refused: Reply | None) -> Answer:
@@ -144,6 +145,7 @@ class MilterFilter:
         else:
             about = b"esmtp", addr.split(address)[1], address
         self._said["rcpt_mailer"], self._said["rcpt_host"], self._said["rcpt_addr"] = about
+        self._has_rcpts = True
         return self._ask(self._steps.rcpt(address, params))
 
     def on_data(self) -> Answer:
@@ -152,7 +154,9 @@ class MilterFilter:
 
     def on_unknown(self, line: bytes) -> Answer:
         """A command that nobody knows."""
-        return GO_ON if self._fallback is not None else self._ask(self._steps.unknown(line))
+        if self._fallback is not None:
+            return GO_ON
+        return self._ask(self._steps.unknown(line, has_rcpts=self._has_begun and self._has_rcpts))
 
     def on_header(self, fields: Sequence[Field]) -> Answer:
         """The header, field by field."""

@@ -191,8 +191,7 @@ class Session:
             case DataAsked():
                 return self._machine.answer(self._on_data())
             case UnknownAsked():
-                refusal = self._filters.on_unknown(event.line) if self._filters is not None else None
-                return self._machine.answer(refusal or event.reply)
+                return self._machine.answer(self._filter_unknown(event.line) or event.reply)
             case VrfyAsked():
                 self._machine.answer(judge.vrfy(self._visit, event.word))
             case ProxyAsked():
@@ -292,6 +291,10 @@ class Session:
             return None
         words = [keyword + (b"=" + value if value else b"") for keyword, value in asked.given]
         return self._filters.on_mail(ta, asked.address, words)
+
+    def _filter_unknown(self, line: bytes) -> Reply | None:
+        """What filters say to it; between two BDAT they expect content, and libmilter would give the session up."""
+        return self._filters.on_unknown(line) if self._filters is not None and not self._machine.is_in_content else None
 
     @property
     def _said(self) -> Reply | None:

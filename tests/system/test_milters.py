@@ -178,6 +178,20 @@ def test_replies(mta: Mta) -> None:
     assert "abort" in told
 
 
+def test_commands_between_chunks(mta: Mta) -> None:
+    """libmilter gives a session up that says an unknown command there: no way around it for who knows that."""
+    mta.needs(Everything)
+    with mta.session() as smtp:
+        smtp.mail("a@do.test")
+        smtp.rcpt("nobody@mail.test")
+        wire = doing("end reject").encode()
+        smtp.send(b"BDAT %d\r\n%b" % (len(wire), wire))
+        assert smtp.getreply()[0] == 250
+        assert smtp.docmd("XYZZY between")[0] == smtp.docmd("FROB nicate")[0] == 500
+        assert smtp.docmd("BDAT 0 LAST")[0] == 550
+    assert "XYZZY between" not in mta.everything.told
+
+
 def test_macros(mta: Mta) -> None:
     """They come as they do from sendmail and Postfix; and the rest of a body that is skipped does not come."""
     milter = mta.everything

@@ -98,9 +98,14 @@ class Dialog:
             return NOTHING
         return self._step(b"T", b"", DATA, Steps.NO_DATA, Steps.NR_DATA)
 
-    def unknown(self, line: bytes) -> Step:
-        """A command that the server does not know; filters of version 2 do not know of such."""
-        if self._version < 3 or self._steps & Steps.NO_UNKNOWN:
+    def unknown(self, line: bytes, *, has_rcpts: bool = False) -> Step:
+        """A command that the server does not know; filters of version 2 do not know of such.
+
+        `has_rcpts`: the filter knows recipients. If it wants no DATA the content is next, and behind a command that is
+        unknown libmilter takes none.
+        """
+        is_content_next = has_rcpts and not self.data().octets
+        if self._version < 3 or self._steps & Steps.NO_UNKNOWN or is_content_next:
             return NOTHING
         return Step(packet(b"U", text(line)), not self._steps & Steps.NR_UNKNOWN)
 

@@ -129,7 +129,8 @@ def test_steps_that_are_not_wanted_or_not_answered() -> None:
 
 def test_what_older_versions_do_not_know() -> None:
     assert made(version=3).data() == made(version=2).unknown(b"x") == NOTHING
-    assert made(version=3).unknown(b"x") != NOTHING
+    assert made(version=3).unknown(b"x") != NOTHING == made(version=3).unknown(b"x", has_rcpts=True)
+    assert made(version=6).unknown(b"x", has_rcpts=True) != NOTHING
 
 
 def test_leading_space_and_sizes() -> None:

@@ -395,6 +395,7 @@ def test_data_that_was_refused_stays_refused(visit: Any) -> None:
         assert filters.on_data() is NO
         one.says = {}
         assert filters.on_data() is filters.on_rcpt(b"e@f", [], 1, None) is NO
+        assert filters.on_unknown(b"x") is None
         one.says = {"data": act(Act.REJECT, NO)}
     assert one.heard == ["mail", "rcpt", "data", "abort", "mail", "rcpt", "data"]
 
