@@ -102,7 +102,7 @@ class Caller:
         turn.status = texts.parse_reply(message.reply) or Reply(message.code, "", "")
         answers = self._stage(Cap.RCPT, "rcpt", address, [text(param.text) for param in message.params])
         turn.index = turn.status = None
-        if message.code < 400 and not any(map(_is_refusal, answers)):
+        if message.code < 400 and not any(map(_takes_out, answers)):
             session.rcpts[message.idx] = address
         return answers
 
@@ -238,6 +238,11 @@ def _answer(what: str, result: Any, reply: bytes) -> Answer:
 
 def _is_refusal(answer: Answer) -> bool:
     return answer.code >= 400
+
+
+def _takes_out(answer: Answer) -> bool:
+    """Whether a recipient has no part in the message after this: SMTPS, too, gives the next one its index."""
+    return _is_refusal(answer) or answer.code == numbers.SMTP_R_DISCARD
 
 
 def pieces(given: Iterator[bytes]) -> Iterator[bytes]:

@@ -399,3 +399,18 @@ def test_too_many_changes() -> None:
 def test_codes_are_kept() -> None:
     assert end(lambda _: 552).said == Said(552, False, "")
     assert end(lambda _: quick(SMTP_R_SSD)).said == Said(421, True, "")
+
+
+def test_recipients_that_are_thrown_away_are_none() -> None:
+    """SMTPS does not count them either: a reply more than it has recipients would cost all sessions the milter."""
+
+    class Sieve(PolicyMilter):
+        def rcpt(self, session: Session, address: str, params: list[str]) -> int:
+            return SMTP_R_DISCARD if address == "b@x" else SMTP_R_OK
+
+    policy = Sieve()
+    caller = Caller(policy, Rig(policy).server)
+    caller.handle(messages.Mail(b"", (messages.Param(b"PRDR"),)))
+    for idx, address in ((0, b"a@x"), (1, b"b@x"), (1, b"c@x"), (2, b"b@x")):
+        caller.handle(messages.Rcpt(idx, 250, address, b"", ()))
+    assert caller.session.rcpts == {0: "a@x", 1: "c@x"}
