@@ -234,8 +234,8 @@ def reload(conf: str) -> None:
     while time.monotonic() < deadline:
         running = mcp_status.read(config.queue_directory)
         is_done = running is not None and running["reloads"] != before and _is_ready(config, running)
-        if running is not None and is_done and _map_version(config, running) != maps_before \
-                and _conf_version(config, running) != conf_before:
+        if running is not None and is_done and _is_taken_up(_map_version(config, running), maps_before) \
+                and _is_taken_up(_conf_version(config, running), conf_before):
             _say_what_is_old(config, running)
             return
         time.sleep(_POLL)
@@ -252,6 +252,11 @@ def _say_what_is_old(config: Config, running: dict[str, Any]) -> None:
         lines = [f"{name}: {_last_line(os.path.join(config.log_directory, f'{name}.log'))}" for name in stale]
         _fail("new processes could not be started, the old ones go on with the old configuration\n  "
               + "\n  ".join(lines), os.EX_UNAVAILABLE)
+
+
+def _is_taken_up(version: tuple[int, int], before: tuple[int, int]) -> bool:
+    """Whether a process has something new; who can't be asked just now (-1) has not said so."""
+    return version[1] >= 0 and version != before
 
 
 def _conf_version(config: Config, running: dict[str, Any]) -> tuple[int, int]:
