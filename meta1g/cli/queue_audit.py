@@ -2,12 +2,12 @@
 import os
 from typing import NamedTuple
 
-from meta1g.cli.queue_files import open_defedb
+from meta1g.cli.queue_files import open_defedb, read_ibdb
 from meta1g.conf.load import Config
 from meta1g.mta.errors import CorruptRecord, StoreError
 from meta1g.proto.msg_ss import Content
-from meta1g.qmgr.recover import Replayed, replay
-from meta1g.shim import cdb, ibdb, journal
+from meta1g.qmgr.recover import Replayed
+from meta1g.shim import cdb, journal
 from meta1g.shim.records import DeferredRcpt, DeferredTa
 from meta1g.shim.safeio import Disk
 
@@ -43,7 +43,7 @@ def survey(config: Config) -> Survey:
 
     contents = content_db(config)
     files, leftovers = set(contents.transactions()), list(contents.others())
-    replayed = replay(ibdb.read(Disk(), os.path.join(config.queue_directory, ibdb.FOLDER), on_damage))
+    replayed = read_ibdb(config, on_damage)
     deferred: dict[str, DeferredTa] = {}
     rcpts: list[DeferredRcpt] = []
     snapshot = open_defedb(config, on_damage)

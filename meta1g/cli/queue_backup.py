@@ -13,13 +13,13 @@ from collections.abc import Callable, Iterator
 from typing import Final, NamedTuple
 
 from meta1g.cli.queue_audit import content_db
-from meta1g.cli.queue_files import defedb_folders, open_defedb
+from meta1g.cli.queue_files import defedb_folders, open_defedb, read_ibdb
 from meta1g.cli.queued import bring_up_to_date
 from meta1g.conf.load import Config
 from meta1g.mcp import status as mcp_status
 from meta1g.mta.errors import CorruptRecord, StoreError
 from meta1g.proto.msg_ss import Content
-from meta1g.qmgr.recover import Replayed, replay
+from meta1g.qmgr.recover import Replayed
 from meta1g.shim import defedb, ibdb, layout
 from meta1g.shim.cdb import FOLDERS, ContentDb
 from meta1g.shim.defedb import Change, Defedb, Tuning
@@ -98,19 +98,24 @@ class _Copy:
         """Copy a message's content; its size, None if it can't be had."""
         if self._to.has_file(ta):
             return os.path.getsize(self._to.path(ta))
-        writer = self._to.writer(ta)
-        try:
-            for piece in self._from.pieces(ta, place):
-                writer.append(piece)
-            writer.commit()
-            return writer.size
-        except (StoreError, CorruptRecord) as error:
-            writer.abort()
-            if self._is_running and isinstance(error, StoreError) and not self._from.has_file(ta):
-                self.ended += 1
-            else:
-                self.damaged.append(str(error))
-            return None
+        for is_last in (False, True):
+            writer = self._to.writer(ta)
+            try:
+                for piece in self._from.pieces(ta, place):
+                    writer.append(piece)
+                writer.commit()
+                return writer.size
+            except (StoreError, CorruptRecord) as error:
+                writer.abort()
+                if not (self._is_running and isinstance(error, StoreError)):
+                    self.damaged.append(str(error))
+                    break
+                if not self._from.has_file(ta):
+                    self.ended += 1
+                    break
+                if is_last:  # at first it may have moved from the journal into its own file meanwhile
+                    self.damaged.append(str(error))
+        return None
 
 
 def backup(config: Config, folder: str, progress: Progress) -> Copied:
@@ -121,7 +126,7 @@ def backup(config: Config, folder: str, progress: Progress) -> Copied:
     def on_damage(error: CorruptRecord) -> None:
         copy.damaged.append(str(error))
 
-    said = replay(ibdb.read(Disk(), os.path.join(config.queue_directory, ibdb.FOLDER), lambda _: None))
+    said = read_ibdb(config, on_damage)
     bring_up_to_date(config)
     snapshot = open_defedb(config, on_damage)
     there: dict[str, set[int]] = {}
@@ -142,7 +147,7 @@ def is_empty(config: Config) -> bool:
     if next(content_db(config).transactions(), None) is not None:
         return False
     damaged: list[CorruptRecord] = []
-    said = replay(ibdb.read(Disk(), os.path.join(config.queue_directory, ibdb.FOLDER), damaged.append))
+    said = read_ibdb(config, damaged.append)
     snapshot = open_defedb(config, damaged.append)
     if snapshot is None:
         return not said.fresh and not damaged

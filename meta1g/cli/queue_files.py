@@ -11,9 +11,11 @@ import click
 from meta1g.conf.errors import ConfErrors
 from meta1g.conf.load import Config, load_file
 from meta1g.mcp import status as mcp_status
-from meta1g.mta.errors import CorruptRecord, CorruptStore, StoreError
-from meta1g.shim import defedb
+from meta1g.mta.errors import CorruptRecord, CorruptStore, StoreError, TornTail
+from meta1g.qmgr.recover import Replayed, replay
+from meta1g.shim import defedb, ibdb
 from meta1g.shim.defedb import Snapshot
+from meta1g.shim.safeio import Disk
 
 _COPIES: Final = 5  # of a running server's DEFEDB, until one is whole
 _PAUSE: Final = 0.3  # seconds between them
@@ -54,6 +56,30 @@ def open_defedb(config: Config, on_damage: Callable[[CorruptRecord], None]) -> S
     on_damage(CorruptRecord(
         path, last.offset, f"{last.reason}; the next start of the server sets it aside and saves what it can"))
     return None
+
+
+def read_ibdb(config: Config, on_damage: Callable[[CorruptRecord], None]) -> Replayed:
+    """What IBDB says. StoreError.
+
+    A running server's files may go while they are read, then they are read again; and that a batch is being written
+    just now is no damage.
+    """
+    is_running = mcp_status.is_running(config.queue_directory)
+    folder, reads = os.path.join(config.queue_directory, ibdb.FOLDER), _COPIES if is_running else 1
+    while True:
+        found: list[CorruptRecord] = []
+        try:
+            said = replay(ibdb.read(Disk(), folder, found.append))
+            break
+        except StoreError:
+            reads -= 1
+            if reads <= 0:
+                raise
+            time.sleep(_PAUSE)
+    for error in found:
+        if not (is_running and isinstance(error, TornTail)):
+            on_damage(error)
+    return said
 
 
 def defedb_folders(config: Config) -> tuple[str, str]:

@@ -1,25 +1,22 @@
 """What waits in the queue, message by message, in the order of ids: one at a time is in memory (M1 4.7.2)."""
 import os
-import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from typing import Final, NamedTuple
 
 from meta1g.cli import control
-from meta1g.cli.queue_files import open_defedb
+from meta1g.cli.queue_files import open_defedb, read_ibdb
 from meta1g.conf.load import Config
 from meta1g.mcp import status as mcp_status
-from meta1g.mta.errors import CorruptRecord, LinkDown, StoreError, TornTail
+from meta1g.mta.errors import CorruptRecord, LinkDown
 from meta1g.proto.smtp.params import quarantine
 from meta1g.qmgr import holds
-from meta1g.qmgr.recover import replay
-from meta1g.shim import ibdb, smallfile
+from meta1g.qmgr.recover import Replayed
+from meta1g.shim import smallfile
 from meta1g.shim.records import DeferredRcpt, DeferredTa
 from meta1g.shim.safeio import Disk
 
-_READS: Final = 5  # of a running server's IBDB, whose files may go while they are read
 _PATIENCE: Final = 5.0  # seconds for QMGR to bring DEFEDB up to date
-_PAUSE: Final = 0.1  # seconds between them
 
 
 class QueuedRcpt(NamedTuple):
@@ -77,14 +74,11 @@ def _read_holds(config: Config, damage: list[str]) -> Callable[[Queued], Queued]
 
 
 def _read_stores(config: Config, damage: list[str]) -> Iterator[Queued]:
-    is_running = mcp_status.is_running(config.queue_directory)
-
     def on_damage(error: CorruptRecord) -> None:
-        if not (is_running and isinstance(error, TornTail)):  # it is being written just now
-            damage.append(str(error))
+        damage.append(str(error))
 
-    fresh = _fresh(os.path.join(config.queue_directory, ibdb.FOLDER), on_damage, _READS if is_running else 1)
-    if is_running:
+    fresh = _fresh(read_ibdb(config, on_damage))
+    if mcp_status.is_running(config.queue_directory):
         bring_up_to_date(config)
     snapshot = open_defedb(config, on_damage)
     if snapshot is None:
@@ -132,19 +126,8 @@ def _rcpt(entry: DeferredRcpt) -> QueuedRcpt:
                       quarantine(entry.params) is not None)
 
 
-def _fresh(folder: str, on_damage: Callable[[CorruptRecord], None], reads: int) -> list[Queued]:
-    while True:
-        found: list[CorruptRecord] = []
-        try:
-            replayed = replay(ibdb.read(Disk(), folder, found.append))
-            break
-        except StoreError:
-            reads -= 1
-            if reads <= 0:
-                raise
-            time.sleep(_PAUSE)
-    for error in found:
-        on_damage(error)
+def _fresh(replayed: Replayed) -> list[Queued]:
+    """What IBDB has, in the order of ids."""
     messages = []
     for ta, (begin, rcpts) in sorted(replayed.fresh.items()):
         waiting = [QueuedRcpt(rcpt.idx, rcpt.address, 0.0, 0, "", ()) for rcpt in rcpts.values()]

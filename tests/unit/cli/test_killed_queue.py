@@ -9,13 +9,14 @@ from meta1g.cli.queue_audit import problems, survey
 from meta1g.cli.queue_backup import Copied, backup, is_empty, restore
 from meta1g.cli.queue_files import open_defedb
 from meta1g.conf.load import Config, load_file
-from meta1g.mta.errors import CorruptRecord
+from meta1g.mcp import status as mcp_status
+from meta1g.mta.errors import CorruptRecord, StoreError
 from meta1g.proto.msg_ss import Content
-from meta1g.shim import defedb, layout
+from meta1g.shim import defedb, ibdb, journal, layout
 from meta1g.shim.cdb import ContentDb
 from meta1g.shim.defedb import Change, Defedb, Tuning
 from meta1g.shim.journal import Entry, JournalWriter
-from meta1g.shim.records import DeferredRcpt, DeferredTa
+from meta1g.shim.records import DeferredRcpt, DeferredTa, IdsGiven
 from meta1g.shim.safeio import Disk
 
 TA = "S000000000000000101"
@@ -110,3 +111,36 @@ def test_restored_into_another_folder(tmp_path: Path) -> None:
     assert [rcpt.ta for rcpt in survey(second).rcpts] == [TA]
 
 
+
+
+def test_damage_in_ibdb_is_told(tmp_path: Path) -> None:
+    """An envelope that can't be read is not in the copy; who made it must know."""
+    config = made(tmp_path / "1")
+    folder = f"{config.queue_directory}/{ibdb.FOLDER}"
+    for last in (100, 200):
+        ibdb.Ibdb(Disk(), folder, 1 << 30).write([IdsGiven(last)])
+    (_, first), *_ = ibdb.files(Disk(), folder)
+    octets = Path(folder, first).read_bytes()
+    assert (100).to_bytes(8, "little") in octets
+    Path(folder, first).write_bytes(octets.replace((100).to_bytes(8, "little"), b"\xff" * 8))
+    assert len(copied(config, tmp_path / "copy").damaged) == 1
+    assert not is_empty(config)
+
+
+def test_content_that_moves_while_it_is_copied(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """From the journal into its own file, and the segment goes: in the copy it is all the same."""
+    config = made(tmp_path / "1")
+    waiting(config).close()
+    base = f"{config.queue_directory}/"
+    was = journal.read_content
+
+    def moves(disk: Disk, where: str, ta: str, content: Content) -> bytes:
+        writer = ContentDb(disk, base).writer(ta)
+        writer.append(was(disk, where, ta, content))
+        writer.commit()
+        raise StoreError("open", content.segment, "No such file or directory")
+
+    monkeypatch.setattr(journal, "read_content", moves)
+    monkeypatch.setattr(mcp_status, "is_running", lambda folder: True)
+    assert copied(config, tmp_path / "copy") == Copied(1, 1, 0, [])
+    assert ContentDb(Disk(), f"{tmp_path}/copy/").has_file(TA)
