@@ -20,11 +20,14 @@ case ${1:-} in
     install)
         sh contrib/setup.sh
         python=$(readlink -f .venv/bin/python)
-        mkdir -p "$home"
-        [ ! -e "$home/installed" ] || cp "$home/installed" "$home.installed" # what an earlier version has put there
+        mkdir -p "$(dirname "$home")"
+        # An earlier version stays until this one is complete: without network, say, it goes on to work.
+        if [ -e "$home" ] && [ ! -e "$home.before" ]; then mv "$home" "$home.before"; fi
+        trap 'rm -rf "$home"; [ ! -e "$home.before" ] || mv "$home.before" "$home"' EXIT
+        trap 'exit 1' HUP INT TERM
         rm -rf "$home"
         "$python" -m venv "$home"
-        [ ! -e "$home.installed" ] || mv "$home.installed" "$home/installed"
+        [ ! -e "$home.before/installed" ] || cp "$home.before/installed" "$home/installed" # what it has put there
         "$home/bin/python" -m pip install -q --disable-pip-version-check 'setuptools>=61' wheel
         "$home/bin/python" -m pip install -q --disable-pip-version-check --no-build-isolation .
         MTALG=${MTALG:-} "$home/bin/python" -m meta1g.cli.install install --destdir "$dest" --prefix "$prefix" \
@@ -32,6 +35,8 @@ case ${1:-} in
             --log-dir "${MTALOGDIR:-/var/log/meta1}" --man man \
             "$([ "${USERS:-yes}" = no ] && echo --no-users || echo --users)" \
             "$([ "${SENDMAIL:-no}" = yes ] && echo --sendmail || echo --no-sendmail)"
+        trap - EXIT HUP INT TERM
+        rm -rf "$home.before"
         # a program's first line names the interpreter where it will be, not where it is built
         [ -z "$dest" ] || sed -i "1s|^#!$dest|#!|" "$home"/bin/* ;;
     uninstall)
