@@ -1,9 +1,9 @@
 """What SMTP clients say: results of deliveries, ends of sessions; pure."""
 from meta1g.mta.reply import Reply
 from meta1g.proto.dsn import Said
-from meta1g.proto.msg_da import Delivered, Ready, Released, Result, SessionEnded, Stage, TlsLevel, TlsSeen
+from meta1g.proto.msg_da import Delivered, Ready, Result, SessionEnded, Stage, TlsLevel, TlsSeen
 from meta1g.qmgr import occ, outcome, sched
-from meta1g.qmgr.effects import Effect, LogLine, Tell
+from meta1g.qmgr.effects import Effect, LogLine
 from meta1g.qmgr.state import PeerKey, Qmgr, Rcpt, Site, SmtpcPeer, Ta, Task
 
 _ENDED = Reply(451, "4.4.2", "Session ended before the message was sent")
@@ -53,7 +53,8 @@ def _release(q: Qmgr, peer: PeerKey, out: list[Effect]) -> None:
     """An SMTP client leaves: its idle sessions end, those at work do when that is done."""
     for number in [number for number in q.idle if q.sessions[number].peer is peer]:
         sched.close_session(q, q.sessions[number], out)
-    out.append(Tell(peer, Released(q.smtpc[peer].sessions)))
+    q.smtpc[peer].waits = True
+    sched.let_leave(q, peer, out)
 
 
 def _site_of(q: Qmgr, number: int) -> Site | None:

@@ -14,12 +14,12 @@ from meta1g.mta import addr
 from meta1g.mta.ids import rcpt_id
 from meta1g.mta.reply import Reply
 from meta1g.proto.msg_ar import Hop, Protocol
-from meta1g.proto.msg_da import CloseSession, DaRcpt, Deliver, Stage, TlsLevel
+from meta1g.proto.msg_da import CloseSession, DaRcpt, Deliver, Released, Stage, TlsLevel
 from meta1g.qmgr import outcome, parking, verp
 from meta1g.qmgr.effects import Attempted, Effect, LogLine, Tell, WriteIbdb
 from meta1g.qmgr.host_conf import WRONG, SessionConf
 from meta1g.qmgr.occ import OccEntry
-from meta1g.qmgr.state import DaSession, Qmgr, Rcpt, RState, Site, SiteKey, Ta, Task
+from meta1g.qmgr.state import DaSession, PeerKey, Qmgr, Rcpt, RState, Site, SiteKey, Ta, Task
 from meta1g.qmgr.waiting import Batch
 from meta1g.shim.records import Attempt, Tried
 
@@ -156,6 +156,18 @@ def deliver(q: Qmgr, number: int, out: list[Effect]) -> None:
         told = told._replace(hop=(site.hop,), source=_source(q, session), feature=site.conf.feature,
                              conf=site.conf.conf, cert_fp=site.occ.cert_fp, tls_level=_tls_level(site))
     out.append(Tell(session.peer, told))
+    let_leave(q, session.peer, out)
+
+
+def let_leave(q: Qmgr, peer: PeerKey, out: list[Effect]) -> None:
+    """Release an SMTP client that leaves, when all that it shall do still is on its way to it."""
+    client = q.smtpc.get(peer)
+    if client is None or not client.waits:
+        return
+    untold = [q.sessions.get(task.session) for task in q.tasks.values() if not task.is_told]
+    if not any(session is not None and session.peer is peer for session in untold):
+        client.waits = False
+        out.append(Tell(peer, Released(client.sessions)))
 
 
 def _tls_level(site: Site) -> int:

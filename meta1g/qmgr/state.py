@@ -262,10 +262,11 @@ class SmtpsPeer:
 
 @dataclass(slots=True, eq=False)
 class SmtpcPeer:
-    """A connected SMTP client process."""
+    """A connected SMTP client process; it `waits` for the word that nothing is on its way to it any more."""
 
     sessions_max: int = 0
     sessions: int = 0
+    waits: bool = False
 
 
 @dataclass(slots=True, eq=False)

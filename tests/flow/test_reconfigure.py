@@ -1,7 +1,7 @@
 """A configuration that changes while mail is on its way, and an SMTP client that leaves."""
 import pytest
 
-from meta1g.proto.msg_da import Ready, Released
+from meta1g.proto.msg_da import Deliver, Ready, Released
 from meta1g.qmgr.host_conf import HostConf
 from meta1g.qmgr.reconfigure import Configured
 from tests.flow.world import Peer, World
@@ -61,4 +61,18 @@ def test_a_client_that_leaves(world: World, told: list[tuple[Peer, object]]) -> 
     world.feed((world.smtpc, Ready(20), 0))  # its successor, say
     world.sleep(700)
     assert sorted(entry[2] for entry in world.delivered) == [b"a@x.test", b"b@y.test", b"c@z.test"]
+    world.check_empty()
+
+
+def test_a_client_that_leaves_is_told_of_all_first(world: World, told: list[tuple[Peer, object]]) -> None:
+    """An attempt that IBDB is yet to put on record is still the leaving client's: it must not go without it."""
+    world.send(b"a@x.test")
+    while not world.q.tasks:
+        assert world.step()
+    assert [task.is_told for task in world.q.tasks.values()] == [False]
+    world.feed((world.smtpc, Ready(0), 0))
+    world.run()
+    kinds = [type(message) for peer, message in told if peer is world.smtpc]
+    assert kinds.index(Released) > kinds.index(Deliver)
+    assert len(world.delivered) == 1
     world.check_empty()
