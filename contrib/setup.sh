@@ -127,7 +127,7 @@ peers() {
             db5.3_verify:db5.3-util strace:strace eatmydata:eatmydata mkfs.ext4:e2fsprogs redis-server:redis-server \
             curl:curl msmtp:msmtp opendkim:opendkim gsasl:gsasl dovecot:dovecot-core saslauthd:sasl2-bin \
             rspamd:rspamd clamd:clamav-daemon clamav-milter:clamav-milter spamd:spamd spamass-milter:spamass-milter \
-            testssl:testssl.sh; do
+            testssl:testssl.sh mandoc:mandoc; do
         PATH=$PATH:/usr/sbin command -v "${pair%%:*}" >/dev/null || missing="$missing ${pair##*:}"
     done
     [ -e /usr/lib/dovecot/lmtp ] || missing="$missing dovecot-lmtpd"
