@@ -5,12 +5,11 @@ from collections.abc import Iterator
 from typing import Any, Final
 
 from meta1g.conf.kinds import Kind
-from meta1g.conf.load import MODULES, PLANNED_FLAGS
+from meta1g.conf.load import MODULES
 from meta1g.conf.opt_global import GlobalConf
 from meta1g.conf.opt_mcp import McpConf
 from meta1g.conf.spec import Opt, Sub, entries
 
-_NO_EFFECT: Final = "Has no effect yet."
 _EMPTY: Final[tuple[Any, ...]] = (None, "", (), frozenset())
 _SENTENCE: Final = re.compile(r"(?<=[.]) (?=[A-Z])")
 _HEAD: Final = r""".\" Made by python -m meta1g.conf.manpage from the option tables; do not edit.
@@ -64,7 +63,7 @@ or
 holds the same names as YAML.
 .Xr smconf 8
 checks and converts files.
-Options without effect in this version are read and checked, and using one logs a warning.
+Options of MeTA1 that mean nothing here are read and checked, and using one logs a warning.
 M1 is the section of MeTA1's manual.
 """
 _TAIL: Final = """.Sh SEE ALSO
@@ -94,7 +93,7 @@ def _section(cls: Any, path: str) -> Iterator[str]:
     if options:
         yield ".Bl -tag -width Ds\n"
         for name, option in options:
-            yield from _option(cls, name, option, getattr(default, name))
+            yield from _option(option, getattr(default, name))
         yield ".El\n"
     for _, item in items:
         if isinstance(item, Sub):
@@ -107,20 +106,17 @@ def _about_section(item: Sub) -> str:
     parts = [f"{item.help[:1].upper()}{item.help[1:]}."]
     if item.is_repeated:
         parts.append("May be given several times.")
-    if item.is_planned:
-        parts.append(_NO_EFFECT)
     if item.m1:
         parts.append(f"M1 {item.m1}.")
     return " ".join(parts)
 
 
-def _option(cls: Any, name: str, item: Opt, default: Any) -> Iterator[str]:
+def _option(item: Opt, default: Any) -> Iterator[str]:
     equals = "==" if item.kind.name == "condition" else "="
     yield f".It Ic {_quoted(f'{item.name} {equals}')} Ar {_quoted(_kind(item.kind))}\n"
     yield f"{_text(_describe(item, default))}\n"
     if not item.kind.words:
         return
-    planned = PLANNED_FLAGS.get(cls, ()) if name == "flags" else ()
     explained = [word for word in item.kind.words if word in item.about]
     rest = [word for word in item.kind.words if word not in item.about]
     if rest:
@@ -128,8 +124,7 @@ def _option(cls: Any, name: str, item: Opt, default: Any) -> Iterator[str]:
     if explained:
         yield ".Bl -tag -width Ds\n"
         for word in explained:
-            tail = f". {_NO_EFFECT}" if word in planned else ""
-            yield f".It Cm {_quoted(word)}\n{_text(item.about[word] + tail)}\n"
+            yield f".It Cm {_quoted(word)}\n{_text(item.about[word])}\n"
         yield ".El\n"
 
 
@@ -146,8 +141,6 @@ def _describe(item: Opt, default: Any) -> str:
         parts.append(f"Default: {item.kind.write(default)}{source}.")
     if item.is_required:
         parts.append("Required.")
-    if item.is_planned:
-        parts.append(_NO_EFFECT)
     if item.moot:
         parts.append(f"Accepted without effect: {item.moot}.")
     if item.m1:

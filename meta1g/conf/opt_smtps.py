@@ -9,7 +9,7 @@ from meta1g.conf.opt_global import LOG_LEVEL, LogConf
 from meta1g.conf.opt_tls import VIOLATIONS, SocketConf, TlsConf, TlsRequirements
 from meta1g.conf.spec import named, opt, sub
 
-FLAGS_NOW = {
+_FLAGS = {
     "8bitmime": "offer 8BITMIME",
     "smtputf8": "offer SMTPUTF8 (RFC 6531), which needs 8bitmime",
     "chunking": "offer CHUNKING, content by BDAT (RFC 3030)",
@@ -28,18 +28,14 @@ FLAGS_NOW = {
     "fullgreylisting": "greylisting by client, sender and recipient",
     "lookup_session_conf": "look up smtps_session_conf in the access map",
     "rcpt_conf": "look up smtps_rcpt_conf in the access map",
+    "prdr": "with policy_milter, offer PRDR, an answer for each recipient after the final dot",
     "xverp": "offer XVERP: mail has a sender of its own for each recipient",
     "smtps": "TLS from the first octet (RFC 8314)",
     "background": "fork after start",
     "serialize_accept": "one process accepts at a time",
 }
-FLAGS_PLANNED = {
-    "prdr": "offer PRDR, an answer for each recipient after the final dot",
-}
-FEATURES_PLANNED: tuple[str, ...] = ()
-_FLAGS = {**FLAGS_NOW, **FLAGS_PLANNED}
-_OFFERS = ("8bitmime", "smtputf8", "chunking", "binarymime", "dsn", "xverp")
-_OFFERED = ("smtputf8", "chunking", "dsn")
+_OFFERS = ("8bitmime", "smtputf8", "chunking", "binarymime", "dsn", "prdr", "xverp")
+_OFFERED = ("smtputf8", "chunking", "dsn", "prdr")
 _VRFY = {
     "cautious": "252, whoever it is",
     "local": "ask SMAR: 250 or 550 for local users, 252 for others",
@@ -65,7 +61,7 @@ _MATCH = {
     "generic_lookup": "as M1 3.12.1 says",
     "implicitly_match_detail": "the same, and user@domain matches user+detail@domain, too",
 }
-_FEATURES = {"starttls": "offer STARTTLS", **{flag: FLAGS_NOW[flag] for flag in _OFFERS}}
+_FEATURES = {"starttls": "offer STARTTLS", **{flag: _FLAGS[flag] for flag in _OFFERS}}
 _FORMS = {"simple": "as it is", "relaxed": "blanks (and line breaks of the header) may change on the way"}
 _CANONICAL = kinds.enum(*_FORMS)
 _METHODS = {
@@ -233,8 +229,8 @@ class SmtpsConf:
                         source="RFC 5321 6.3")
     message_size_max: int = opt("message_size_max", kinds.size("kb", 1024), 50 << 20, m1="3.10(18)",
                                 help="size of a message", source="meta1g")
-    policy_milter: PolicyMilterConf | None = sub("policy_milter", PolicyMilterConf, m1="3.10(19)", planned=True,
-                                                 optional=True, help="a policy milter")
+    policy_milter: PolicyMilterConf | None = sub("policy_milter", PolicyMilterConf, m1="3.10(19)", optional=True,
+                                                 help="a policy milter, see pmilter(3); filters are asked first")
     proxy: ProxyConf | None = sub(
         "proxy", ProxyConf, m1="3.10(20)", optional=True,
         help="the proxy smtpp(8), whose connections tell of the client first: those from address (and port, if set), "

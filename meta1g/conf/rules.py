@@ -31,6 +31,8 @@ def check_section(section: Section, conf: Any, errors: list[ConfError]) -> None:
             elif isinstance(entry, Section) and entry.keyword.lower() == "milter":
                 milter = next((found for found in conf.milter if found.name == entry.name), None)
                 _check_socket(entry, milter.socket if milter is not None else None, errors)
+            elif isinstance(entry, Section) and entry.keyword.lower() == "policy_milter":
+                _check_socket(entry, conf.policy_milter.socket if conf.policy_milter is not None else None, errors)
 
 
 def _check_qmgr(section: Section, conf: QmgrConf, errors: list[ConfError]) -> None:

@@ -15,7 +15,8 @@ from meta1g.mta.errors import FrameError, LinkDown
 from meta1g.proc.log import Log
 from meta1g.proto.rcb import PROTOCOL_VERSION, FrameReader, Hello, Vocabulary, check_hello
 from meta1g.st.netfd import NetFd, connect
-from meta1g.st.sched import Flag, Slot, TimedOut, sleep, soon, spawn, wait_until
+from meta1g.st.outbox import Outbox
+from meta1g.st.sched import Flag, Slot, TimedOut, sleep, spawn, wait_until
 
 _RETRY_DELAY: Final = 0.05  # seconds between tries to connect: what waits for it is a whole start
 _FLUSH_CHECK: Final = 0.002  # seconds; only the end of a process waits for it
@@ -40,11 +41,9 @@ class Link:
         self._hello = Hello(PROTOCOL_VERSION, os.getpid(), process, name)
         self._log = log
         self._write_timeout = write_timeout
-        self._netfd: NetFd | None = None
+        self._outbox: Outbox | None = None
         self._waiting: dict[int, Slot] = {}
         self._tag = 0
-        self._out: list[bytes] = []
-        self._is_draining = False
         self._up = Flag()
         self.on_message: Callable[[Any, int], Any] = lambda message, tag: None
         self.on_up: Callable[[], Any] = lambda: None
@@ -88,44 +87,11 @@ class Link:
 
     def flush(self, timeout: float) -> None:
         """Wait until what was sent has left this process, at most `timeout` seconds."""
-        wait_until(lambda: not self._out and not self._is_draining, timeout, _FLUSH_CHECK)
+        wait_until(lambda: self._outbox is None or self._outbox.is_empty, timeout, _FLUSH_CHECK)
 
     def _put(self, octets: bytes) -> None:
-        self._out.append(octets)
-        if len(self._out) == 1 and not self._is_draining:
-            soon(self._flush_soon)
-
-    def _flush_soon(self) -> None:
-        # The loop's own callback may not wait, so a full socket is left to a green thread.
-        netfd, out = self._netfd, self._out
-        if netfd is None or not out:
-            return
-        octets = out[0] if len(out) == 1 else b"".join(out)
-        try:
-            sent = netfd.sock.send(octets)
-        except BlockingIOError:
-            sent = 0
-        except OSError:
-            return  # the reader sees the same and ends the connection
-        self._out = []
-        if sent < len(octets):
-            self._is_draining = True
-            spawn(self._drain, netfd, octets[sent:])
-
-    def _drain(self, netfd: NetFd, octets: bytes) -> None:
-        """Write `octets` and what is put meanwhile, waiting for the peer to read."""
-        try:
-            while octets and netfd is self._netfd:
-                netfd.write(octets, self._write_timeout)
-                octets, self._out = b"".join(self._out), []
-                if len(octets) > limits.PEER_BACKLOG:
-                    raise OSError("peer does not read")
-        except (OSError, TimedOut) as error:
-            self._log.error(f"func=link, path={self.path}, status=dropped, reason={error or 'timeout'}")
-            if netfd is self._netfd:
-                netfd.sock.shutdown(socket.SHUT_RDWR)
-        finally:
-            self._is_draining = False
+        if self._outbox is not None:
+            self._outbox.put(octets)
 
     def _run(self) -> None:
         is_logged = False
@@ -139,8 +105,6 @@ class Link:
                 sleep(_RETRY_DELAY)
                 continue
             is_logged = False
-            self._out = []
-            self._netfd = netfd
             reason = self._serve(netfd)
             self._end(netfd, reason)
             sleep(_RETRY_DELAY)
@@ -148,6 +112,8 @@ class Link:
     def _serve(self, netfd: NetFd) -> str:
         reader = FrameReader(self._vocabulary)
         greeted = False
+        self._outbox = Outbox(
+            netfd, self._write_timeout, limits.PEER_BACKLOG, lambda reason: self._drop(netfd, reason))
         try:
             netfd.write(self._vocabulary.frame(self._hello), self._write_timeout)
             while True:
@@ -168,6 +134,10 @@ class Link:
             self._log.error(f"func=link, path={self.path}, status=dropped, reason={error}")
             return str(error)
 
+    def _drop(self, netfd: NetFd, reason: str) -> None:
+        self._log.error(f"func=link, path={self.path}, status=dropped, reason={reason}")
+        netfd.sock.shutdown(socket.SHUT_RDWR)
+
     def _dispatch(self, message: Any, tag: int) -> None:
         slot = self._waiting.pop(tag, None) if tag else None
         if slot is not None:
@@ -176,10 +146,11 @@ class Link:
             self.on_message(message, tag)
 
     def _end(self, netfd: NetFd, reason: str) -> None:
-        self._netfd = None
+        if self._outbox is not None:
+            self._outbox.close()
+        self._outbox = None
         was_up = self._up.is_up
         self._up.lower()
-        self._out = []
         netfd.close()
         waiting, self._waiting = self._waiting, {}
         for slot in waiting.values():

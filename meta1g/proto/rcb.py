@@ -41,9 +41,13 @@ class PeerDown(NamedTuple):
 
 
 class Vocabulary:
-    """The message classes that one link speaks, by number; Hello is number 0 of each."""
+    """The message classes that one link speaks, by number; Hello is number 0 of each.
 
-    def __init__(self, numbered: dict[int, Any]) -> None:
+    `frame_max` is how many octets a message may have.
+    """
+
+    def __init__(self, numbered: dict[int, Any], frame_max: int = limits.FRAME) -> None:
+        self.frame_max = frame_max
         self._decoders: dict[int, Callable[[bytes], Any]] = {}
         self._encoders: dict[Any, tuple[int, Callable[[Any], bytes]]] = {}
         for number, cls in {0: Hello, **numbered}.items():
@@ -55,7 +59,7 @@ class Vocabulary:
         """The octets that carry `message`; FrameError if it is larger than a frame may be."""
         number, encode = self._encoders[type(message)]
         body = encode(message)
-        if len(body) > limits.FRAME:
+        if len(body) > self.frame_max:
             raise FrameError(f"{type(message).__name__}: {len(body)} octets are more than a frame may hold")
         return _HEADER.pack(len(body), number, tag) + body
 
@@ -82,7 +86,7 @@ class FrameReader:
         at, have = 0, len(data)
         while have - at >= _HEADER.size:
             length, number, tag = _HEADER.unpack_from(data, at)
-            if length > limits.FRAME:
+            if length > self._vocabulary.frame_max:
                 raise FrameError(f"a frame of {length} octets is longer than allowed")
             end = at + _HEADER.size + length
             if end > have:

@@ -19,13 +19,15 @@ class Act(Enum):
     """What is to be done now.
 
     ACCEPT: this filter has no more to say about the transaction, at connect and HELO about the session. DISCARD:
-    the message is accepted and thrown away, at connect and HELO all of the session. CLOSE: the session ends with 421.
-    SKIP: the rest of the body is of no interest to it. QUARANTINE: accepted, and kept back.
+    the message is accepted and thrown away, at connect and HELO all of the session; DISCARD_RCPT: this recipient is.
+    CLOSE: the session ends with 421. SKIP: the rest of the body is of no interest to it. QUARANTINE: accepted, and kept
+    back.
     """
 
     GO_ON = "go on"
     ACCEPT = "accept"
     DISCARD = "discard"
+    DISCARD_RCPT = "discard recipient"
     REJECT = "reject"
     TEMPFAIL = "tempfail"
     CLOSE = "close"
@@ -36,14 +38,15 @@ class Act(Enum):
 class Answer(NamedTuple):
     """What a filter says.
 
-    `reply` is what the client gets for REJECT, TEMPFAIL and CLOSE, None for a usual one, and the reason of
-    QUARANTINE is its text. `is_quick`: later checks of the access map are left out (M1 3.9.3, 15.1.13). `each`, only
-    from the end: PRDR's replies, one for each recipient that was accepted, in their order.
+    `reply` is what the client gets, None for a usual one, and the reason of QUARANTINE is its text. `is_quick` is None
+    from a filter that knows nothing of it; else the answer counts as one of the access map: a refusal may be delayed,
+    or with True it is not, and another answer makes later checks needless (M1 3.9.3, 15.1.13). `each`, only from the
+    end: PRDR's replies, one for each recipient that was accepted, in their order.
     """
 
     act: Act = Act.GO_ON
     reply: Reply | None = None
-    is_quick: bool = False
+    is_quick: bool | None = None
     each: tuple[Reply, ...] = ()
 
 

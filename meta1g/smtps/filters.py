@@ -59,7 +59,8 @@ class Filters:
         self.discards = False
         self.quarantine = ""  # why this message is kept back
         self.each: tuple[Reply, ...] = ()  # PRDR's replies at the end
-        self.is_quick = self.is_session_quick = False
+        self.said: Reply | None = None  # instead of the usual yes
+        self.discards_rcpt = False
 
     def on_connect(self) -> Reply | None:
         """Why the client may not stay."""
@@ -79,7 +80,8 @@ class Filters:
     def on_mail(self, ta: str, address: bytes, params: Sequence[bytes]) -> Reply | None:
         """Why mail may not come from this sender."""
         self.abort()
-        self._ta, self.is_quick, self.each = ta, self.is_session_quick, ()
+        self.said = None
+        self._ta, self.each = ta, ()
         self.discards = self._of_session.act is Act.DISCARD
         self.quarantine = _reason(self._of_session) if self._of_session.act is Act.QUARANTINE else ""
         for seat in self.seats:
@@ -89,13 +91,14 @@ class Filters:
             if refusal is not None:
                 break
             seat.was_told = True
-            refusal = self.take(seat, "mail", seat.filter.on_mail(address, params))
+            refusal = self._weighed(self.take(seat, "mail", answer := seat.filter.on_mail(address, params)), answer)
         if refusal is not None:
             self.abort()
         return refusal
 
     def on_rcpt(self, address: bytes, params: Sequence[bytes], index: int, refused: Reply | None) -> Reply | None:
         """Why mail may not go to this recipient; with `refused` it may not anyway."""
+        self.said, self.discards_rcpt = None, False
         for seat in self._active():
             if refused is not None and not seat.server.wants_refused:
                 continue
@@ -109,6 +112,7 @@ class Filters:
 
     def on_data(self) -> Reply | None:
         """Why content may not come."""
+        self.said = None
         return self._ask("data", lambda own: own.on_data())
 
     def on_unknown(self, line: bytes) -> Reply | None:
@@ -123,6 +127,7 @@ class Filters:
     def on_end(self, seat: Seat, answer: Answer) -> Reply | None:
         """What one of them has said at the end; it needs no abort any more."""
         seat.was_told = False
+        self.said = None
         self.each = self.each or answer.each
         return self.take(seat, "end", answer)
 
@@ -146,10 +151,15 @@ class Filters:
 
     def take(self, seat: Seat, stage: str, answer: Answer) -> Reply | None:
         """Note what a filter has said about the transaction; the reply if it refuses."""
-        self.is_quick = self.is_quick or answer.is_quick
         match answer.act:
+            case Act.GO_ON:
+                self.said = answer.reply or self.said
             case Act.ACCEPT:
+                self.said = answer.reply or self.said
                 seat.is_out = True
+            case Act.DISCARD_RCPT:
+                self.discards_rcpt = True
+                self._note(seat, stage, answer, None)
             case Act.DISCARD:
                 self.discards = True
                 self._note(seat, stage, answer, None)
@@ -165,15 +175,21 @@ class Filters:
 
     def _take_of_session(self, seat: Seat, stage: str, answer: Answer) -> Reply | None:
         """The same for an answer about the session."""
-        self.is_session_quick = self.is_session_quick or answer.is_quick
         if answer.act in REFUSALS:
-            return self._refusal(seat, stage, answer)
+            return self._weighed(self._refusal(seat, stage, answer), answer, is_session=True)
+        self._weighed(None, answer, is_session=True)
         if answer.act is not Act.GO_ON:
             seat.is_done = True
         if answer.act in (Act.DISCARD, Act.QUARANTINE) and self._of_session.act is not Act.DISCARD:
             self._of_session = answer
             self._note(seat, stage, answer, None)
         return None
+
+    def _weighed(self, refusal: Reply | None, answer: Answer, *, is_session: bool = False) -> Reply | None:
+        """What of a refusal takes effect now, if it counts as one of the access map."""
+        if answer.is_quick is None or answer.act not in (Act.GO_ON, Act.ACCEPT, Act.REJECT, Act.TEMPFAIL):
+            return refusal
+        return self._visit.policy.on_filter(refusal, is_quick=answer.is_quick, is_session=is_session)
 
     def _refusal(self, seat: Seat, stage: str, answer: Answer) -> Reply:
         reply = answer.reply or _USUAL[answer.act]

@@ -52,6 +52,7 @@ from meta1g.smtps.listening import listening_sockets
 from meta1g.smtps.milter import Milter
 from meta1g.smtps.milter_host import MilterHost
 from meta1g.smtps.peers import Ids, Qmgr, Smar
+from meta1g.smtps.pmilter import Pmilter
 from meta1g.smtps.policy import PolicyFlags
 from meta1g.smtps.session import Session
 from meta1g.smtps.session_conf import Features
@@ -251,7 +252,7 @@ def setting_of(started: Started, ids: Ids, qmgr: Qmgr, smar: Smar, store: Store)
         require_helo="require_ehlo_before_mail" in flags,
         soft_bounce="soft_bounce" in flags,
         normalises=conf.bare_line_ends == "normalise",
-        asks_unknown=bool(conf.milter),
+        asks_unknown=bool(conf.milter) or conf.policy_milter is not None,
         syntax=Syntax("allow_space_after_colon_for_mail_and_rcpt" in flags, "strict_ehlo_checks" in flags,
                       utf8=offers.offers_smtputf8),
     )
@@ -285,7 +286,8 @@ def setting_of(started: Started, ids: Ids, qmgr: Qmgr, smar: Smar, store: Store)
         tls=end, is_tls_first="smtps" in flags,
         tls_violation=conf.tls.violation if conf.tls is not None else "permfail",
         checks=read_checks(conf.check),
-        auth=_auth(started), signing=_signing(started), name=conf.name or "smtps", filters=_filters(started),
+        auth=_auth(started), signing=_signing(started), name=conf.name or "smtps",
+        filters=_filters(started, offers),
     )
 
 
@@ -317,12 +319,18 @@ def _auth(started: Started) -> "Auth | None":
         conf.auth, started.config, started.hostname, started.log, waiting_max))
 
 
-def _filters(started: Started) -> tuple[FilterServer, ...]:
-    found = []
-    for conf in started.conf.milter:
-        host = MilterHost(conf, started.config.queue_path(conf.socket.path or ""), started.log)
+def _filters(started: Started, offers: Offers) -> tuple[FilterServer, ...]:
+    """In the order in which they are asked: who judges by policy has the last word."""
+    conf, found = started.conf, list[FilterServer]()
+    for section in conf.milter:
+        host = MilterHost(section, started.config.queue_path(section.socket.path or ""), started.log)
         every(_TEND, host.tend)
         found.append(Milter(host))
+    if conf.policy_milter is not None:
+        pmilter = Pmilter(conf.policy_milter, started.config, started.hostname, started.log,
+                          offers_prdr=offers.offers_prdr)
+        pmilter.start()
+        found.append(pmilter)
     return tuple(found)
 
 
@@ -344,7 +352,7 @@ def _offers(conf: SmtpsConf, flags: frozenset[str], end: "ServerEnd | None") -> 
         offers_chunking="chunking" in flags,
         offers_binarymime="binarymime" in flags and "chunking" in flags,
         offers_dsn="dsn" in flags, offers_xverp="xverp" in flags, offers_starttls=end is not None,
-        offers_auth=conf.auth is not None)
+        offers_auth=conf.auth is not None, offers_prdr="prdr" in flags and conf.policy_milter is not None)
 
 
 def main(argv: list[str]) -> int:

@@ -59,6 +59,7 @@ class Policy:
         self._ehlo: Verdict | None = None
         self._discards_session = False
         self._discards_ta = False
+        self._is_excused = False  # by a policy milter
         self.is_authenticated = False  # the client has proved who it is, and may relay
 
     def on_connect(self, verdict: Verdict) -> Decision:
@@ -76,9 +77,25 @@ class Policy:
         self._ehlo = verdict
         self._discards_session = self._discards_session or verdict.action == Action.DISCARD
 
+    def on_filter(self, refusal: Reply | None, *, is_quick: bool, is_session: bool) -> Reply | None:
+        """A policy milter's word before RCPT counts as the access map's would (M1 15.1.13); what takes effect now."""
+        if refusal is None:
+            self._is_excused = self._is_excused or (is_quick and is_session)
+            if is_quick:
+                self._delayed_session = self._delayed_mail = self._ehlo = None
+        elif self._flags.delay_checks and not is_quick:
+            if is_session:
+                self._delayed_session = self._delayed_session or refusal
+            else:
+                self._delayed_mail = self._delayed_mail or refusal
+            return None
+        return refusal
+
     @property
     def skips_mail_checks(self) -> bool:
         """A session with quick:ok or quick:relay passes the checks of MAIL."""
+        if self._is_excused:
+            return True
         session = self._session
         return session is not None and session.quick and session.action in (Action.OK, Action.RELAY)
 
@@ -162,6 +179,8 @@ class Policy:
 
     def is_greylisted(self, verdict: Verdict) -> bool:
         """Whether greylisting has a say in this recipient, who has passed all else (M1 3.12.2)."""
+        if self._is_excused:
+            return False
         if not (self._flags.greylists or "greylisting" in _CONF_WORD.findall(verdict.conf.lower())):
             return False
         is_known = self.is_authenticated or (

@@ -4,7 +4,7 @@ Rules
     The message lies where it was stored; what filters change is noted, and it is written anew only when all have seen
     it. That is signed and put on stable storage like any other; until then the client has no answer (design 5).
     The header is in memory, a body never beyond what `Incoming` keeps there.
-    A change that can't be made is left out, with a warning.
+    A change that can't be made is left out, with a warning; without another message in its place it is not accepted.
 
 Diagnostics
     milter=NAME, change=...: what a filter has changed. status=change refused: which change of it makes no sense.
@@ -13,6 +13,7 @@ from collections.abc import Iterator, Sequence
 from typing import Final
 
 from meta1g.mta import addr, logfmt
+from meta1g.mta.errors import StoreError
 from meta1g.mta.reply import Reply
 from meta1g.proc.log import DETAIL
 from meta1g.proto.msg_ss import Rcpt
@@ -129,6 +130,8 @@ class Review:
         try:
             self._make(change)
         except ValueError as error:
+            if isinstance(change, ReplaceMessage):  # it must not go as it was
+                raise StoreError("replace", name, str(error)) from None
             log.warning(logfmt.fields(func="smtps", ss_ta=self._ta.ta, milter=name, change=_described(change),
                                       status="change refused", reason=error))
             return

@@ -205,13 +205,15 @@ class Session:
                 self.is_busy = True
                 try:
                     assert self._ta is not None
-                    return self._machine.answer(ending.finish(self._visit, self._ta, event, self._filters))
+                    reply = ending.finish(self._visit, self._ta, event, self._filters)
+                    return self._machine.answer(reply, self._ta.each)
                 finally:
                     self.is_busy = False
                     self._drop_transaction()
             case Reset():
                 self._drop_transaction()
                 if event.helo is not None:
+                    self._visit.is_ehlo = event.helo.is_ehlo
                     self._on_helo(event.helo.name)
             case Closed():
                 return event
@@ -277,7 +279,7 @@ class Session:
         visit = self._visit
         reply = (visit.checks.on_mail(ta, asked.address, asked.params.author)
                  or visit.security.refusal(visit.security.required) or judge.mail(visit, asked.address)
-                 or self._set.refusal or self._filter_mail(ta, asked) or replies.MAIL_OK)
+                 or self._set.refusal or self._filter_mail(ta, asked) or self._said or replies.MAIL_OK)
         visit.log(ta=ta, mail=addr.bracketed(asked.address), stat=stat(reply))
         if reply.is_positive:
             self._ta = Transaction(ta, asked, visit.checks.author)
@@ -291,6 +293,11 @@ class Session:
         words = [keyword + (b"=" + value if value else b"") for keyword, value in asked.given]
         return self._filters.on_mail(ta, asked.address, words)
 
+    @property
+    def _said(self) -> Reply | None:
+        """What the filters want to be said instead of the usual yes."""
+        return self._filters.said if self._filters is not None else None
+
     def _on_rcpt(self, asked: RcptAsked) -> Reply:
         ta, visit = self._ta, self._visit
         assert ta is not None
@@ -300,14 +307,15 @@ class Session:
         index = len(ta.rcpts)
         if self._filters is not None and not decision.is_discarded:
             refusal = self._filters.on_rcpt(address, asked.params.split(), index, decision.reply)
-            decision = Decision(refusal) if refusal is not None else decision
-        reply = decision.reply or replies.RCPT_OK
+            refusal = refusal or decision.reply
+            decision = Decision(refusal, self._filters.discards_rcpt and refusal is None)
+        reply = decision.reply or self._said or replies.RCPT_OK
         visit.checks.on_rcpt_answered(reply)
         self._set.counts.rcpt(reply, is_discarded=decision.is_discarded)
         visit.log(ta=ta.ta, rcpt=addr.bracketed(address), idx=index, stat=stat(reply),
                   status="discarded" if decision.is_discarded else None)
-        if reply.is_positive and not decision.is_discarded:
-            ta.rcpts.append(Rcpt(index, address, asked.params))
+        if reply.is_positive:
+            ta.add(Rcpt(index, address, asked.params), is_discarded=decision.is_discarded)
         return reply
 
     def _on_data(self) -> Reply:

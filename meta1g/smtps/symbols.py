@@ -42,6 +42,7 @@ _MORE: Final[dict[str, Callable[[Symbols], bytes]]] = {
     "daemon_name": lambda at: at._visit.set.name.encode(),
     "daemon_addr": lambda at: _end(at._here)[0],
     "daemon_port": lambda at: _end(at._here)[1],
+    "is_ehlo": lambda at: b"1" if at._visit.is_ehlo else b"",
     "client_port": lambda at: at.client_port,
 }
 NAMES: Final = frozenset({*READERS, *_MORE})

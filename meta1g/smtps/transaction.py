@@ -27,6 +27,8 @@ class Transaction:
         self.params = asked.params
         self._author = author
         self.rcpts: list[Rcpt] = []
+        self.accepted: list[int | None] = []  # indexes of recipients that the client thinks accepted, None: discarded
+        self.each: tuple[Reply, ...] = ()  # PRDR: what is said of each of them at the end
         self.incoming: Incoming | None = None
         self.signer: MessageSigner | None = None
         self.error: Reply | None = None
@@ -36,6 +38,12 @@ class Transaction:
         self._is_8bit: bool | None = None  # if it was written anew
         self._taken = 0
         self._scanner = HeaderScanner()
+
+    def add(self, rcpt: Rcpt, *, is_discarded: bool) -> None:
+        """One recipient more, who was accepted, and is silently left out if `is_discarded`."""
+        self.accepted.append(None if is_discarded else rcpt.idx)
+        if not is_discarded:
+            self.rcpts.append(rcpt)
 
     def begin(self, store: Store, received: bytes, signing: Signing | None) -> None:
         """Content comes behind our own field Received."""

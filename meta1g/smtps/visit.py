@@ -22,6 +22,7 @@ class Visit:
         self.ip = ip
         self.se = ""
         self.client_name = ""
+        self.is_ehlo = False
         self.offers = setting.options.offers
         self.policy = Policy(setting.policy_flags)
         self.security = Security(setting.tls, setting.tls_violation, setting.log)

@@ -10,7 +10,8 @@ ROOT = Path(__file__).parents[2]
 PACKAGE = ROOT / "meta1g"
 FLOORS = {
     "mta": 0, "proto": 1, "conf": 1, "shim": 2, "st": 2, "proc": 3, "maps": 3, "tls": 3,
-    "mcp": 4, "smtps": 4, "qmgr": 4, "smar": 4, "smtpc": 4, "smtpp": 4, "lda": 4, "cli": 5,
+    "mcp": 4, "smtps": 4, "qmgr": 4, "smar": 4, "smtpc": 4, "smtpp": 4, "lda": 4, "pmilter": 4,
+    "cli": 5,
 }
 # The tools of the administrator use two pieces of MCP: how accounts are looked up and where its status lies.
 IO_MODULES = {"os", "socket", "select", "selectors", "subprocess", "threading", "queue", "signal", "gevent",

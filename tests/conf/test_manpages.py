@@ -15,8 +15,7 @@ from meta1g.conf.cmdline import usage
 from meta1g.smtpp.cmdline import USAGE
 
 MAN = Path(__file__).parents[2] / "man"
-LINKS = {path.name: path.read_text().split("/")[1].strip()
-         for path in MAN.iterdir() if path.read_text().startswith(".so ")}
+LINKS = {path.name: path.readlink().name for path in MAN.iterdir() if path.is_symlink()}
 PAGES = sorted(path.name for path in MAN.iterdir() if path.name not in LINKS)
 MACRO = re.compile(r"[A-Z][a-z]")
 

@@ -3,7 +3,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Final
 
-from tests.fuzz import on_milter, on_parsers, on_sasl, on_server, on_signing
+from tests.fuzz import on_milter, on_parsers, on_pmilter, on_sasl, on_server, on_signing
 from tests.lib import transcript
 
 CORPUS: Final = Path(__file__).parent / "corpus"
@@ -16,6 +16,7 @@ TARGETS: Final[dict[str, Callable[[bytes], None]]] = {
     "condition": on_parsers.condition, "regex": on_parsers.regex, "signed": on_signing.signed,
     "author": on_signing.author, "sasl": on_sasl.sasl, "servers": on_sasl.servers,
     "milter": on_milter.milter, "fields": on_milter.fields,
+    "pmilter": on_pmilter.pmilter_frames, "policy": on_pmilter.policy_calls, "words": on_pmilter.milter_words,
 }
 _CONTENT: Final = (b"\0", b"\1", b"\r\n.\r\n", b"\r\n", b"\r", b"\n", b".", b"x")
 WORDS: Final[dict[str, tuple[bytes, ...]]] = {
@@ -63,6 +64,12 @@ WORDS: Final[dict[str, tuple[bytes, ...]]] = {
     "servers": (
         b"{SCRYPT}", b"{PLAIN}", b"{SCRAM-SHA-1}", b"$scrypt$", b"ln=1,r=8,p=1$", b"4096,", b"QUFB", b"=", b" ", b"{",
         b"}", b"MECH\t", b"OK\t1\t", b"FAIL\t1\t", b"CONT\t1\t", b"user=", b"\t", b"\x01", b"temp", b"\xff"),
+    "pmilter": (
+        b"\0", b"\1", b"\0\0\0", b"\1\0\0\0", b"\x08\0\0\0", b"\x11\0\0\0\4\0\1\0\0\0", b"\2\0", b"\5\0",
+        b"\x08\0\0\0\x0a\0\1\0\0\0", b"\5\0\0\0\0\0\0\0", b"\x0d\0\0\0\x0b\0\1\0\0\0", b"x", b"\xff" * 8),
+    "policy": (*(bytes((number,)) for number in range(9)), b"\x0aa@b.c", b"550 5.7.1 No", b"\x0c550 5.7.1 No", b"\r\n"),
+    "words": (*(bytes((number,)) for number in range(9)), b"\x0eX: 1\r\n folded", b"550 5.7.1 No\r\n", b"<a@b.c>",
+              b"\x05a@b.c", b"RET=HDRS", b"\r\n\r\n", b"X-A: ", b"@", b"-", b"250 2.0.0 Yes\r\n"),
     "milter": (
         b"\0\0\0\1", b"\0\0\0\x0d", b"\0\0\0\x08", b"\0", b"\1", b"a", b"b", b"c", b"e", b"f", b"h", b"i", b"m", b"p",
         b"q", b"r", b"s", b"t", b"y", b"O", b"+", b"-", b"2", b"4", b"550", b"421 ", b"5.7.1", b"%%", b"\r\n", b"<a@b>",

@@ -20,6 +20,7 @@ from meta1g.proto.smtp.events import (
     RcptAsked,
     Reset,
     TlsAsked,
+    UnknownAsked,
     VrfyAsked,
 )
 from meta1g.proto.smtp.options import ServerOptions
@@ -63,6 +64,7 @@ class Client:
         self.closed = False
         self.lines: list[bytes] = []
         self._header: bytes | None = None
+        self._is_prdr, self._accepted = False, 0
         self._auth = Authentication(setting.auth if setting is not None else None)
         self.machine.auth.mechanisms = self._auth.anew(None)
         self._is_greeted = setting is None
@@ -123,12 +125,17 @@ class Client:
         machine = self.machine
         match event:
             case MailAsked():
+                self._is_prdr, self._accepted = event.params.is_prdr, 0
                 return machine.answer(replies.MAIL_OK)
             case RcptAsked():
-                return machine.answer(self._rcpt(event.address))
+                reply = self._rcpt(event.address)
+                self._accepted += reply.is_positive
+                return machine.answer(reply)
             case DataAsked():
                 self.content, self._scanner = b"", HeaderScanner()
                 return machine.answer(replies.START_DATA)
+            case UnknownAsked():
+                return machine.answer(event.reply)
             case VrfyAsked():
                 return machine.answer(replies.VRFY)
             case ProxyAsked():
@@ -154,7 +161,8 @@ class Client:
                 reply = event.fault or self._header_fault() or replies.OK
                 if reply.is_positive:
                     self.messages.append(self.content)
-                return machine.answer(reply)
+                is_each = self._is_prdr and reply.is_positive
+                return machine.answer(reply, [replies.RCPT_OK] * self._accepted if is_each else [])
             case Closed():
                 return event
         return None

@@ -37,12 +37,14 @@ class Offers(NamedTuple):
     offers_xverp: bool = False
     offers_starttls: bool = False
     offers_auth: bool = False
+    offers_prdr: bool = False
 
 
 class MailParams(NamedTuple):
     """What MAIL said: `size` in octets, 0 if it was not given; `onward` is the text of what goes on with the mail.
 
-    `author` is who submitted it first, by AUTH=, empty if that is not known (RFC 4954 5).
+    `author` is who submitted it first, by AUTH=, empty if that is not known (RFC 4954 5). `is_prdr`: the client wants
+    an answer for each recipient after the content (draft-hall-prdr).
     """
 
     size: int = 0
@@ -50,6 +52,7 @@ class MailParams(NamedTuple):
     is_utf8: bool = False
     onward: bytes = b""
     author: bytes = b""
+    is_prdr: bool = False
 
 
 def mail_params(params: Params, offers: Offers, size_max: int) -> MailParams | Reply:
@@ -74,6 +77,10 @@ def mail_params(params: Params, offers: Offers, size_max: int) -> MailParams | R
             if value:
                 return replies.BAD_PARAMETER
             found = found._replace(is_utf8=True)
+        elif keyword == b"PRDR" and offers.offers_prdr:
+            if value:
+                return replies.BAD_PARAMETER
+            found = found._replace(is_prdr=True)
         elif keyword == b"AUTH" and offers.offers_auth:
             author = _author(value)
             if author is None:
@@ -239,6 +246,8 @@ def ehlo_words(offers: Offers, size_max: int, *, rcpts_max: int, mails_max: int,
         words.append("DSN")
     if offers.offers_xverp:
         words.append("XVERP")
+    if offers.offers_prdr:
+        words.append("PRDR")
     if offers.offers_starttls and not is_tls:
         words.append("STARTTLS")
     if mechanisms:

@@ -8,6 +8,7 @@ BYE: Final = Reply(221, "2.0.0", "Bye")
 MAIL_OK: Final = Reply(250, "2.1.0", "Sender ok")
 RCPT_OK: Final = Reply(250, "2.1.5", "Recipient ok")
 START_DATA: Final = Reply(354, "", "End data with <CR><LF>.<CR><LF>")
+PRDR: Final = Reply(353, "", "Recipients are answered one by one")
 HELP: Final = Reply(214, "2.0.0", "EHLO HELO MAIL RCPT DATA BDAT RSET NOOP VRFY HELP QUIT\nSee RFC 5321")
 VRFY: Final = Reply(252, "2.5.0", "Cannot verify the user, but will take a message and try to deliver it")
 

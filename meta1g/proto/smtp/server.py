@@ -11,6 +11,7 @@ Rules
 States
     See `states.TRANSITIONS`.
 """
+from collections.abc import Sequence
 from typing import Final
 
 from meta1g.mta import limits
@@ -150,8 +151,11 @@ class SmtpServer:
                 return event
         return None
 
-    def answer(self, reply: Reply) -> Closed | None:
-        """The caller's decision about the last event; Closed if the session is over with it."""
+    def answer(self, reply: Reply, each: Sequence[Reply] = ()) -> Closed | None:
+        """The caller's decision about the last event; Closed if the session is over with it.
+
+        `each` comes before it: at the end of content with PRDR, one reply for each accepted recipient.
+        """
         event, self._pending = self._pending, None
         if reply.code == 421:
             return self.close(reply)
@@ -192,6 +196,8 @@ class SmtpServer:
                 over = None if reply.is_positive else self._tally.bad_command()
             case _:
                 raise LocalProtocolError("there is nothing to answer")
+        for part in (replies.PRDR, *each) if each else ():
+            self._put(part)
         self._put(reply)
         return self.close(over) if over is not None else None
 

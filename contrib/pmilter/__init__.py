@@ -1,0 +1,1 @@
+"""Policy milters to learn from and to use: see docs/pmilter.md."""
