@@ -1,4 +1,4 @@
-"""docs/manual.md has all sections of MeTA1's manual and the options of the tables; links of all pages lead somewhere."""
+"""docs/manual.md has all sections of MeTA1's manual and the tables' options; links of all pages lead somewhere."""
 import re
 from pathlib import Path
 
