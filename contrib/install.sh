@@ -32,8 +32,8 @@ case ${1:-} in
             --log-dir "${MTALOGDIR:-/var/log/meta1}" --man man \
             "$([ "${USERS:-yes}" = no ] && echo --no-users || echo --users)" \
             "$([ "${SENDMAIL:-no}" = yes ] && echo --sendmail || echo --no-sendmail)"
-        # a program's first line names the interpreter where it will be, not where it is built
-        [ -z "$dest" ] || sed -i "1s|^#!$dest|#!|" "$home"/bin/* ;;
+        # they name the folder where they will be, not where they are built
+        [ -z "$dest" ] || grep -lIr "$dest" "$home/bin" "$home/pyvenv.cfg" | xargs sed -i "s|$dest||g" ;;
     uninstall)
         [ ! -x "$home/bin/python" ] || "$home/bin/python" -m meta1g.cli.install uninstall --prefix "$dest$prefix"
         rm -rf "$home" ;;
