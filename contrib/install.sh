@@ -18,8 +18,7 @@ home=$dest$prefix/lib/meta1g
 [ "$(id -u)" = 0 ] || { echo "install: only root can install; try: make run" >&2; exit 77; }
 case ${1:-} in
     install)
-        sh contrib/setup.sh
-        python=$(readlink -f .venv/bin/python)
+        python=$(sh contrib/setup.sh python)
         mkdir -p "$home"
         [ ! -e "$home/installed" ] || cp "$home/installed" "$home.installed" # what an earlier version has put there
         rm -rf "$home"
@@ -27,13 +26,14 @@ case ${1:-} in
         [ ! -e "$home.installed" ] || mv "$home.installed" "$home/installed"
         "$home/bin/python" -m pip install -q --disable-pip-version-check 'setuptools>=61' wheel
         "$home/bin/python" -m pip install -q --disable-pip-version-check --no-build-isolation .
+        rm -rf build ./*.egg-info
         MTALG=${MTALG:-} "$home/bin/python" -m meta1g.cli.install install --destdir "$dest" --prefix "$prefix" \
             --conf-dir "${META1CONFDIR:-/etc/meta1}" --queue-dir "${MTAQDIR:-/var/spool/meta1}" \
             --log-dir "${MTALOGDIR:-/var/log/meta1}" --man man \
             "$([ "${USERS:-yes}" = no ] && echo --no-users || echo --users)" \
             "$([ "${SENDMAIL:-no}" = yes ] && echo --sendmail || echo --no-sendmail)"
-        # a program's first line names the interpreter where it will be, not where it is built
-        [ -z "$dest" ] || sed -i "1s|^#!$dest|#!|" "$home"/bin/* ;;
+        # they name the folder where they will be, not where they are built
+        [ -z "$dest" ] || grep -lIr "$dest" "$home/bin" "$home/pyvenv.cfg" | xargs sed -i "s|$dest||g" ;;
     uninstall)
         [ ! -x "$home/bin/python" ] || "$home/bin/python" -m meta1g.cli.install uninstall --prefix "$dest$prefix"
         rm -rf "$home" ;;

@@ -55,7 +55,10 @@ _DEFAULTS = {
     "reject": "550",
     "quarantine": "accept mail, and keep it back until it is released",
 }
-_MILTER = {"no_reuse": "a connection for each session; else one is used again if the filter speaks version 6"}
+_MILTER = {
+    "no_reuse": "a connection for each session; else one is used again if the filter speaks version 6",
+    "no_pipelining": "wait for the answer to each part of the content; else all is sent, and then answers are read",
+}
 _PROTECT = {"sender": "by the sender's address", "client_ip": "by the client's address"}
 _MATCH = {
     "generic_lookup": "as M1 3.12.1 says",
