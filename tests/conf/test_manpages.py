@@ -12,6 +12,7 @@ import pytest
 from meta1g.cli import ctl, programs
 from meta1g.cli.install import PROGRAMS
 from meta1g.conf.cmdline import usage
+from meta1g.qmgr.host_conf import HostConf
 from meta1g.smtpp.cmdline import USAGE
 
 MAN = Path(__file__).parents[2] / "man"
@@ -105,3 +106,10 @@ def test_every_option_of_a_daemon_stands_in_its_page(daemon: str) -> None:
     text = USAGE if daemon == "smtpp" else usage(daemon)
     letters = set(re.findall(r"^  (-\w)", text, re.MULTILINE))
     assert letters and letters - explained(page_of(daemon)) == set()
+
+
+def test_examples_of_qmgr_conf_are_right() -> None:
+    text = re.findall(r"^\.Bd -literal\n(.*?)^\.Ed", (MAN / "qmgr_conf.5").read_text(), re.MULTILINE | re.DOTALL)[-1]
+    entries = dict(line.encode().split(None, 1) for line in text.splitlines())
+    assert len(entries) == 10
+    assert HostConf(entries, {"low"}, {"net10"}, {"plain"}).wrong == []
