@@ -17,7 +17,7 @@ run: setup ## start a server under ./run, send it a message, show where it went
 check: setup ## lint, then every test; as root installs the real peers it tests against
 	@sh $(SETUP) check
 	@$(MAKE) --no-print-directory lint
-	@$(PYTEST)
+	@sh contrib/check.sh $(VENV)/python
 
 test: setup ## the fast tests: no other programs, no processes
 	@sh $(SETUP) check

@@ -18,8 +18,7 @@ home=$dest$prefix/lib/meta1g
 [ "$(id -u)" = 0 ] || { echo "install: only root can install; try: make run" >&2; exit 77; }
 case ${1:-} in
     install)
-        sh contrib/setup.sh
-        python=$(readlink -f .venv/bin/python)
+        python=$(sh contrib/setup.sh python)
         mkdir -p "$(dirname "$home")"
         # An earlier version stays until this one is complete: without network, say, it goes on to work.
         if [ -e "$home" ] && [ ! -e "$home.before" ]; then mv "$home" "$home.before"; fi
@@ -30,6 +29,7 @@ case ${1:-} in
         [ ! -e "$home.before/installed" ] || cp "$home.before/installed" "$home/installed" # what it has put there
         "$home/bin/python" -m pip install -q --disable-pip-version-check 'setuptools>=61' wheel
         "$home/bin/python" -m pip install -q --disable-pip-version-check --no-build-isolation .
+        rm -rf build ./*.egg-info
         MTALG=${MTALG:-} "$home/bin/python" -m meta1g.cli.install install --destdir "$dest" --prefix "$prefix" \
             --conf-dir "${META1CONFDIR:-/etc/meta1}" --queue-dir "${MTAQDIR:-/var/spool/meta1}" \
             --log-dir "${MTALOGDIR:-/var/log/meta1}" --man man \
@@ -37,8 +37,8 @@ case ${1:-} in
             "$([ "${SENDMAIL:-no}" = yes ] && echo --sendmail || echo --no-sendmail)"
         trap - EXIT HUP INT TERM
         rm -rf "$home.before"
-        # a program's first line names the interpreter where it will be, not where it is built
-        [ -z "$dest" ] || sed -i "1s|^#!$dest|#!|" "$home"/bin/* ;;
+        # they name the folder where they will be, not where they are built
+        [ -z "$dest" ] || grep -lIr "$dest" "$home/bin" "$home/pyvenv.cfg" | xargs sed -i "s|$dest||g" ;;
     uninstall)
         [ ! -x "$home/bin/python" ] || "$home/bin/python" -m meta1g.cli.install uninstall --prefix "$dest$prefix"
         rm -rf "$home" ;;

@@ -4,6 +4,7 @@
 #   setup.sh          what a user needs
 #   setup.sh check    what the tests need too; as root also the real peers (smtp-source, nsd, swaks ...)
 #   setup.sh fuzz     what the tests need, without peers, and atheris where it has a wheel for this Python
+#   setup.sh python   what an installation needs of the system; prints the Python to take
 #   setup.sh clean    remove all of it
 #
 # Run by root, the daemons become other users, who must be able to execute the interpreter and to read
@@ -127,7 +128,7 @@ peers() {
             db5.3_verify:db5.3-util strace:strace eatmydata:eatmydata mkfs.ext4:e2fsprogs redis-server:redis-server \
             curl:curl msmtp:msmtp opendkim:opendkim gsasl:gsasl dovecot:dovecot-core saslauthd:sasl2-bin \
             rspamd:rspamd clamd:clamav-daemon clamav-milter:clamav-milter spamd:spamd spamass-milter:spamass-milter \
-            testssl:testssl.sh; do
+            testssl:testssl.sh mandoc:mandoc; do
         PATH=$PATH:/usr/sbin command -v "${pair%%:*}" >/dev/null || missing="$missing ${pair##*:}"
     done
     [ -e /usr/lib/dovecot/lmtp ] || missing="$missing dovecot-lmtpd"
@@ -179,11 +180,13 @@ venv() {
 }
 
 apt_fresh=/var/lib/meta1g/dev/apt-updated
+[ "$mode" != python ] || apt_fresh=/var/lib/apt/meta1g-updated
 case "$mode" in
     clean) clean; exit 0 ;;
     check) peers ;;
 esac
 system_packages
+if [ "$mode" = python ]; then pick_python; exit 0; fi
 venv
 if [ "$mode" = fuzz ] && ! .venv/bin/python -c 'import atheris' 2>/dev/null; then
     .venv/bin/python -m pip install -q --disable-pip-version-check --only-binary atheris 'meta1g[fuzz]' ||

@@ -10,7 +10,7 @@ import click
 from meta1g import __version__
 from meta1g.conf.dump import full_text, to_text
 from meta1g.conf.errors import ConfError, ConfErrors
-from meta1g.conf.load import Config, load_checked, load_text, planned_in_use
+from meta1g.conf.load import Config, load_checked, load_text, moot_in_use
 
 
 @click.command(context_settings={"help_option_names": ["-h", "--help"]})
@@ -47,8 +47,8 @@ def main(
         click.echo(full_text(Config()), nl=False)
         return
     config = _load(file, from_yaml=from_yaml, services=not no_services, as_json=as_json)
-    for option in planned_in_use(config):
-        click.echo(f"{file}: warning: {option} has no effect in this version", err=True)
+    for option in moot_in_use(config):
+        click.echo(f"{file}: warning: without effect: {option}", err=True)
     if defaults:
         click.echo(full_text(config), nl=False)
     elif to_yaml:

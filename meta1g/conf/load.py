@@ -1,11 +1,10 @@
 """A configuration file to a `Config`: all sections bound and checked (M1 3.1 to 3.6)."""
 import dataclasses
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-from meta1g.conf import opt_smtps
 from meta1g.conf.errors import ConfError, ConfErrors, Position, nearest
 from meta1g.conf.kinds import PathValue
 from meta1g.conf.opt_global import GlobalConf
@@ -13,7 +12,7 @@ from meta1g.conf.opt_mcp import McpConf
 from meta1g.conf.opt_qmgr import QmgrConf
 from meta1g.conf.opt_smar import SmarConf
 from meta1g.conf.opt_smtpc import LdaConf, SmtpcConf
-from meta1g.conf.opt_smtps import FeaturesConf, SmtpsConf
+from meta1g.conf.opt_smtps import SmtpsConf
 from meta1g.conf.parse import Option, Section, parse
 from meta1g.conf.rules import check_section
 from meta1g.conf.service_rules import check_service, check_together
@@ -21,10 +20,6 @@ from meta1g.conf.spec import Sub, bind, entries, sections_with
 
 MODULES: Final[dict[str, Any]] = {
     "qmgr": QmgrConf, "smar": SmarConf, "smtps": SmtpsConf, "smtpc": SmtpcConf, "lda": LdaConf,
-}
-PLANNED_FLAGS: Final[dict[Any, tuple[str, ...]]] = {
-    SmtpsConf: tuple(opt_smtps.FLAGS_PLANNED),
-    FeaturesConf: opt_smtps.FEATURES_PLANNED,
 }
 REPEATABLE: Final = frozenset({"smtps", "smtpc"})  # M1 3.10.2
 
@@ -207,29 +202,19 @@ def check_services(config: Config) -> list[ConfError]:
     return sorted(errors, key=lambda error: error.at)
 
 
-def planned_in_use(config: Config) -> list[str]:
-    """Options that are set but have no effect yet, as `section: option`."""
-    found = []
-    for service in config.services:
-        if service.conf is not None:
-            found += [f"{service.label}: {name}" for name in _planned(service.conf)]
-    return found
+def moot_in_use(config: Config) -> list[str]:
+    """Options that are set, and have no meaning here, as `section: option: why`."""
+    return [f"{service.label}: {line}" for service in config.services if service.conf is not None
+            for line in _moot(service.conf)]
 
 
-def _planned(conf: Any, prefix: str = "") -> list[str]:
+def _moot(conf: Any, prefix: str = "") -> Iterator[str]:
     default = type(conf)()
-    found = []
     for field_name, item in entries(type(conf)).values():
         value = getattr(conf, field_name)
-        if value == getattr(default, field_name):
-            continue
-        if item.is_planned:
-            found.append(prefix + item.name)
-        elif isinstance(item, Sub):
+        if isinstance(item, Sub):
             for part in value if item.is_repeated else (value,):
-                found += _planned(part, f"{prefix}{item.name} ")
-        elif field_name == "flags":
-            planned = {flag.lower(): flag for flag in PLANNED_FLAGS.get(type(conf), ())}
-            added = sorted(value - getattr(default, field_name))
-            found += [f"{prefix}flags {planned[flag]}" for flag in added if flag in planned]
-    return found
+                if part is not None:
+                    yield from _moot(part, f"{prefix}{item.name} ")
+        elif item.moot and value != getattr(default, field_name):
+            yield f"{prefix}{item.name}: {item.moot}"

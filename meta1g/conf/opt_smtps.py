@@ -9,7 +9,7 @@ from meta1g.conf.opt_global import LOG_LEVEL, LogConf
 from meta1g.conf.opt_tls import VIOLATIONS, SocketConf, TlsConf, TlsRequirements
 from meta1g.conf.spec import named, opt, sub
 
-FLAGS_NOW = {
+_FLAGS = {
     "8bitmime": "offer 8BITMIME",
     "smtputf8": "offer SMTPUTF8 (RFC 6531), which needs 8bitmime",
     "chunking": "offer CHUNKING, content by BDAT (RFC 3030)",
@@ -34,9 +34,6 @@ FLAGS_NOW = {
     "background": "fork after start",
     "serialize_accept": "one process accepts at a time",
 }
-FLAGS_PLANNED: dict[str, str] = {}
-FEATURES_PLANNED: tuple[str, ...] = ()
-_FLAGS = {**FLAGS_NOW, **FLAGS_PLANNED}
 _OFFERS = ("8bitmime", "smtputf8", "chunking", "binarymime", "dsn", "prdr", "xverp")
 _OFFERED = ("smtputf8", "chunking", "dsn", "prdr")
 _VRFY = {
@@ -58,13 +55,16 @@ _DEFAULTS = {
     "reject": "550",
     "quarantine": "accept mail, and keep it back until it is released",
 }
-_MILTER = {"no_reuse": "a connection for each session; else one is used again if the filter speaks version 6"}
+_MILTER = {
+    "no_reuse": "a connection for each session; else one is used again if the filter speaks version 6",
+    "no_pipelining": "wait for the answer to each part of the content; else all is sent, and then answers are read",
+}
 _PROTECT = {"sender": "by the sender's address", "client_ip": "by the client's address"}
 _MATCH = {
     "generic_lookup": "as M1 3.12.1 says",
     "implicitly_match_detail": "the same, and user@domain matches user+detail@domain, too",
 }
-_FEATURES = {"starttls": "offer STARTTLS", **{flag: FLAGS_NOW[flag] for flag in _OFFERS}}
+_FEATURES = {"starttls": "offer STARTTLS", **{flag: _FLAGS[flag] for flag in _OFFERS}}
 _FORMS = {"simple": "as it is", "relaxed": "blanks (and line breaks of the header) may change on the way"}
 _CANONICAL = kinds.enum(*_FORMS)
 _METHODS = {

@@ -60,6 +60,9 @@ def check_service(service: Service, labels: set[str], errors: list[ConfError]) -
                  f"{mcp.processes_max}", f"set processes_max = {mcp.processes_min};")
     if mcp.processes_max > 1 and service.keyword in _ALONE:
         complain("processes_max", "there can be only one process", "M1 8.2")
+    elif mcp.processes_max > 1 and mcp.start_action == "pass":
+        complain("processes_max", "a socket is passed to one process only", "start_action = accept; or, for smtps, "
+                 f"processes = {mcp.processes_max}; instead (M1 8.2)")
     if mcp.use_id_in_logfile_name and not mcp.pass_id:
         complain("use_id_in_logfile_name", "use_id_in_logfile_name needs pass_id", "M1 8.2(3)")
     if mcp.pass_id and (len(mcp.pass_id) != 2 or mcp.pass_id[0] != "-"):

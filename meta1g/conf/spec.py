@@ -22,16 +22,14 @@ _EMPTY: Final[tuple[Any, ...]] = (None, "", (), frozenset(), PathValue("", True)
 class Opt:
     """One option: its name as in the manual, kind, manual section and a line of help.
 
-    `is_planned`: read and checked, but its effect comes with later work. `is_required`: must
-    be given. `moot` says why it is read for the sake of MeTA1's files only. `source` says where a default comes from
-    that the manual does not give. `about` explains words.
+    `is_required`: must be given. `moot` says why it is read for the sake of MeTA1's files only. `source` says where a
+    default comes from that the manual does not give. `about` explains words.
     """
 
     name: str
     kind: Kind
     m1: str
     help: str
-    is_planned: bool = False
     is_required: bool = False
     source: str = ""
     about: Mapping[str, str] = field(default_factory=dict)
@@ -46,27 +44,26 @@ class Sub:
     cls: Any
     m1: str
     help: str
-    is_planned: bool = False
     is_repeated: bool = False
     has_name: bool = False
 
 
-def opt(name: str, kind: Kind, default: Any = None, *, m1: str, help: str, planned: bool = False,
-        required: bool = False, source: str = "", about: Mapping[str, str] | None = None, moot: str = "") -> Any:
+def opt(name: str, kind: Kind, default: Any = None, *, m1: str, help: str, required: bool = False, source: str = "",
+        about: Mapping[str, str] | None = None, moot: str = "") -> Any:
     """Declare an option."""
-    item = Opt(name, kind, m1, help, planned, required, source, about or {}, moot)
+    item = Opt(name, kind, m1, help, required, source, about or {}, moot)
     return field(default=default, metadata={KEY: item})
 
 
-def sub(name: str, cls: Any, *, m1: str, help: str, planned: bool = False, optional: bool = False) -> Any:
+def sub(name: str, cls: Any, *, m1: str, help: str, optional: bool = False) -> Any:
     """Declare a subsection; unless `optional` its defaults count when it is missing."""
     default = None if optional else cls()
-    return field(default=default, metadata={KEY: Sub(name, cls, m1, help, planned)})
+    return field(default=default, metadata={KEY: Sub(name, cls, m1, help)})
 
 
-def named(name: str, cls: Any, *, m1: str, help: str, planned: bool = False, has_name: bool = True) -> Any:
+def named(name: str, cls: Any, *, m1: str, help: str, has_name: bool = True) -> Any:
     """Declare a subsection that may be repeated; the field is a tuple."""
-    return field(default=(), metadata={KEY: Sub(name, cls, m1, help, planned, True, has_name)})
+    return field(default=(), metadata={KEY: Sub(name, cls, m1, help, True, has_name)})
 
 
 def entries(cls: Any) -> dict[str, tuple[str, Opt | Sub]]:

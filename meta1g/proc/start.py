@@ -15,7 +15,7 @@ from typing import Any, Final, TypeVar
 from meta1g import __version__
 from meta1g.conf.cmdline import Invocation, UsageError, parse_args, usage
 from meta1g.conf.errors import ConfErrors
-from meta1g.conf.load import Config, planned_in_use
+from meta1g.conf.load import Config, moot_in_use
 from meta1g.conf.opt_mcp import McpConf
 from meta1g.mta.errors import MtaError
 from meta1g.mta.logfmt import clean
@@ -88,9 +88,9 @@ def start(program: str, argv: list[str]) -> Started:
     config, conf = invocation.config, invocation.conf
     log = open_log(program, conf.log_level, conf.log, config.log_format)
     service = invocation.service
-    for option in planned_in_use(config):
+    for option in moot_in_use(config):
         if service is not None and option.startswith(f"{service.label}: "):
-            log.warning(f"func={program}, option={option}, status=has no effect in this version")
+            log.warning(f"func={program}, option={clean(option)}, status=has no effect")
     return Started(program, config, conf, service.mcp if service else None, log,
                    config.hostname or own_name(), invocation.process, invocation.trusted_domains, tuple(argv))
 

@@ -2,6 +2,9 @@
 
 Rules
     Packets that are not answered wait for one that is, so that a message is a few writes.
+    The content goes in one piece, of a large body up to the second part of it, and then the answers are read: all is
+    there when filters see it. If one of them ends that, before the last, nobody knows what libmilter makes of the
+    rest: the connection is given up, and the session's next transaction begins on another one.
     When it can't be asked, or answers what makes no sense, `default_action` counts for the rest of the session.
     What it changes without having asked for the right is done all the same, as sendmail does.
 """
@@ -95,6 +98,9 @@ class MilterFilter:
         self._is_at_end = False  # of a message that it lets go on: only there libmilter lets another session follow
         self._has_begun = False  # it knows of a transaction
         self._has_rcpts = False  # of that
+        self._owed = 0  # answers that it has not read
+        self._has_body = False  # some of it was sent
+        self._is_lost = False  # its connection was given up
         self._fallback: Answer | None = None
         self._said: dict[str, bytes] = {}  # macros of this transaction
         self._helo = b""
@@ -133,8 +139,25 @@ class MilterFilter:
             return self._fallback
         domain = addr.split(address)[1]
         self._said = {"mail_addr": address, "mail_host": domain, "mail_mailer": b"esmtp"}
+        if self._is_lost:
+            answer = self._begin_again()
+            if answer.act is not Act.GO_ON:
+                return answer
         self._has_begun, self._has_rcpts = True, False
         return self._ask(self._steps.mail(address, params))
+
+    def _begin_again(self) -> Answer:
+        """The session on another connection; what it says to that is its answer to MAIL."""
+        self._is_lost = False
+        try:
+            self._line = None
+            self._open()
+        except Away as error:
+            return self._fail(error)
+        answer = self._ask(self._steps.connect(self._peer()), self._host.timeouts.connect)
+        if answer.act is Act.GO_ON and self._helo:
+            answer = self._ask(self._steps.helo(self._helo))
+        return self._fallback or answer
 
     def on_rcpt(self, address: bytes, params: Sequence[bytes], index: int, refused: Reply | None) -> Answer:
         """A recipient, or one that was refused."""
@@ -154,7 +177,7 @@ class MilterFilter:
 
     def on_unknown(self, line: bytes) -> Answer:
         """A command that nobody knows."""
-        if self._fallback is not None:
+        if self._fallback is not None or self._is_lost:
             return GO_ON
         return self._ask(self._steps.unknown(line, has_rcpts=self._has_begun and self._has_rcpts))
 
@@ -162,23 +185,69 @@ class MilterFilter:
         """The header, field by field."""
         if self._fallback is not None:
             return self._fallback
-        steps, timeout = self._steps, self._host.timeouts.content
+        steps, self._has_body = self._steps, False
         for field in fields:
             name, _, value = field.octets.partition(b":")
-            answer = self._ask(steps.header(name.rstrip(b" \t"), value[:-2]), timeout)
+            answer = self._part(steps.header(name.rstrip(b" \t"), value[:-2]))
             if answer.act not in (Act.GO_ON, Act.SKIP):
                 return answer
-        return self._ask(steps.end_of_header(), timeout)
+        return self._part(steps.end_of_header())
 
     def on_body(self, octets: bytes) -> Answer:
         """A piece of the body."""
         if self._fallback is not None:
             return self._fallback
         for step in self._steps.body(octets):
-            answer = self._ask(step, self._host.timeouts.content)
+            answer = self._settle() if self._has_body and self._owed else GO_ON  # it may want no more
+            if answer.act is Act.GO_ON:
+                self._has_body = True
+                answer = self._part(step)
             if answer.act is not Act.GO_ON:
                 return answer
         return GO_ON
+
+    def _part(self, step: Step) -> Answer:
+        """A part of the content; its answer may be read later."""
+        if not self._host.pipelines:
+            return self._ask(step, self._host.timeouts.content)
+        if step.octets:
+            self._waiting.append(step.octets)
+            self._waiting_size += len(step.octets)
+            self._owed += step.is_answered
+        return self._settle() if self._waiting_size > _WRITE else GO_ON
+
+    def _settle(self) -> Answer:
+        """Send what waits, and read what is owed."""
+        try:
+            self._flush(self._host.timeouts.content)
+            return self._read_owed()
+        except (OSError, TimedOut, RemoteProtocolError) as error:
+            return self._fail(error)
+
+    def _read_owed(self, *, more: int = 0) -> Answer:
+        """The answers that are owed, before `more` that follow: the first that ends the content, else SKIP or GO_ON.
+
+        OSError, TimedOut, RemoteProtocolError.
+        """
+        found, until = GO_ON, now() + LONGEST
+        while self._owed:
+            self._is_between = False
+            said = _verdict(self._used.answer(self._host.timeouts.content, until))
+            self._owed -= 1
+            if said.act is Act.SKIP:
+                found = said
+            elif said.act is not Act.GO_ON:
+                if self._owed or more:
+                    self._give_up()
+                self._is_between = True
+                return said
+            self._is_between = self._has_answered = True
+        return found
+
+    def _give_up(self) -> None:
+        """Answers are outstanding, or not: the connection is of no use any more."""
+        self._used.close()
+        self._line, self._owed, self._is_lost = None, 0, True
 
     def on_end(self) -> tuple[Answer, Sequence[Change]]:
         """The message is complete. StoreError if a new body can't be stored."""
@@ -198,7 +267,7 @@ class MilterFilter:
 
     def on_abort(self) -> None:
         """The transaction will not be completed."""
-        if self._has_begun and self._fallback is None and self._is_between:
+        if self._has_begun and self._fallback is None and self._is_between and not self._is_lost:
             self._has_begun = False
             self._ask(Step(dialog.ABORT, is_answered=False), is_urgent=True)
 
@@ -272,6 +341,9 @@ class MilterFilter:
         step, timeout = self._steps.end(), self._host.timeouts.content
         self._waiting.append(step.octets)
         self._flush(timeout)
+        earlier = self._read_owed(more=1)
+        if earlier.act not in (Act.GO_ON, Act.SKIP):
+            return earlier
         self._is_between = False
         line, until = self._used, now() + LONGEST
         size, body = 0, None
@@ -327,7 +399,7 @@ class MilterFilter:
 
     def _drop(self, answer: Answer) -> Answer:
         """Its answer for the rest of the session."""
-        line, self._line = self._line, None
+        line, self._line, self._owed = self._line, None, 0
         if line is not None:
             line.close()
         self._fallback = answer

@@ -136,6 +136,7 @@ class MilterHost:
         self._family = socket.AF_UNIX if conf.socket.type == "unix" else family_of(conf.socket.address)
         self._address: Any = path or (conf.socket.address, conf.socket.port)
         self._reuses = "no_reuse" not in conf.flags
+        self.pipelines = "no_pipelining" not in conf.flags
         self._log = log
         self._idle: list[Line] = []
         self._options: Options | None = None

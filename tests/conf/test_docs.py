@@ -1,4 +1,4 @@
-"""The examples in docs/configuration.md, docs/milters.md and docs/pmilter.md are right."""
+"""The examples in docs/configuration.md, docs/milters.md, docs/pmilter.md and docs/guide.md are right."""
 import re
 from pathlib import Path
 
@@ -7,7 +7,7 @@ import pytest
 from meta1g.conf.load import load_text
 
 DOCS = Path(__file__).parents[2] / "docs"
-PAGE = "".join((DOCS / name).read_text() for name in ("configuration.md", "milters.md", "pmilter.md"))
+PAGE = "".join((DOCS / name).read_text() for name in ("configuration.md", "milters.md", "pmilter.md", "guide.md"))
 EXAMPLES = re.findall(r"^```(conf|yaml)\n(.*?)^```$", PAGE, re.MULTILINE | re.DOTALL)
 
 

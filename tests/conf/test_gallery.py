@@ -5,7 +5,7 @@ import pytest
 
 from meta1g.conf.dump import to_text
 from meta1g.conf.errors import ConfErrors
-from meta1g.conf.load import check_services, load_checked, load_text, planned_in_use
+from meta1g.conf.load import check_services, load_checked, load_text, moot_in_use
 from meta1g.conf.yamlform import to_yaml
 
 HERE = Path(__file__).parent
@@ -31,4 +31,4 @@ def test_good(path: Path) -> None:
 
 def test_all_options_have_an_effect() -> None:
     path = HERE / "good" / "03-everything.conf"
-    assert planned_in_use(load_text(path.read_text(), path.name)) == []
+    assert moot_in_use(load_text(path.read_text(), path.name)) == []

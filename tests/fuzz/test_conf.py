@@ -9,7 +9,7 @@ from meta1g.conf import kinds
 from meta1g.conf.dump import to_text
 from meta1g.conf.errors import ConfErrors
 from meta1g.conf.kinds import Kind
-from meta1g.conf.load import MODULES, Config, check_services, load_text, planned_in_use
+from meta1g.conf.load import MODULES, Config, check_services, load_text, moot_in_use
 from meta1g.conf.opt_mcp import McpConf
 from meta1g.conf.spec import Opt, Sub, entries
 from meta1g.conf.yamlform import to_yaml
@@ -28,7 +28,7 @@ def load(text: str, name: str) -> Config | None:
         assert all(mistake.message and mistake.at.line > 0 and mistake.at.column > 0 for mistake in error.errors)
         return None
     check_services(config)
-    planned_in_use(config)
+    moot_in_use(config)
     return config
 
 

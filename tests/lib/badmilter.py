@@ -24,6 +24,7 @@ class BadMilter:
         self.actions = 0x1FF
         self.after_next = ""  # hang or die when another session shall follow
         self.said = CONTINUE  # to everything else
+        self.verdicts: dict[bytes, bytes] = {}  # by letter; after another than CONTINUE libmilter hears no more of it
         self.seen: list[bytes] = []
         self.sessions = 0
         self._listener = socket.socket(socket.AF_UNIX)
@@ -43,6 +44,7 @@ class BadMilter:
                 threading.Thread(target=self._serve, args=(sock,), daemon=True).start()
 
     def _serve(self, sock: socket.socket) -> None:
+        is_deaf = False
         with contextlib.suppress(OSError), sock, sock.makefile("rb") as octets:
             while head := octets.read(5):
                 length, letter = struct.unpack("!Ic", head)
@@ -58,7 +60,10 @@ class BadMilter:
                         return
                     octets.read()
                 elif letter not in b"DAQK":
-                    sock.sendall(self.said)
+                    is_deaf = is_deaf and letter in b"LNBE"
+                    if not is_deaf:
+                        sock.sendall(self.verdicts.get(letter, self.said))
+                        is_deaf = self.verdicts.get(letter, b"s")[-1:] != b"s"  # SKIP goes on
 
     def _make_trouble(self, sock: socket.socket) -> bool:
         """False if the connection ends."""

@@ -95,6 +95,10 @@ class Instance:
         queues = self.status().get("queue", {}).get("queues")
         return queues is not None and queues["iqdb"] + queues["aq"] + queues["deferred"] == 0
 
+    def wait_idle(self) -> None:
+        """No session with a server is left that could be used again."""
+        until(lambda: self.status()["queue"]["connections"]["smtpc"] == 0, 30, "sessions have ended")
+
     def flush(self) -> None:
         """Try all deferred mail now."""
         run(BIN / "meta1g", "qmgrctl", "-f", self.conf, "--flush")

@@ -221,6 +221,7 @@ def test_broken_tls_is_not_left_out(world: World, tmp_path: Path) -> None:
     broken.set_ciphers("ECDHE-RSA-AES128-GCM-SHA256")  # no key for them
     broken.maximum_version = ssl.TLSVersion.TLSv1_2
     sink = world.sinks["self"]
+    world.mail.wait_idle()
     good, sink.tls = sink.tls, broken
     try:
         world.send("ee.sec.test", "self")

@@ -206,7 +206,7 @@ def test_reload_under_load_fails_no_session() -> None:
     made.edit("flags = { 8bitmime", 'greeting = "number 0"; flags = { 8bitmime')
     with made as server, Raw(server) as old:
         assert old.read() == "220 mail.test number 0"
-        load = subprocess.Popen(["smtp-source", "-s", "10", "-m", "3000", "-f", "root@mail.test", "-t", TO,
+        load = subprocess.Popen(["smtp-source", "-s", "10", "-m", "1500", "-f", "root@mail.test", "-t", TO,
                                  f"127.0.0.1:{server.port}"], stderr=subprocess.PIPE, text=True)
         for number in range(1, 4):
             server.edit(f'"number {number - 1}"', f'"number {number}"')
@@ -219,7 +219,7 @@ def test_reload_under_load_fails_no_session() -> None:
         old.say(b"DATA\r\n")
         assert old.say(b"x\r\n.\r\n").startswith("250")
         assert old.say(b"QUIT\r\n").startswith("221")
-        until(lambda: len(server.mail(USER)) == 3001, 60)
+        until(lambda: len(server.mail(USER)) == 1501, 60)
         until(lambda: list(server.running().values()).count("smtps") == 1, 20)
 
 

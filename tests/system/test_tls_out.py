@@ -1,5 +1,4 @@
 """TLS on the way out: real processes to Python's ssl and to Postfix; requirements met and violated, broken servers."""
-import json
 import ssl
 from collections.abc import Iterator
 from pathlib import Path
@@ -70,11 +69,6 @@ class World:
         sink.versions.clear()
         self.mail.send(address, f"Subject: {address}\n\nx\n", sender="root@mail.test")
         return sink
-
-    def wait_idle(self) -> None:
-        """No session is left that could be used again."""
-        until(lambda: json.loads(run(BIN / "meta1g", "qmgrctl", "-f", self.mail.conf, "--json").stdout)[
-            "connections"]["smtpc"] == 0, 30, "sessions have ended")
 
     def close(self) -> None:
         for sink in self.sinks.values():
@@ -173,13 +167,13 @@ def test_a_server_whose_tls_is_broken(world: World, tmp_path: Path) -> None:
     context.set_ciphers("ECDHE-RSA-AES128-GCM-SHA256")  # no key for them
     context.maximum_version = ssl.TLSVersion.TLSv1_2
     sink = world.sinks["self"]
-    world.wait_idle()
+    world.mail.wait_idle()
     good, sink.tls = sink.tls, context
     try:
         world.send("r@self.test")
         until(lambda: len(sink.messages) == 1, 30)
         assert sink.versions == ["", ""]
-        world.wait_idle()
+        world.mail.wait_idle()
         world.send("r@self.test")
         until(lambda: len(sink.messages) == 1, 30)
         assert sink.versions == []
@@ -195,7 +189,7 @@ def test_a_server_whose_tls_is_broken(world: World, tmp_path: Path) -> None:
 def test_nothing_is_injected(world: World) -> None:
     """What the server, or who stands between, says before TLS is not taken for what it says in TLS."""
     sink = world.sinks["good"]
-    world.wait_idle()
+    world.mail.wait_idle()
     sink.injects = b"250 evil\r\n"
     world.send("injected@good.test")
     until(lambda: "data sent before TLS" in str(world.mail.queue()), 30)

@@ -1,4 +1,4 @@
-"""meta1.conf(5) is made from the tables, and is right troff."""
+"""meta1.conf(5) is made from the tables, and is right mdoc."""
 import shutil
 import subprocess
 from pathlib import Path
@@ -25,6 +25,6 @@ def test_every_option_is_in_it() -> None:
 
 @pytest.mark.skipif(shutil.which("groff") is None, reason="groff is not there")
 def test_troff_has_no_complaint() -> None:
-    command = ["groff", "-man", "-ww", "-Tutf8", "-z", str(PAGE)]
+    command = ["groff", "-mdoc", "-ww", "-Tutf8", "-z", str(PAGE)]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.stderr == ""

@@ -1,4 +1,4 @@
-"""An option that is accepted does what the manual says: each is used, or marked as planned (design 8)."""
+"""An option that is accepted does what the manual says: each is used, or says why it is moot (design 8)."""
 import ast
 from collections.abc import Iterator
 from pathlib import Path
@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 
 import pytest
 
-from meta1g.conf.load import MODULES, PLANNED_FLAGS
+from meta1g.conf.load import MODULES
 from meta1g.conf.opt_global import GlobalConf
 from meta1g.conf.opt_mcp import McpConf
 from meta1g.conf.spec import Opt, Sub, entries
@@ -24,7 +24,7 @@ SECTIONS = {"global": GlobalConf, "mcp": McpConf, **MODULES}
 # Read by name: TallyLimits' fields are these options without _max; the command line makes `id` the process number.
 # So are the pairs of a certificate and its key.
 BY_NAME = {f"{name}_max" for name in TallyLimits._fields} | {"id"} | {name for pair in PAIRS for name in pair}
-# Planned options whose names others have, too: started.conf, queue_return's default, the servers' threads_max, flags,
+# Moot options whose names others have, too: started.conf, queue_return's default, the servers' threads_max, flags,
 # SMAR's threads_min, DEFEDB's hash_table_entries, bits of a cipher.
 COMMON_WORDS = {"conf", "default", "threads_max", "threads_min", "flags", "hash_table_entries", "bits"}
 OF_SERVERS = {"allow_relaying_if_verified", "check_access_map_for_relaying"}  # in a section tls
@@ -36,19 +36,18 @@ class Declared(NamedTuple):
     field: str
     cls: Any
     item: Opt | Sub
-    is_planned: bool
 
 
 def is_moot(option: Declared) -> bool:
     return isinstance(option.item, Opt) and bool(option.item.moot)
 
 
-def declared(cls: Any, prefix: str, is_planned: bool = False) -> Iterator[Declared]:
+def declared(cls: Any, prefix: str) -> Iterator[Declared]:
     for field, item in entries(cls).values():
-        found = Declared(f"{prefix} {item.name}", field, cls, item, is_planned or item.is_planned)
+        found = Declared(f"{prefix} {item.name}", field, cls, item)
         yield found
         if isinstance(item, Sub):
-            yield from declared(item.cls, found.name, found.is_planned)
+            yield from declared(item.cls, found.name)
 
 
 def words_of(packages: tuple[str, ...]) -> tuple[set[str], set[str]]:
@@ -65,29 +64,28 @@ def words_of(packages: tuple[str, ...]) -> tuple[set[str], set[str]]:
 
 
 @pytest.mark.parametrize("section", SECTIONS)
-def test_every_option_is_used_or_planned(section: str) -> None:
+def test_every_option_is_used_or_moot(section: str) -> None:
     attributes, _ = words_of(READERS[section])
     unused = [option.name for option in declared(SECTIONS[section], section)
-              if not option.is_planned and not is_moot(option) and option.field not in attributes | BY_NAME]
-    assert unused == [], "use it, or declare it with planned=True, or say why it is moot"
+              if not is_moot(option) and option.field not in attributes | BY_NAME]
+    assert unused == [], "use it, or say why it is moot"
 
 
 @pytest.mark.parametrize("section", SECTIONS)
-def test_no_planned_option_is_used(section: str) -> None:
+def test_no_moot_option_is_used(section: str) -> None:
     """Its user would be told that it has no effect."""
     attributes, _ = words_of(READERS[section])
     used = [option.name for option in declared(SECTIONS[section], section)
-            if (option.item.is_planned or is_moot(option)) and option.field in attributes - COMMON_WORDS]
-    assert used == [], "it is used: take planned=True or moot away"
+            if is_moot(option) and option.field in attributes - COMMON_WORDS]
+    assert used == [], "it is used: take moot away"
 
 
 @pytest.mark.parametrize("section", SECTIONS)
-def test_every_flag_is_used_or_planned(section: str) -> None:
+def test_every_flag_is_used(section: str) -> None:
     _, flags = words_of(READERS[section])
     for option in declared(SECTIONS[section], section):
-        if isinstance(option.item, Opt) and option.item.kind.name == "flags" and not option.is_planned:
+        if isinstance(option.item, Opt) and option.item.kind.name == "flags":
             if option.field == "options":  # of openlog(3), by a table in proc.log
                 continue
-            planned = {flag.lower() for flag in PLANNED_FLAGS.get(option.cls, ())}
             for flag in set(option.item.kind.words) - ALWAYS - (OF_SERVERS if section == "smtpc" else set()):
-                assert (flag.lower() in flags) is not (flag.lower() in planned), f"{option.name} {flag}"
+                assert flag.lower() in flags, f"{option.name} {flag}"

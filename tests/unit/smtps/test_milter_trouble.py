@@ -23,6 +23,7 @@ from tests.lib.wait import until
 
 TIMEOUT = 0.1
 STEPS = {b"O": 0, b"C": 0, b"H": 1, b"M": 2, b"R": 3, b"T": 4, b"L": 5, b"N": 5, b"B": 6, b"E": 7}  # where packets go
+CONTENT = (b"L", b"N", b"B")  # is sent in one piece with the end
 FIELDS = [Field(b"a", b"A: 1\r\n"), Field(b"b", b"B: 2\r\n")]
 
 
@@ -63,8 +64,8 @@ def bad(tmp_path: Path) -> Iterator[BadMilter]:
     found.close()
 
 
-def made(bad: BadMilter, log: Any, action: str = "tempfail") -> MilterHost:
-    conf = MilterConf("bad", SocketConf("unix", path=PathValue(str(bad.path), True)), action)
+def made(bad: BadMilter, log: Any, action: str = "tempfail", flags: frozenset[str] = frozenset()) -> MilterHost:
+    conf = MilterConf("bad", SocketConf("unix", path=PathValue(str(bad.path), True)), action, flags=flags)
     host = MilterHost(conf, str(bad.path), log)
     host.timeouts = Timeouts(TIMEOUT, TIMEOUT, TIMEOUT)
     return host
@@ -106,7 +107,7 @@ def test_trouble(bad: BadMilter, host: MilterHost, log: Lines, at: bytes, what: 
     bad.at, bad.what = at, what
     began = time.monotonic()
     said = session(host)
-    assert said == [Act.GO_ON] * STEPS[at] + [Act.TEMPFAIL]
+    assert said == [Act.GO_ON] * (STEPS[b"E"] if at in CONTENT else STEPS[at]) + [Act.TEMPFAIL]
     assert time.monotonic() - began < 3
     assert len(log.lines) == 1
     assert "milter=bad, status=away, reason=" in log.lines[0]
@@ -114,6 +115,52 @@ def test_trouble(bad: BadMilter, host: MilterHost, log: Lines, at: bytes, what: 
     host._rests_until = 0.0
     assert session(host) == [Act.GO_ON] * 8
     assert log.lines[1:] == ["func=smtps, milter=bad, status=back"]
+
+
+@pytest.mark.parametrize("at", CONTENT)
+@pytest.mark.parametrize("what", ["hang", "garbage", "die"])
+def test_trouble_without_pipelining(bad: BadMilter, log: Lines, at: bytes, what: str) -> None:
+    """It is seen where it is made."""
+    bad.at, bad.what = at, what
+    assert session(made(bad, log, flags=frozenset({"no_pipelining"}))) == [Act.GO_ON] * STEPS[at] + [Act.TEMPFAIL]
+
+
+def transaction(own: MilterFilter) -> list[Act]:
+    """What it says to MAIL and so on, up to the end."""
+    steps: list[Callable[[], Answer]] = [
+        lambda: own.on_mail(b"a@b", []), lambda: own.on_rcpt(b"c@d", [], 0, None), own.on_data,
+        lambda: own.on_header(FIELDS), lambda: own.on_body(b"x\r\n"), lambda: own.on_end()[0]]
+    return [step().act for step in steps]
+
+
+@pytest.mark.parametrize(("verdict", "act"), [(b"r", Act.REJECT), (b"a", Act.ACCEPT), (b"d", Act.DISCARD)])
+@pytest.mark.parametrize("at", CONTENT)
+def test_content_that_is_not_heard_to_the_end(
+    bad: BadMilter, host: MilterHost, log: Lines, at: bytes, verdict: bytes, act: Act
+) -> None:
+    """libmilter drops what follows without an answer: the next transaction has a connection of its own."""
+    bad.verdicts = {at: b"\0\0\0\1" + verdict}
+    own = begun(host)
+    assert own.on_connect() == own.on_helo(b"x") == GO_ON
+    assert transaction(own) == [Act.GO_ON] * 5 + [act]
+    own.on_abort()
+    bad.verdicts = {}
+    assert transaction(own) == [Act.GO_ON] * 6
+    own.on_close()
+    until(lambda: b"".join(bad.seen).replace(b"D", b"").endswith(b"OCHMRTLLNBE"))
+    assert bad.sessions == 2 and log.lines == []
+
+
+def test_a_large_body_that_is_of_no_interest(bad: BadMilter, host: MilterHost) -> None:
+    """After the first part it may say so, and gets no more of it."""
+    bad.verdicts = {b"B": b"\0\0\0\1s"}
+    own = begun(host)
+    assert own.on_connect() == own.on_helo(b"x") == own.on_mail(b"a@b", []) == GO_ON
+    assert own.on_rcpt(b"c@d", [], 0, None) == own.on_data() == own.on_header(FIELDS) == GO_ON
+    assert [own.on_body(b"x" * 60_000).act, own.on_body(b"x" * 60_000).act] == [Act.GO_ON, Act.SKIP]
+    assert own.on_end() == (GO_ON, [])
+    assert bad.seen.count(b"B") == 1
+    own.on_close()
 
 
 @pytest.mark.parametrize(("action", "act"), [
