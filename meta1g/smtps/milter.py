@@ -110,20 +110,24 @@ class MilterFilter:
     def on_connect(self) -> Answer:
         """A client is there."""
         try:
-            self._open()
-            step = self._steps.connect(self._peer())
-            if self._used.is_used and step.is_answered:
-                try:
-                    self._waiting.append(step.octets)
-                    return self._exchange(self._host.timeouts.connect)
-                except (OSError, TimedOut, RemoteProtocolError) as error:
-                    self._used.close()
-                    self._host.drop_idle(error)
-                    self._is_between = True
-                    self._open()
-            answer = self._ask(step)
+            return self._introduce()
         except Away as error:
             return self._fail(error)
+
+    def _introduce(self) -> Answer:
+        """Begin the session on a connection: one that an earlier session has left, if it has not ended. Away."""
+        self._open()
+        step = self._steps.connect(self._peer())
+        if self._used.is_used and step.is_answered:
+            try:
+                self._waiting.append(step.octets)
+                return self._exchange(self._host.timeouts.connect)
+            except (OSError, TimedOut, RemoteProtocolError) as error:
+                self._used.close()
+                self._host.drop_idle(error)
+                self._is_between = True
+                self._open()
+        answer = self._ask(step)
         if self._fallback is None and step.is_answered:
             self._host.is_there()
         return answer
@@ -131,6 +135,8 @@ class MilterFilter:
     def on_helo(self, name: bytes) -> Answer:
         """HELO or EHLO."""
         self._helo = name
+        if self._is_lost:
+            return GO_ON  # it hears of it with the next MAIL
         return self._fallback or self._ask(self._steps.helo(name))
 
     def on_mail(self, address: bytes, params: Sequence[bytes]) -> Answer:
@@ -147,16 +153,16 @@ class MilterFilter:
         return self._ask(self._steps.mail(address, params))
 
     def _begin_again(self) -> Answer:
-        """The session on another connection; what it says to that is its answer to MAIL."""
+        """The session on another connection; what it says to that is its answer to MAIL, and to the next one."""
         self._is_lost = False
         try:
-            self._line = None
-            self._open()
+            answer = self._introduce()
         except Away as error:
             return self._fail(error)
-        answer = self._ask(self._steps.connect(self._peer()), self._host.timeouts.connect)
         if answer.act is Act.GO_ON and self._helo:
             answer = self._ask(self._steps.helo(self._helo))
+        if answer.act is not Act.GO_ON and self._fallback is None:
+            self._give_up()
         return self._fallback or answer
 
     def on_rcpt(self, address: bytes, params: Sequence[bytes], index: int, refused: Reply | None) -> Answer:
@@ -247,6 +253,8 @@ class MilterFilter:
     def _give_up(self) -> None:
         """Answers are outstanding, or not: the connection is of no use any more."""
         self._used.close()
+        self._waiting.clear()
+        self._waiting_size = 0
         self._line, self._owed, self._is_lost = None, 0, True
 
     def on_end(self) -> tuple[Answer, Sequence[Change]]:
@@ -267,8 +275,12 @@ class MilterFilter:
 
     def on_abort(self) -> None:
         """The transaction will not be completed."""
-        if self._has_begun and self._fallback is None and self._is_between and not self._is_lost:
-            self._has_begun = False
+        if not self._has_begun or self._fallback is not None or not self._is_between or self._is_lost:
+            return
+        self._has_begun = False
+        if self._owed:  # the content was broken off: what it still says to that is no answer to the next transaction
+            self._give_up()
+        else:
             self._ask(Step(dialog.ABORT, is_answered=False), is_urgent=True)
 
     def on_close(self) -> None:

@@ -323,3 +323,59 @@ def test_a_body_in_pieces_ends_with_an_empty_one(bad: BadMilter, host: MilterHos
         assert answer.act is Act.GO_ON and [type(change) for change in changes] == [ReplaceBody]
         assert isinstance(own._facts, Facts) and own._facts.spooled == size
         own.on_close()
+
+
+def test_helo_after_a_connection_that_was_given_up(bad: BadMilter, host: MilterHost, log: Lines) -> None:
+    """It is told of it with the next MAIL, on the next connection."""
+    bad.verdicts = {b"L": b"\0\0\0\1r"}
+    own = begun(host)
+    assert own.on_connect() == own.on_helo(b"x") == GO_ON
+    assert transaction(own)[-1] is Act.REJECT
+    own.on_abort()
+    bad.verdicts = {}
+    assert own.on_helo(b"y") == own.on_unknown(b"z") == GO_ON
+    assert transaction(own) == [Act.GO_ON] * 6
+    own.on_close()
+    assert bad.seen.count(b"H") == 2 and log.lines == []
+
+
+def test_content_that_is_broken_off(bad: BadMilter, host: MilterHost) -> None:
+    """A disk that can't be read, say: answers to what was sent are none to the next transaction."""
+    own = begun(host)
+    assert own.on_connect() == own.on_helo(b"x") == GO_ON
+    for body in (b"x", b"x" * 70_000):  # that waits, and that was sent
+        assert own.on_mail(b"a@b", []) == own.on_header(FIELDS) == own.on_body(body) == GO_ON
+        own.on_abort()
+        bad.verdicts = {b"R": b"\0\0\0\1r"}
+        assert own.on_mail(b"a@b", []) == GO_ON
+        assert own.on_rcpt(b"c@d", [], 0, None).act is Act.REJECT
+        own.on_abort()
+        bad.verdicts = {}
+    own.on_close()
+
+
+@pytest.mark.parametrize("at", [b"C", b"H"])
+def test_another_answer_to_a_session_that_begins_again(bad: BadMilter, host: MilterHost, at: bytes) -> None:
+    """It counts for each transaction."""
+    bad.verdicts = {b"L": b"\0\0\0\1r"}
+    own = begun(host)
+    assert own.on_connect() == own.on_helo(b"x") == GO_ON
+    assert transaction(own)[-1] is Act.REJECT
+    bad.verdicts = {at: b"\0\0\0\1r"}
+    assert [own.on_mail(b"a@b", []).act for _ in range(2)] == [Act.REJECT] * 2
+    bad.verdicts = {}
+    assert transaction(own) == [Act.GO_ON] * 6
+    own.on_close()
+
+
+def test_a_session_that_begins_again_on_a_connection_that_has_ended(bad: BadMilter, host: MilterHost) -> None:
+    """As with the first one: that says nothing about the milter."""
+    assert session(host) == [Act.GO_ON] * 8  # leaves its connection
+    bad.verdicts = {b"L": b"\0\0\0\1r"}
+    line, host._idle = host._idle, []
+    own = begun(host)
+    assert own.on_connect() == own.on_helo(b"x") == GO_ON
+    assert transaction(own)[-1] is Act.REJECT
+    bad.verdicts, bad.after_next, host._idle = {}, "die", line
+    assert transaction(own) == [Act.GO_ON] * 6
+    own.on_close()
