@@ -7,6 +7,7 @@ from meta1g.mta.errors import RemoteProtocolError
 VERSION: Final = 6
 VERSION_MIN: Final = 2
 PACKET_MAX: Final = 1 << 20  # octets of a filter's: its largest pieces of a body are of 1 MB
+SYMBOLS_MAX: Final = 16 * 1024  # octets of all names of macros that a filter asks for: there are some fifty
 CHUNK: Final = 65535  # octets of a body in one packet, unless more is agreed
 CHUNK_256K: Final = (1 << 18) - 1
 CHUNK_1M: Final = (1 << 20) - 1
@@ -104,6 +105,8 @@ def read_options(data: bytes) -> Options:
 
 def _read_symbols(data: bytes) -> dict[int, tuple[str, ...]]:
     """Stage after stage, in four octets, each with a string of names behind it."""
+    if len(data) > SYMBOLS_MAX:
+        raise RemoteProtocolError("too many names of macros")
     found = {}
     while data:
         names, end, rest = data[4:].partition(b"\0")

@@ -146,3 +146,12 @@ def test_macros() -> None:
     assert at.helo(b"x").octets == packet(b"D", b"Hj\0j\0{tls_version}\0tls_v\0") + packet(b"H", b"x\0")
     assert at.end().octets == packet(b"E")
     assert at.data().octets.startswith(packet(b"D", b"Ti\0i\0{nrcpts}\0nrcpt\0"))
+
+
+def test_names_of_macros_are_bounded() -> None:
+    """Each is looked for at each step of each session."""
+    options = b"\0\0\0\6" + b"\0" * 8 + b"\0\0\0\2"
+    most = wire.SYMBOLS_MAX - 5
+    assert len(wire.read_options(options + b"x" * most + b"\0").symbols[2]) == 1
+    with pytest.raises(RemoteProtocolError, match="too many"):
+        wire.read_options(options + b"x" * (most + 1) + b"\0")
