@@ -46,6 +46,11 @@ class Security:
         self._log.write(logfmt.fields(ss_se=se, **log_fields(self.facts)), SESSION)
         return stream
 
+    def forget_client(self) -> None:
+        """Another client is behind the connection: it is encrypted, but the certificate is not this client's."""
+        if self.facts is not None:
+            self.facts = TlsFacts(self.facts.version, self.facts.cipher, self.facts.bits)
+
     @property
     def is_trusted(self) -> bool:
         """Whether the client may relay as its certificate is verified."""

@@ -267,6 +267,7 @@ class Session:
         self._welcome.leave()
         visit.ip = asked.attributes.get("ADDR") or visit.ip
         visit.policy = Policy(self._set.policy_flags)
+        visit.security.forget_client()
         refusal = self._greet(asked.attributes.get("NAME"))
         return None if refusal is None else Closed(Reply(421, "4.7.0", refusal))
 
