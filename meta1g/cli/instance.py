@@ -16,12 +16,14 @@ from meta1g.shim.mapfile import write_map
 ACCOUNTS: Final = {"smtps": "meta1s", "qmgr": "meta1q", "smtpc": "meta1c", "smar": "meta1m", "lda": "meta1"}
 
 _CONF: Final = """\
-# Configuration of a meta1g instance, made by meta1g-ctl init; see meta1.conf(5).
+# Configuration of meta1g. meta1.conf(5) has all options; what is not here has its default.
+# After a change: meta1g-ctl -f {conf} reload, which first checks it.
 hostname = "{host}";
 queue_directory = "{queue}";
 log_directory = "{log}";
 CDB_base_directory = "{queue}/";
 
+# The address resolver: maps, DNS. Users of this machine have mailboxes; those in `aliases` exist, too.
 smar {{
   map passwd {{ type = passwd; }}
   local_user_map {{ name = passwd; flags = {{ implicitly_match_detail }} }}
@@ -30,12 +32,14 @@ smar {{
   path = "{program}"; arguments = "meta1g smar -f {conf}";
 }}
 
+# The queue manager: how long mail is kept, how often it is tried, how much at once.
 qmgr {{
 {limits}  start_action = wait; {qmgr_user}
   restart_dependencies = {{ smtps, smtpc, smar }}
   path = "{program}"; arguments = "meta1g qmgr -f {conf}";
 }}
 
+# The local mailer: Maildirs. Another one that speaks LMTP, Dovecot say, may take its place (docs/recipes.md).
 lda {{
   maildir_base = "{maildir}";
   listen_socket {{ type = unix; path = lmtpsock; umask = 007; {lmtp_owner}}}
@@ -43,11 +47,13 @@ lda {{
   path = "{program}"; arguments = "meta1g lda -f {conf}";
 }}
 
+# The SMTP client: mail to other servers.
 smtpc {{
   start_action = wait; {smtpc_user}
   path = "{program}"; arguments = "meta1g smtpc -f {conf}";
 }}
 
+# The SMTP server: who may connect and relay says the access map.
 smtps {{
   flags = {{ 8bitmime, access, require_EHLO_before_MAIL }}
 {tls}  {cdb_gid}listen_socket {{ type = inet; {address}port = {port}; }}
