@@ -77,6 +77,7 @@ class PmilterDialog:
         self._number = 0  # as long as nothing was sent
         self._held = bytearray()
         self._is_in_ta = False
+        self._is_replacing = False  # the message, by one that it has begun to give
         self._valid: dict[int, bytes] = {}  # recipients that it has not refused, by index
         self._content = bytearray()
         self._unheard = 0  # octets of content that it need not have taken yet
@@ -156,8 +157,11 @@ class PmilterDialog:
                 self._send_content(len(self._content))
             return (self._verdict, ()) if self._verdict is not None else self._end()
         except _Lost as lost:
-            return self._lose(lost), ()
+            answer = self._lose(lost)
+            # it has said that the message must not go as it is
+            return Answer(Act.TEMPFAIL) if self._is_replacing and answer is _DONE else answer, ()
         finally:
+            self._is_replacing = False
             self._forget_content()
 
     def on_abort(self) -> None:
@@ -274,6 +278,7 @@ class PmilterDialog:
         except Nonsense as nonsense:
             raise _Lost(str(nonsense)) from None
         if word.code == numbers.SMTP_R_RPLCMSG:
+            self._is_replacing = True
             changes.append(ReplaceMessage(self._replacement()))
         return answer._replace(each=each), changes
 

@@ -179,7 +179,8 @@ def test_each_stage_hangs(server: Server, plans: Plans) -> None:
     since = time.monotonic()
     with ThreadPoolExecutor(len(cases)) as pool:
         found = list(pool.map(lambda case: server.deliver(case[0], case[2]), cases))
-    assert [case for case, said in zip(cases, found, strict=True) if not is_as_configured(case[0], said)] == []
+    assert [case for case, said in zip(cases, found, strict=True) if not (
+        said.startswith("451") if case[1] == "more" and case[0] != "abort" else is_as_configured(case[0], said))] == []
     assert time.monotonic() - since < 8  # the time of one call, or of a few
 
 
