@@ -1,5 +1,6 @@
-"""What a milter costs: the same load without one, and with one in C (libmilter) that looks at everything and does
-nothing. It answers as little as the protocol allows, or, as older milters do, each step and each field of the header.
+"""What a milter costs: the same load without one, and with one in C (libmilter) that does nothing. It hears of the end of
+a message only, of everything while it answers as little as the protocol allows, or, as older milters do, it answers each
+step and each field of the header.
 """
 import os
 import statistics
@@ -18,15 +19,18 @@ _SOURCE = Path(__file__).with_name("noop_milter.c")
 _ROUNDS = 7  # in turn, as the machine is shared
 
 
-class Noop:
-    """The milter; `is_chatty` if it answers everything."""
+_KINDS = {"with an idle one": "end", "with one": "few", "with a chatty one": "all"}
 
-    def __init__(self, folder: str, *, is_chatty: bool) -> None:
+
+class Noop:
+    """The milter, of one of three kinds."""
+
+    def __init__(self, folder: str, kind: str) -> None:
         program = Path(folder) / "noop"
         if not program.exists():
             subprocess.run(["cc", "-O2", "-w", "-o", program, _SOURCE, "-lmilter", "-lpthread"], check=True)
-        self.path = Path(folder) / ("all" if is_chatty else "few")
-        self._process = subprocess.Popen([program, f"unix:{self.path}", "all" if is_chatty else "few"])
+        self.path = Path(folder) / kind
+        self._process = subprocess.Popen([program, f"unix:{self.path}", kind])
         until(self.path.exists, 10, "the milter listens")
         self.path.chmod(0o666)
 
@@ -36,13 +40,13 @@ class Noop:
 
 
 def cost(server: Server, sink: Sink, count: int) -> Figures:
-    """What is accepted a second without a milter, with one, with one that answers everything: three servers in turn."""
-    rounds: dict[str, list[Figures]] = {"without": [], "with one": [], "with a chatty one": []}
+    """What is accepted a second without a milter, and with each kind: four servers in turn."""
+    rounds: dict[str, list[Figures]] = {"without": [], **{what: [] for what in _KINDS}}
     with tempfile.TemporaryDirectory(prefix="bench-milter.") as folder, ExitStack() as stack:
         os.chmod(folder, 0o755)
         servers = {"without": server}
-        for what in list(rounds)[1:]:
-            milter = Noop(folder, is_chatty="chatty" in what)
+        for what, kind in _KINDS.items():
+            milter = Noop(folder, kind)
             stack.callback(milter.close)
             servers[what] = type(server)(sink.port, free_port())
             stack.callback(servers[what].close)
@@ -53,7 +57,7 @@ def cost(server: Server, sink: Sink, count: int) -> Figures:
                 rounds[what].append(scenarios.relay(one, sink, count // 2, 1024, 20))
     figures = {f"{name} {what}": statistics.median(found[name] for found in rounds[what])
                for name in ("accept/s", "cpu ms") for what in rounds}
-    for what in list(rounds)[1:]:
+    for what in _KINDS:
         figures[f"share {what}"] = statistics.median(
             found["accept/s"] / base["accept/s"] for base, found in zip(rounds["without"], rounds[what], strict=True))
     return figures

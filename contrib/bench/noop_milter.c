@@ -1,4 +1,5 @@
-/* A milter that looks at everything and does nothing, for the bench's part `milter`. */
+/* A milter that does nothing, for the bench's part `milter`: it hears of the end of a message only, of everything without
+ * answering, or of everything with an answer to each step. */
 #include <libmilter/mfapi.h>
 #include <stdlib.h>
 #include <string.h>
@@ -31,8 +32,13 @@ int main(int argc, char **argv)
     struct smfiDesc milter = {"noop", SMFI_VERSION, 0, on_connect, on_helo, on_mail, on_rcpt, on_header, on_eoh, on_body,
         on_end, NULL, NULL, NULL, on_data, on_negotiate};
 
-    if (argc < 2)
+    struct smfiDesc idle = {"noop", SMFI_VERSION, 0, NULL, NULL, NULL, NULL, NULL, NULL, NULL, on_end, NULL, NULL, NULL,
+        NULL, NULL};
+
+    if (argc < 3)
         return 64;
-    all = argc > 2 && !strcmp(argv[2], "all");
+    all = !strcmp(argv[2], "all");
+    if (!strcmp(argv[2], "end"))
+        milter = idle;
     return smfi_setconn(argv[1]) || smfi_register(milter) ? 1 : smfi_main();
 }
