@@ -1,6 +1,6 @@
-"""What a milter costs: the same load without one, and with one in C (libmilter) that does nothing. It hears of the end of
-a message only, of everything while it answers as little as the protocol allows, or, as older milters do, it answers each
-step and each field of the header.
+"""What a milter costs: the same load without one, and with one in C (libmilter) that does nothing. It hears of the end
+of a message only, of everything while it answers as little as the protocol allows, or, as older milters do, it answers
+each step and each field of the header.
 """
 import os
 import statistics
