@@ -13,8 +13,6 @@ from meta1g.proc.hostname import own_name
 from meta1g.shim import layout
 from meta1g.shim.mapfile import write_map
 
-ACCOUNTS: Final = {"smtps": "meta1s", "qmgr": "meta1q", "smtpc": "meta1c", "smar": "meta1m", "lda": "meta1"}
-
 _CONF: Final = """\
 # Configuration of meta1g. meta1.conf(5) has all options; what is not here has its default.
 # After a change: meta1g-ctl -f {conf} reload, which first checks it.
@@ -219,7 +217,7 @@ def _values(what: Plan, who: layout.Owner | None) -> dict[str, object]:
         "cdb_gid": f"CDB_gid = {who['meta1c'][1]};\n  " if who else "", "lmtp_owner": "",
         "tls": _TLS.format(etc=what.etc) if what.has_tls else "",
     }
-    for service, account in ACCOUNTS.items():
+    for service, account in layout.ACCOUNTS.items():
         name = what.user or what.names.get(account, account)
         values[f"{service}_user"] = f"user = {name};" if who else ""
     if who:

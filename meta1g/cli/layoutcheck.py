@@ -1,17 +1,14 @@
 """Whether users, groups, folders and files are as M1 2.4 wants them; what sm.check.sh was for (options -p and -P)."""
 import os
-from typing import Final
 
 from meta1g.conf.load import Config
 from meta1g.mcp.spawn import account
 from meta1g.shim import layout
 
-_SERVICES: Final = {"smtps": "meta1s", "qmgr": "meta1q", "smtpc": "meta1c", "smar": "meta1m", "lda": "meta1"}
-
 
 def names_of(config: Config) -> dict[str, str]:
     """What MeTA1's accounts are called here; empty if MCP changes no user."""
-    found = {name: service.mcp.user for keyword, name in _SERVICES.items()
+    found = {name: service.mcp.user for keyword, name in layout.ACCOUNTS.items()
              if (service := config.section(keyword)) is not None and service.mcp.user}
     return {name: found.get(name, name) for name in layout.USERS} if found else {}
 

@@ -9,6 +9,9 @@ from typing import Final, NamedTuple
 from meta1g.shim import greydb, journal
 from meta1g.shim.cdb import FOLDERS
 
+# Whose account each service runs as, by its section's keyword (M1 2.4).
+ACCOUNTS: Final = {"smtps": "meta1s", "qmgr": "meta1q", "smtpc": "meta1c", "smar": "meta1m", "lda": "meta1"}
+
 
 class Item(NamedTuple):
     """A folder or file: `base` is `queue`, `conf` or `log`; owner and group are MeTA1's names.

@@ -1,5 +1,6 @@
 """Certificate authorities and certificates for tests."""
 import datetime
+import ssl
 from pathlib import Path
 from typing import NamedTuple
 
@@ -31,6 +32,19 @@ class Signed(NamedTuple):
         key.touch(0o600)
         key.write_bytes(self.key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()))
         return cert, key
+
+    def context(self, folder: Path, name: str, *, with_chain: bool = False) -> ssl.SSLContext:
+        """A server's side of TLS with this certificate, which `folder` is to hold."""
+        made = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        made.load_cert_chain(*self.write(folder, name, with_chain=with_chain))
+        return made
+
+    def broken(self, folder: Path) -> ssl.SSLContext:
+        """The same, but no handshake succeeds: its only cipher is for RSA keys, which `sign` makes if told."""
+        made = self.context(folder, "broken")
+        made.set_ciphers("ECDHE-RSA-AES128-GCM-SHA256")
+        made.maximum_version = ssl.TLSVersion.TLSv1_2
+        return made
 
     @property
     def pem(self) -> bytes:

@@ -16,7 +16,7 @@ class Said(NamedTuple):
 class Tap:
     """Listens at `port` of all addresses and passes on to port `to`.
 
-    `said` is what came, in order, `connections` how many there were.
+    `said` is what came, in order, `connections` how many were passed on.
     """
 
     def __init__(self, to: int) -> None:
@@ -46,7 +46,11 @@ class Tap:
                 near, _ = self._listener.accept()
             except OSError:
                 return
-            far = socket.create_connection((_HOST, self._to))
+            try:
+                far = socket.create_connection((_HOST, self._to))
+            except OSError:
+                near.close()
+                continue
             self.connections += 1
             for source, target, by_client in ((near, far, True), (far, near, False)):
                 threading.Thread(target=self._copy, args=(source, target, by_client), daemon=True).start()

@@ -79,8 +79,9 @@ class World:
     """A resolver, an instance that believes it, and servers."""
 
     def __init__(self, folder: Path) -> None:
-        self.sinks = {"self": Sink(tls=context(folder, "self", SELF)), "plain": Sink(),
-                      "chain": Sink(tls=context(folder, "chain", SERVER)), "named": Sink(tls=named(folder))}
+        self.sinks = {"self": Sink(tls=SELF.context(folder, "self", with_chain=True)), "plain": Sink(),
+                      "chain": Sink(tls=SERVER.context(folder, "chain", with_chain=True)),
+                      "named": Sink(tls=named(folder))}
         head = "$TTL 120\n@ SOA ns hostmaster 1 3600 600 86400 30\n@ NS ns\nns A 127.0.0.1\n"
         ports = {name: str(sink.port) for name, sink in self.sinks.items()}
         good, good_key = sign_zone(folder, "sec.test", head + "".join(
@@ -121,15 +122,9 @@ class World:
         return re.findall(r"starttls=TLSv.*", self.mail.log("smtpc"))
 
 
-def context(folder: Path, name: str, signed: Signed) -> ssl.SSLContext:
-    made = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    made.load_cert_chain(*signed.write(folder, name, with_chain=True))
-    return made
-
-
 def named(folder: Path) -> ssl.SSLContext:
     """A server that shows one certificate by a name, and another to everybody else."""
-    made, by_name = context(folder, "other", OTHER), context(folder, "named", SELF)
+    made, by_name = OTHER.context(folder, "other", with_chain=True), SELF.context(folder, "named", with_chain=True)
 
     def choose(sock: ssl.SSLObject, name: str | None, _: ssl.SSLContext) -> None:
         if name == "mx.name.sec.test":
@@ -217,12 +212,9 @@ def test_names_at_one_address(world: World) -> None:
 
 def test_broken_tls_is_not_left_out(world: World, tmp_path: Path) -> None:
     """Without TLSA records the mail would go without TLS; and so it does to the same address (M1 14.1)."""
-    broken = context(tmp_path, "broken", SELF)
-    broken.set_ciphers("ECDHE-RSA-AES128-GCM-SHA256")  # no key for them
-    broken.maximum_version = ssl.TLSVersion.TLSv1_2
     sink = world.sinks["self"]
     world.mail.wait_idle()
-    good, sink.tls = sink.tls, broken
+    good, sink.tls = sink.tls, SELF.broken(tmp_path)
     try:
         world.send("ee.sec.test", "self")
         world.waits("ee.sec.test", "451 4.7.5 TLS handshake failed")

@@ -4,7 +4,6 @@ import smtplib
 import socket
 import ssl
 import subprocess
-import threading
 from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
@@ -14,6 +13,7 @@ import pytest
 from tests.lib.dovecot import Dovecot, needs_dovecot
 from tests.lib.instance import BIN, Instance, free_port, give, other_user, run, secret_map
 from tests.lib.sink import Sink
+from tests.lib.tap import Tap
 from tests.lib.wait import until
 
 pytestmark = [pytest.mark.system]
@@ -144,47 +144,11 @@ def test_backup_mx() -> None:
         sink.close()
 
 
-class Carried:
-    """ssh's part: what comes to one port goes on to another of this machine."""
-
-    def __init__(self, to: int) -> None:
-        self._to = to
-        self._listener = socket.create_server(("127.0.0.1", 0))
-        self.port = int(self._listener.getsockname()[1])
-        threading.Thread(target=self._run, daemon=True).start()
-
-    def _run(self) -> None:
-        while True:
-            try:
-                left, _ = self._listener.accept()
-            except OSError:
-                return
-            try:
-                right = socket.create_connection(("127.0.0.1", self._to))
-            except OSError:
-                left.close()
-                continue
-            for one, other in ((left, right), (right, left)):
-                threading.Thread(target=self._pass, args=(one, other), daemon=True).start()
-
-    @staticmethod
-    def _pass(one: socket.socket, other: socket.socket) -> None:
-        try:
-            while octets := one.recv(65536):
-                other.sendall(octets)
-            other.shutdown(socket.SHUT_WR)
-        except OSError:
-            pass
-
-    def close(self) -> None:
-        self._listener.close()
-
-
 def test_behind_a_proxy(sink: Sink) -> None:
-    """Out through smtpp at the other end of a carried port, in by another."""
+    """Out through smtpp at the other end of a carried port, in by another; a Tap does ssh's part."""
     there = free_port()
     with ExitStack() as stack:
-        out = Carried(there)
+        out = Tap(there)
         stack.callback(out.close)
         made = Recipe("Behind a proxy, with ssh", {"port = 2525": f"port = {out.port}"})
         made.add("mt", f"far.example {{ port={sink.port}; ip={{127.0.0.1}} }}\n")
@@ -198,7 +162,7 @@ def test_behind_a_proxy(sink: Sink) -> None:
         stack.callback(process.wait)
         stack.callback(process.terminate)
         stack.enter_context(made)
-        back = Carried(made.port)
+        back = Tap(made.port)
         stack.callback(back.close)
         with smtplib.SMTP("127.0.0.1", back.port, timeout=20) as smtp:
             smtp.sendmail("root@here.test", ["x@far.example", "root@here.test"], "X-Number: 1\n\nx\n")

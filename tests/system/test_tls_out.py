@@ -1,12 +1,11 @@
 """TLS on the way out: real processes to Python's ssl and to Postfix; requirements met and violated, broken servers."""
-import ssl
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from cryptography.hazmat.primitives import hashes
 
-from tests.lib.certs import Signed, sign
+from tests.lib.certs import sign
 from tests.lib.instance import BIN, Instance, give, other_user, run
 from tests.lib.postfix import Postfix, needs_postfix
 from tests.lib.sink import Sink
@@ -32,18 +31,12 @@ WANTED = {  # by the local part that the access map has it for
 MET = {name: {"good"} for name in WANTED} | {"encrypted": {"good", "self"}, "bits": set()}
 
 
-def server_side(folder: Path, name: str, signed: Signed) -> ssl.SSLContext:
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.load_cert_chain(*signed.write(folder, name))
-    return context
-
-
 class World:
     """An instance and three servers: a good certificate, one of its own making, no TLS."""
 
     def __init__(self, folder: Path) -> None:
-        self.sinks = {"good": Sink(tls=server_side(folder, "good", MX)),
-                      "self": Sink(tls=server_side(folder, "self", SELF)), "plain": Sink()}
+        self.sinks = {"good": Sink(tls=MX.context(folder, "good")),
+                      "self": Sink(tls=SELF.context(folder, "self")), "plain": Sink()}
         self.mail = made = Instance("mail.test", user=other_user())
         etc = made.base / "etc"
         ROOT.write(etc, "ca")
@@ -163,12 +156,9 @@ def test_requirements_for_a_server(world: World) -> None:
 
 def test_a_server_whose_tls_is_broken(world: World, tmp_path: Path) -> None:
     """TLS 1.3 fails, then TLS 1.2, then it goes without; and again at once, as that is remembered (M1 14.1)."""
-    context = server_side(tmp_path, "broken", SELF)
-    context.set_ciphers("ECDHE-RSA-AES128-GCM-SHA256")  # no key for them
-    context.maximum_version = ssl.TLSVersion.TLSv1_2
     sink = world.sinks["self"]
     world.mail.wait_idle()
-    good, sink.tls = sink.tls, context
+    good, sink.tls = sink.tls, SELF.broken(tmp_path)
     try:
         world.send("r@self.test")
         until(lambda: len(sink.messages) == 1, 30)
