@@ -12,6 +12,8 @@ TROUBLES = {
 }
 FLOODS = {"progress": b"\0\0\0\1p", "headers": b"\0\0\0\x05hX\0y\0", "empty bodies": b"\0\0\0\1b",
           "bodies": struct.pack("!I", 65536) + b"b" + b"x" * 65535}
+NO_REPLY = {b"L": 0x80, b"C": 0x1000, b"H": 0x2000, b"M": 0x4000, b"R": 0x8000, b"T": 0x10000, b"U": 0x20000,
+            b"N": 0x40000, b"B": 0x80000}  # the steps by which a milter says that it won't answer a packet
 
 
 class BadMilter:
@@ -59,7 +61,7 @@ class BadMilter:
                     if self.after_next == "die":
                         return
                     octets.read()
-                elif letter not in b"DAQK":
+                elif letter not in b"DAQK" and not self.steps & NO_REPLY.get(letter, 0):
                     is_deaf = is_deaf and letter in b"LNBE"
                     if not is_deaf:
                         sock.sendall(self.verdicts.get(letter, self.said))

@@ -215,10 +215,14 @@ def test_what_can_not_be_signed(keys: Keys, header: bytes, reply: object) -> Non
 ], ids=["fields", "lines", "authors", "comments", "From", "blanks"])
 def test_no_header_takes_long(keys: Keys, header: bytes) -> None:
     signing = signing_of(keys.section("ed") + " header_canonicalization = relaxed; skip_header = { a };")
-    began = time.process_time()
-    with contextlib.suppress(Unsignable):
-        take(signing, header + b"\r\nx\r\n")
-    assert time.process_time() - began < 0.5  # 0.02
+
+    def seconds() -> float:
+        began = time.process_time()
+        with contextlib.suppress(Unsignable):
+            take(signing, header + b"\r\nx\r\n")
+        return time.process_time() - began
+
+    assert min(seconds() for _ in range(3)) < 0.5  # 0.02; other threads and garbage of earlier tests count, too
 
 
 def test_total_header_len_counts_octets(keys: Keys) -> None:
